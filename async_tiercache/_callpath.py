@@ -1,0 +1,291 @@
+"""Compile the call path of a decorated coroutine, so that an L1 hit runs no code it can do without.
+
+A generic wrapper would pay for `*args, **kwargs`, for binding them and for the key's text, each
+about as much as the whole hit. So one `async def` with the function's own parameters is compiled
+per decorated function. It looks for the slot in a table of the family's own, keyed by the bare
+arguments; the text is made only when that fails. Its source holds names of parameters, which are
+identifiers, and nothing that comes from outside the program.
+"""
+
+import functools
+import inspect
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
+from dataclasses import dataclass
+from types import FunctionType
+from typing import Any, Final, NewType, TypeAlias
+from uuid import UUID
+
+from async_tiercache._statistics import Counts
+from async_tiercache.errors import ConfigurationError
+
+Arguments: TypeAlias = tuple[object, ...]
+
+_NONE_TYPE = type(None)
+EXACT: Final = frozenset({int, str, bytes, bool, UUID, _NONE_TYPE})
+"""Classes whose equal values have equal key texts; floats do not (0.0 == -0.0), nor do subclasses.
+Values of different classes are told apart by the class itself (1 == True)."""
+
+_RESERVED = "_tc_"
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """A parameter list in the forms that the source is built from.
+
+    Attributes:
+        header: As in ``def f(header)``.
+        names: All parameters but `self`.
+        owner: ``self``, or ``None`` for a function.
+        call: As in ``f(call)``, taking the values from a tuple ``_tc_values``.
+        guards: The class that a parameter must have exactly, for those annotated with one.
+        defaults: What the header's defaults refer to.
+    """
+
+    header: str
+    names: tuple[str, ...]
+    owner: str
+    call: str
+    guards: Mapping[str, type]
+    defaults: Mapping[str, object]
+
+
+def parts_of(signature: inspect.Signature, hints: Mapping[str, Any], *, is_method: bool) -> Parts:
+    """Return the parts of a signature.
+
+    Raises:
+        ConfigurationError: A parameter has a name that the compiled source uses itself.
+    """
+    parameters = list(signature.parameters.values())
+    owner = parameters.pop(0) if is_method else None
+    defaults: dict[str, object] = {}
+    call: list[str] = []
+    for index, parameter in enumerate(parameters):
+        name, kind = parameter.name, parameter.kind
+        if name.startswith(_RESERVED):
+            raise ConfigurationError(f"A parameter may not begin with {_RESERVED}: {name}")
+        if parameter.default is not parameter.empty:
+            defaults[f"{_RESERVED}default_{name}"] = parameter.default
+        star = "*" * ((kind is parameter.VAR_POSITIONAL) + 2 * (kind is parameter.VAR_KEYWORD))
+        keyword = f"{name}=" if kind is parameter.KEYWORD_ONLY else ""
+        call.append(f"{star}{keyword}{_RESERVED}values[{index}]")
+    if owner is not None:
+        call.insert(0, f"{_RESERVED}owner")
+    return Parts(
+        header=_header([*([owner] if owner else []), *parameters]),
+        names=tuple(parameter.name for parameter in parameters),
+        owner=owner.name if owner else "None",
+        call=", ".join(call),
+        guards={
+            name: hint
+            for name, hint in ((p.name, _plain(hints.get(p.name))) for p in parameters)
+            if hint in EXACT
+        },
+        defaults=defaults,
+    )
+
+
+def _plain(hint: Any) -> Any:
+    """Return the class behind a `NewType`; anything that is no class compares unequal to all."""
+    while isinstance(hint, NewType):
+        hint = hint.__supertype__
+    return hint if isinstance(hint, type) else None
+
+
+def _header(parameters: list[inspect.Parameter]) -> str:
+    """Spell a parameter list, with defaults by reference and without annotations."""
+    spelled: list[inspect.Parameter] = []
+    for parameter in parameters:
+        default: Any = parameter.empty
+        if parameter.default is not parameter.empty:
+            default = _Reference(f"{_RESERVED}default_{parameter.name}")
+        spelled.append(parameter.replace(annotation=parameter.empty, default=default))
+    return str(inspect.Signature(spelled))[1:-1]
+
+
+class _Reference(str):
+    """A default that is spelled as the name under which the source finds it."""
+
+    __slots__ = ()
+    __repr__ = str.__str__
+
+
+def _tuple(names: Iterable[str]) -> str:
+    """Spell a tuple of names."""
+    return "(" + "".join(f"{name}, " for name in names) + ")"
+
+
+class Table:
+    """Where the call path finds slots by the bare arguments: one dict per class of `self`.
+
+    Args:
+        parts: The parameter list.
+        keyed: The parameters that stand in the key, in order.
+
+    Attributes:
+        probes: The `get` of each class's dict; a function's stands under the class of `None`.
+        expression: The source of the key in it.
+        conditions: The source of what must hold before it is asked.
+        unsafe: Whether asking may raise `TypeError`, for an argument without a hash.
+    """
+
+    __slots__ = ("_checks", "_single", "_slots", "conditions", "expression", "probes", "unsafe")
+
+    def __init__(self, parts: Parts, keyed: Collection[str]) -> None:
+        self._slots: dict[type, dict[Any, Any]] = {}
+        self.probes = _Probes(self)
+        self._checks = [(parts.names.index(name), parts.guards.get(name)) for name in keyed]
+        self.unsafe = any(name not in parts.guards for name in keyed)
+        self._single = len(keyed) == 1 and not self.unsafe
+        terms: list[str] = []
+        for name in keyed:
+            terms += [name] if name in parts.guards else [name, f"{name}.__class__"]
+        self.expression = terms[0] if self._single else _tuple(terms)
+        self.conditions = [
+            f"{name}.__class__ is {_RESERVED}{parts.guards[name].__name__}"
+            for name in keyed
+            if name in parts.guards
+        ]
+
+    def slots(self, kind: type) -> dict[Any, Any]:
+        """Return the dict of one class of `self`."""
+        return self._slots.setdefault(kind, {})
+
+    def alias(self, owner: object, values: Arguments) -> tuple[dict[Any, Any], Any] | None:
+        """Return where a call looks for its slot; `None` if equal arguments may differ in text."""
+        terms: list[object] = []
+        for index, guard in self._checks:
+            value = values[index]
+            kind = type(value)
+            if (kind is not guard) if guard is not None else (kind not in EXACT):
+                return None
+            terms += [value] if guard is not None else [value, kind]
+        return self.slots(type(owner)), (terms[0] if self._single else tuple(terms))
+
+
+class _Probes(dict[type, Callable[[Any], Any]]):
+    """Makes the dict of a class when its first call comes."""
+
+    __slots__ = ("_table",)
+
+    def __init__(self, table: Table) -> None:
+        super().__init__()
+        self._table = table
+
+    def __missing__(self, kind: type) -> Callable[[Any], Any]:
+        probe = self[kind] = self._table.slots(kind).get
+        return probe
+
+
+class CallPath:
+    """The compiled functions of one decorated coroutine.
+
+    Args:
+        function: The decorated coroutine function.
+        parts: Its parameter list.
+        table: Where slots are found by the bare arguments; `None` always goes through `read`.
+        read: Answers a call that found no slot, from `self` and the values.
+        counts: Where hits are counted.
+        monotonic: The clock that slots are held against.
+
+    Attributes:
+        call: Takes the function's place: an L1 hit at once, anything else through `read`.
+        collect: Takes the same arguments; returns `self` (or `None`) and the values.
+        invoke: Calls the original with `self` and the values.
+    """
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        parts: Parts,
+        table: Table | None,
+        *,
+        read: Callable[[Any, Arguments], Coroutine[Any, Any, Any]],
+        counts: Counts,
+        monotonic: Callable[[], float],
+    ) -> None:
+        self._function = function
+        self._parts = parts
+        self._table = table
+        self._space: dict[str, Any] = {
+            **parts.defaults,
+            **{f"{_RESERVED}{kind.__name__}": kind for kind in EXACT},
+            f"{_RESERVED}function": function,
+            f"{_RESERVED}read": read,
+            f"{_RESERVED}counts": counts,
+            f"{_RESERVED}monotonic": monotonic,
+        }
+        self._of_class: dict[type, FunctionType] = {}
+        values = _tuple(parts.names)
+        probe = None
+        if table is not None:
+            self._space[f"{_RESERVED}probes"] = table.probes
+            probe = f"{_RESERVED}probes[{parts.owner}.__class__]"
+            if parts.owner == "None":
+                probe = f"{_RESERVED}probe"
+                self._space[probe] = table.probes[type(None)]
+        space = self._compiled(
+            *self._call_lines(probe),
+            f"def {_RESERVED}collect({parts.header}):",
+            f"    return {parts.owner}, {values}",
+            f"def {_RESERVED}invoke({_RESERVED}owner, {_RESERVED}values):",
+            f"    return {_RESERVED}function({parts.call})",
+        )
+        self.call: Callable[..., Coroutine[Any, Any, Any]] = functools.wraps(function)(
+            space[f"{_RESERVED}call"]
+        )
+        self.collect: Callable[..., tuple[Any, Arguments]] = space[f"{_RESERVED}collect"]
+        self.invoke: Callable[[Any, Arguments], Coroutine[Any, Any, Any]] = space[
+            f"{_RESERVED}invoke"
+        ]
+
+    def call_of(self, kind: type) -> Callable[..., Coroutine[Any, Any, Any]]:
+        """Return a `call` of its own for one object; it need not look up the class."""
+        made = self._of_class.get(kind)
+        if made is None:
+            probe = None
+            if self._table is not None:
+                probe = f"{_RESERVED}probe"
+                self._space[probe] = self._table.probes[kind]
+            made = self._compiled(*self._call_lines(probe))[f"{_RESERVED}call"]
+            self._of_class[kind] = made
+        twin = FunctionType(made.__code__, made.__globals__, made.__name__, made.__defaults__)
+        twin.__kwdefaults__ = made.__kwdefaults__
+        return functools.wraps(self._function)(twin)
+
+    def _compiled(self, *lines: str) -> dict[str, Any]:
+        """Run source in a copy of the name space and return that."""
+        name = getattr(self._function, "__qualname__", "coroutine")
+        space = dict(self._space)
+        exec(compile("\n".join(lines), f"<tiercache {name}>", "exec"), space)  # noqa: S102
+        return space
+
+    def _call_lines(self, probe: str | None) -> list[str]:
+        """Return the source of `call`.
+
+        Args:
+            probe: The source of the function that finds a slot.
+        """
+        parts = self._parts
+        return [
+            f"async def {_RESERVED}call({parts.header}):",
+            *([] if probe is None or self._table is None else _hit_lines(probe, self._table)),
+            f"    return await {_RESERVED}read({parts.owner}, {_tuple(parts.names)})",
+        ]
+
+
+def _hit_lines(probe: str, table: Table) -> list[str]:
+    """Return the lines that answer a hit."""
+    now = f"{_RESERVED}monotonic()"
+    lines = [
+        f"{_RESERVED}slot = {probe}({table.expression})",
+        f"if {_RESERVED}slot is not None and {now} < {_RESERVED}slot.soft_deadline:",
+        f"    {_RESERVED}slot.visited = True",
+        f"    {_RESERVED}counts.l1_hits += 1",
+        f"    return {_RESERVED}slot.value",
+    ]
+    if table.conditions:
+        lines = [f"if {' and '.join(table.conditions)}:", *(f"    {line}" for line in lines)]
+    if table.unsafe:
+        # An argument without a hash cannot be in the table; the key's text has the last word.
+        lines = ["try:", *(f"    {line}" for line in lines), "except TypeError:", "    pass"]
+    return [f"    {line}" for line in lines]

@@ -1,0 +1,207 @@
+"""The core: the parts of one cache wired together, and when they may be used.
+
+A cache is *new* until it is entered (with a URL it then reads L2 but keeps no L1), *open* inside
+``async with``, *closed* after it. It works on one event loop at a time, and not in a forked child.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import weakref
+from typing import Literal
+
+from async_tiercache._events import Advice, Event
+from async_tiercache._fence import Fences
+from async_tiercache._flight import Flights
+from async_tiercache._guard import Guard
+from async_tiercache._invalidator import Invalidator
+from async_tiercache._ledger import Ledger
+from async_tiercache._options import L1
+from async_tiercache._reader import Reader
+from async_tiercache._recovery import Recovery
+from async_tiercache._tasks import Tasks
+from async_tiercache._writer import Writer
+from async_tiercache.abc import Clock, Observer, Remote
+from async_tiercache.backends.memory import MemoryStore
+from async_tiercache.backends.null import NullRemote
+from async_tiercache.errors import CacheClosedError, TierError, UsageError
+
+_log = logging.getLogger("async_tiercache")
+
+
+class Core:
+    """The wired parts of one cache.
+
+    Args:
+        namespace: The first part of every key in L2.
+        remote: The L2, or `None` for L1 alone.
+        l1: The bounds of the memory tier, or `None` for none.
+        clock: Time and chance.
+        observers: Are told of every event.
+        enabled: Whether anything is cached at all.
+    """
+
+    def __init__(
+        self,
+        *,
+        namespace: str,
+        remote: Remote | None,
+        l1: L1 | None,
+        clock: Clock,
+        observers: tuple[Observer, ...],
+        enabled: bool,
+    ) -> None:
+        self.clock = clock
+        self.enabled = enabled
+        self.has_remote = remote is not None
+        self.store = None if l1 is None or not enabled else MemoryStore(l1)
+        self.state: Literal["new", "open", "closed", "forked"] = "new"
+        self._observers = observers
+        self._advised: set[str] = set()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._remote = remote or NullRemote(clock)
+        self.tasks = Tasks()
+        self.flights = Flights()
+        self.ledger = Ledger()
+        self.guard = Guard(clock, self.notify)
+        fences = Fences(self._remote, self.guard, self.tasks, clock)
+        self.reader = Reader(
+            namespace=namespace,
+            remote=self._remote,
+            guard=self.guard,
+            ledger=self.ledger,
+            flights=self.flights,
+            fences=fences,
+            tasks=self.tasks,
+            clock=clock,
+            notify=self.notify if observers else None,
+        )
+        self._recovery = Recovery(
+            remote=remote,
+            guard=self.guard,
+            ledger=self.ledger,
+            forget=self.reader.forget,
+            clock=clock,
+            tasks=self.tasks,
+        )
+        self.invalidator = Invalidator(
+            remote=remote,
+            guard=self.guard,
+            ledger=self.ledger,
+            recovery=self._recovery,
+            forget=self.reader.forget,
+            notify=self.notify,
+        )
+        self.writer = Writer(
+            reader=self.reader,
+            invalidator=self.invalidator,
+            fences=fences,
+            remote=self._remote,
+            ledger=self.ledger,
+            clock=clock,
+        )
+        if remote is None:
+            # Nobody else writes what L1 alone holds, so it serves from the start.
+            self.reader.store = self.store
+        _CORES.add(self)
+
+    def notify(self, event: Event) -> None:
+        """Tell the observers; one that raises is logged, and nothing else suffers."""
+        for observer in self._observers:
+            try:
+                observer(event)
+            except Exception:  # noqa: BLE001 - an observer is somebody else's code
+                _log.exception("The observer %r raised", observer)
+
+    def advise(self, message: str) -> None:
+        """Tell the owner of the cache something about its set-up, once."""
+        if message not in self._advised:
+            self._advised.add(message)
+            _log.warning("%s", message)
+            self.notify(Advice(message))
+
+    def admit(self) -> None:
+        """Let a call that leaves L1 through.
+
+        Raises:
+            CacheClosedError: The cache was closed, or belongs to the parent of this process.
+            UsageError: Another loop that is still running uses the cache.
+        """
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop:
+            self._bind(loop)
+        if self.state == "new":
+            if self.has_remote and self.enabled:
+                self.advise(
+                    "The cache is used before it was entered: it asks L2 each time and keeps "
+                    "nothing in memory. Use it inside `async with cache:`."
+                )
+        elif self.state != "open":
+            raise CacheClosedError(
+                "The cache was closed"
+                if self.state == "closed"
+                else "The cache belongs to the parent of this forked process",
+                hint="Make a TierCache per process, and use it inside `async with cache:`.",
+            )
+
+    def _bind(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Belong to a loop; what an earlier one left behind is dropped."""
+        if self._loop is not None:
+            if self._loop.is_running():
+                raise UsageError(
+                    "The cache is in use on another running event loop",
+                    hint="Make one TierCache per event loop.",
+                )
+            self.flights.forget()
+            self.tasks.forget()
+        self._loop = loop
+
+    async def open(self) -> None:
+        """Connect and start serving from L1; a Redis that is down is no error."""
+        if self.state != "new":
+            again = "was closed" if self.state == "closed" else "has been entered already"
+            raise UsageError(f"The cache {again}", hint="Enter each TierCache once.")
+        self._bind(asyncio.get_running_loop())
+        self.state = "open"
+        if self.has_remote and self.enabled:
+            with contextlib.suppress(TierError):
+                await self.guard.call(self._remote.open)
+        self.reader.store = self.store
+
+    async def aclose(self) -> None:
+        """Stop: cancel loads, let stores and invalidations finish, close our connections."""
+        if self.state not in {"new", "open"}:
+            return
+        self.state = "closed"
+        self.reader.store = None
+        if self.store is not None:
+            self.store.clear()
+        if self._loop is asyncio.get_running_loop():
+            await self._recovery.stop()
+            await self._recovery.flush()
+            self.flights.cancel()
+            await self.tasks.finish()
+        left = self.ledger.pending()
+        if left:
+            _log.warning("Closed with %d invalidations that L2 has not confirmed", len(left))
+        await self._remote.aclose()
+
+    def disown(self) -> None:
+        """Be unusable in a forked child: connections, loop and tasks are the parent's."""
+        self.state = "forked"
+        self.reader.store = None
+        if self.store is not None:
+            self.store.clear()
+
+
+_CORES: "weakref.WeakSet[Core]" = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for core in list(_CORES):
+        core.disown()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,327 @@
+"""What `cached` and `invalidates` make of a coroutine function, typed exactly.
+
+A function becomes a compiled function that carries its helpers as attributes, so that calling it
+costs nothing extra. A method becomes a descriptor whose bound form carries them. To a type checker
+both are `Cached`: calls and helpers take the parameters of the original.
+"""
+
+import functools
+import inspect
+import sys
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from types import MethodType
+from typing import Any, Concatenate, Final, ParamSpec, Protocol, TypeVar, cast, overload
+
+from async_tiercache._callpath import Arguments, CallPath, Table, parts_of
+from async_tiercache._core import Core
+from async_tiercache._family import Family
+from async_tiercache._options import MISSING, Limits, Missing
+from async_tiercache._report import Report
+from async_tiercache.abc import Codec
+from async_tiercache.codecs.returned import DeferredCodec, hints_of, is_generic, of_class
+from async_tiercache.codecs.typed import codec_for
+from async_tiercache.errors import ConfigurationError
+from async_tiercache.keys import KeyMaker, Template
+
+P = ParamSpec("P")
+Q = ParamSpec("Q")
+R = TypeVar("R")
+S = TypeVar("S")
+
+KEEP_AFTER: Final = 16
+"""How often in a row one object's method is looked up before its bound form is kept."""
+
+
+class BoundCached(Protocol[P, R]):
+    """A cached coroutine, called with the original's parameters; its helpers take the same."""
+
+    async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Return the value: from L1, from L2, or from the original."""
+        ...
+
+    async def invalidate(self, *args: P.args, **kwargs: P.kwargs) -> Report:
+        """Remove the value of these arguments from every tier."""
+        ...
+
+    async def refresh(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Load the value anew, put it in place of the old one, and return it."""
+        ...
+
+    async def put(self, value: R, /, *args: P.args, **kwargs: P.kwargs) -> Report:
+        """Put a value that is known already; the last writer wins.
+
+        Raises:
+            EncodeError: The value is not of the annotated type.
+        """
+        ...
+
+    def peek(self, *args: P.args, **kwargs: P.kwargs) -> R | Missing:
+        """Return what L1 would answer at once, or MISSING; nothing is awaited, nothing loaded."""
+        ...
+
+    def key(self, *args: P.args, **kwargs: P.kwargs) -> str:
+        """Return the text of the key.
+
+        Raises:
+            UnkeyableError: An argument has no stable text.
+        """
+        ...
+
+
+class Cached(BoundCached[P, R], Protocol[P, R]):
+    """A cached function, or a cached method seen from its class."""
+
+    @overload
+    def __get__(self, instance: None, owner: type[Any], /) -> "Cached[P, R]": ...
+    @overload
+    def __get__(
+        self: "Cached[Concatenate[S, Q], R]", instance: S, owner: type[Any] | None = None, /
+    ) -> BoundCached[Q, R]: ...
+
+
+class Operations:
+    """The operations on one decorated coroutine; `owner` is its `self`, or `None`.
+
+    Args:
+        core: The cache's parts.
+        function: The decorated coroutine function.
+        maker: Makes the keys.
+        limits: The resolved policy.
+        names: Names local to where the decorator was used, for annotations.
+    """
+
+    def __init__(
+        self,
+        core: Core,
+        function: Callable[..., Coroutine[Any, Any, Any]],
+        maker: KeyMaker,
+        limits: Limits,
+        names: Mapping[str, Any],
+    ) -> None:
+        self._core = core
+        self._maker = maker
+        try:
+            hints = hints_of(function, names)
+        except NameError:
+            hints = {}
+            codec: Codec = DeferredCodec(function, limits.schema_version)
+        else:
+            codec = codec_for(hints.get("return", Any), schema_version=limits.schema_version)
+        returned = hints.get("return")
+        self._generic = returned if maker.is_method and is_generic(returned) else None
+        self.family = Family(maker.name, limits, codec, bound=maker.is_method)
+        self._families: dict[type, Family] = {}
+        parts = parts_of(inspect.signature(function), hints, is_method=maker.is_method)
+        # A key that holds attributes needs more than the bare arguments.
+        plain = maker.is_plain and not maker.uses_self
+        self._table = Table(parts, maker.parameters) if plain else None
+        self.path = CallPath(
+            function,
+            parts,
+            self._table,
+            read=self.read,
+            counts=self.family.counts,
+            monotonic=core.clock.monotonic,
+        )
+        self.collect = self.path.collect
+        self._invoke = self.path.invoke
+
+    async def read(self, owner: Any, values: Arguments) -> Any:
+        """Answer a call that the compiled path could not."""
+        core = self._core
+        if not core.enabled:
+            return await self._invoke(owner, values)
+        core.admit()
+        alias = None if self._table is None else self._table.alias(owner, values)
+        load = functools.partial(self._invoke, owner, values)
+        key = self._maker.text(values, owner)
+        return await core.reader.read(self._family_of(owner), key, load, alias=alias)
+
+    async def invalidate(self, *args: Any, **kwargs: Any) -> Report:
+        """Remove the value from every tier."""
+        self._core.admit()
+        return await self._core.invalidator.invalidate((self.key(*args, **kwargs),))
+
+    async def refresh(self, *args: Any, **kwargs: Any) -> Any:
+        """Load the value anew."""
+        core = self._core
+        owner, values = self.collect(*args, **kwargs)
+        if not core.enabled:
+            return await self._invoke(owner, values)
+        core.admit()
+        load = functools.partial(self._invoke, owner, values)
+        key = self._maker.text(values, owner)
+        return await core.reader.read(self._family_of(owner), key, load, forced=True)
+
+    async def put(self, value: Any, /, *args: Any, **kwargs: Any) -> Report:
+        """Put a known value."""
+        core = self._core
+        core.admit()
+        owner, values = self.collect(*args, **kwargs)
+        key = self._maker.text(values, owner)
+        return await core.writer.put(self._family_of(owner), key, value)
+
+    def peek(self, *args: Any, **kwargs: Any) -> Any:
+        """Return what L1 would answer at once."""
+        slot = self._core.reader.peek(self.key(*args, **kwargs))
+        return MISSING if slot is None else slot.value
+
+    def key(self, *args: Any, **kwargs: Any) -> str:
+        """Return the text of the key."""
+        owner, values = self.collect(*args, **kwargs)
+        return self._maker.text(values, owner)
+
+    def _family_of(self, owner: Any) -> Family:
+        """Return the family, with the codec of the runtime class on a generic base."""
+        if self._generic is None:
+            return self.family
+        kind: type[Any] = owner.__class__
+        family = self._families.get(kind)
+        if family is None:
+            mine = self.family
+            codec = codec_for(
+                of_class(self._generic, kind), schema_version=mine.limits.schema_version
+            )
+            family = Family(mine.name, mine.limits, codec, bound=mine.bound, counts=mine.counts)
+            self._families[kind] = family
+        return family
+
+
+class _Bound(functools.partial[Any]):
+    """A cached method of one object: calling it costs a partial, the helpers are methods."""
+
+    __slots__ = ()
+
+    @property
+    def _operations(self) -> Operations:
+        return cast(Operations, self.func.__tiercache__)  # type: ignore[attr-defined]
+
+    async def invalidate(self, *args: Any, **kwargs: Any) -> Report:
+        return await self._operations.invalidate(*self.args, *args, **kwargs)
+
+    async def refresh(self, *args: Any, **kwargs: Any) -> Any:
+        return await self._operations.refresh(*self.args, *args, **kwargs)
+
+    async def put(self, value: Any, /, *args: Any, **kwargs: Any) -> Report:
+        return await self._operations.put(value, *self.args, *args, **kwargs)
+
+    def peek(self, *args: Any, **kwargs: Any) -> Any:
+        return self._operations.peek(*self.args, *args, **kwargs)
+
+    def key(self, *args: Any, **kwargs: Any) -> str:
+        return self._operations.key(*self.args, *args, **kwargs)
+
+
+class _Method:
+    """A cached method as its class holds it.
+
+    Making a bound form costs more than the hit itself. So the bound form of an object whose method
+    is looked up again and again is kept here, with a call compiled for its class, until another
+    object's method is looked up. An object that lives for a request hardly gets there, and nothing
+    is written into objects, which may be copied.
+    """
+
+    def __init__(self, operations: Operations) -> None:
+        self._operations = operations
+        self._call = operations.path.call
+        self._kept_of: Any = self
+        self._kept: Any = None
+        self._last: int = 0
+        self._repeats = 0
+        _attach(self, operations)
+        functools.update_wrapper(self, self._call)
+        if sys.version_info >= (3, 12):
+            inspect.markcoroutinefunction(self)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, Any]:
+        return self._call(*args, **kwargs)
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        if instance is self._kept_of:
+            return self._kept
+        if instance is None:
+            return self
+        bound = _Bound(self._call, instance)
+        if id(instance) != self._last:
+            self._last, self._repeats = id(instance), 0
+            self._kept_of = self._kept = self
+        elif self._repeats < KEEP_AFTER:
+            self._repeats += 1
+        else:
+            kind: type[Any] = instance.__class__
+            call: Any = self._operations.path.call_of(kind)
+            _attach(call, bound)
+            self._kept_of, self._kept = instance, MethodType(call, instance)
+        return bound
+
+
+def _attach(call: Any, helpers: Any) -> None:
+    """Make the helpers attributes of a callable."""
+    for name in ("invalidate", "refresh", "put", "peek", "key"):
+        setattr(call, name, getattr(helpers, name))
+
+
+def cached_form(operations: Operations, *, is_method: bool) -> Cached[Any, Any]:
+    """Return what takes the place of the decorated function."""
+    call: Any = operations.path.call
+    call.__tiercache__ = operations
+    if is_method:
+        return cast("Cached[Any, Any]", _Method(operations))
+    _attach(call, operations)
+    return cast("Cached[Any, Any]", call)
+
+
+def check_function(function: Any, decorator: str) -> None:
+    """Refuse what cannot be cached.
+
+    Raises:
+        ConfigurationError: It is not a coroutine function; the hint says what to do.
+    """
+    if isinstance(function, staticmethod | classmethod | property):
+        raise ConfigurationError(
+            f"@cache.{decorator} cannot decorate a static or class method or a property",
+            hint=f"Put @cache.{decorator} on the coroutine function itself, innermost.",
+        )
+    if inspect.isasyncgenfunction(function):
+        raise ConfigurationError(
+            f"{function.__qualname__} is an async generator; its items cannot be read twice",
+            hint="Return a list from a coroutine function.",
+        )
+    if isinstance(function, type) or not inspect.iscoroutinefunction(function):
+        name = getattr(function, "__qualname__", repr(function))
+        raise ConfigurationError(
+            f"{name} is not a coroutine function",
+            hint=f"Write `@cache.{decorator}(...)` with parentheses, on an `async def`.",
+        )
+
+
+def invalidating_form(
+    core: Core, function: Callable[P, Coroutine[Any, Any, R]], keys: Sequence[str]
+) -> Callable[P, Coroutine[Any, Any, R]]:
+    """Return `function` with the keys invalidated after each success.
+
+    Args:
+        core: The cache's parts.
+        function: The coroutine function that changes the source.
+        keys: Templates over its parameters.
+
+    Raises:
+        KeyTemplateError: A template does not fit the function.
+    """
+    signature = inspect.signature(function)
+    templates = [Template(key) for key in keys]
+    for template in templates:
+        template.check(tuple(signature.parameters))
+
+    @functools.wraps(function)
+    async def changing(*args: P.args, **kwargs: P.kwargs) -> R:
+        bound = signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        # The keys are made first: a bad argument must fail before the source has changed.
+        texts = [template.text(bound.arguments) for template in templates]
+        result = await function(*args, **kwargs)
+        core.admit()
+        await core.invalidator.invalidate(texts)
+        return result
+
+    return changing

@@ -1,0 +1,44 @@
+"""The entry: a stored value with its header, as every tier hands it around."""
+
+from dataclasses import dataclass
+from typing import Any, Final, Literal, TypeAlias
+
+ENTRY_ID_BYTES: Final = 16
+
+Tier: TypeAlias = Literal["l1", "l2", "loader"]
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What is stored beside a value; all times are the remote tier's clock, in epoch seconds.
+
+    Attributes:
+        entry_id: 16 random bytes that name this stored state and no other.
+        created_at: When the load that made the value began.
+        fresh_until: From here on the entry is stale.
+        stale_until: From here on the entry is dead.
+        load_seconds: How long the loader took; early expiration is scaled by it.
+        fingerprint: 8 bytes naming the schema of the value.
+    """
+
+    entry_id: bytes
+    created_at: float
+    fresh_until: float
+    stale_until: float
+    load_seconds: float
+    fingerprint: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A value with its header.
+
+    Attributes:
+        value: The object that callers get.
+        header: What is stored beside it.
+        size: The encoded size of the value, in bytes.
+    """
+
+    value: Any
+    header: Header
+    size: int

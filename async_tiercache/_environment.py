@@ -1,0 +1,59 @@
+"""Constructor arguments of a `TierCache` from environment variables."""
+
+import os
+from typing import Any
+
+from async_tiercache._options import L1, Policy
+from async_tiercache.errors import ConfigurationError
+
+
+def from_environment(prefix: str) -> dict[str, Any]:
+    """Return constructor arguments from the variables that begin with `prefix`.
+
+    Raises:
+        ConfigurationError: A variable is unknown, or has no usable value.
+    """
+    given = {
+        name.removeprefix(prefix): value
+        for name, value in os.environ.items()
+        if name.startswith(prefix)
+    }
+    arguments: dict[str, Any] = {}
+    if "URL" in given:
+        arguments["url"] = given.pop("URL")
+    if "NAMESPACE" in given:
+        arguments["namespace"] = given.pop("NAMESPACE")
+    if "ENABLED" in given:
+        arguments["enabled"] = _switch(given.pop("ENABLED"), f"{prefix}ENABLED")
+    bounds: dict[str, Any] = {}
+    if "L1_MAX_ENTRIES" in given:
+        bounds["max_entries"] = _whole(given.pop("L1_MAX_ENTRIES"), f"{prefix}L1_MAX_ENTRIES")
+    if "L1_MAX_BYTES" in given:
+        bounds["max_bytes"] = given.pop("L1_MAX_BYTES")
+    if bounds:
+        arguments["l1"] = L1(**bounds)
+    durations = {
+        name.lower(): given.pop(name) for name in ("TTL", "L1_TTL", "GRACE") if name in given
+    }
+    if durations:
+        arguments["policy"] = Policy().replace(**durations)
+    if given:
+        raise ConfigurationError(
+            f"Unknown variables: {', '.join(prefix + name for name in sorted(given))}",
+            hint="Known are URL, NAMESPACE, ENABLED, L1_MAX_ENTRIES, L1_MAX_BYTES, TTL, L1_TTL "
+            f"and GRACE, each after {prefix}.",
+        )
+    return arguments
+
+
+def _switch(text: str, name: str) -> bool:
+    values = {"0": False, "1": True, "false": False, "true": True}
+    if text.lower() not in values:
+        raise ConfigurationError(f"{name}={text!r} is neither 0 nor 1")
+    return values[text.lower()]
+
+
+def _whole(text: str, name: str) -> int:
+    if not text.isdecimal():
+        raise ConfigurationError(f"{name}={text!r} is not a whole number")
+    return int(text)

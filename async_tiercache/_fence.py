@@ -1,0 +1,135 @@
+"""Fences: the right to put one value into L2.
+
+A fence is a lease on a key that held nothing, or the id of the entry that is being refreshed beside
+its mark. It is renewed while the loader runs; whoever dies holding it delays others by a second at
+most. The commit names the fence and L2 compares: what an invalidation has overtaken is refused.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from secrets import token_bytes
+from typing import Final
+
+from async_tiercache._guard import Guard
+from async_tiercache._tasks import Tasks
+from async_tiercache.abc import Clock, Remote
+from async_tiercache.errors import TierError
+
+LEASE_SECONDS: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Fence:
+    """The right to put one value into L2.
+
+    Attributes:
+        key: The key's text.
+        compared: What L2 must still hold at the commit: the lease, or the id of the old entry.
+        token: What is renewed and released: the lease, or the mark.
+    """
+
+    key: str
+    compared: bytes
+    token: bytes
+
+    @property
+    def mark(self) -> bytes | None:
+        """The refresh mark, if this is the fence of a refresh."""
+        return None if self.compared is self.token else self.token
+
+
+class Fences:
+    """Takes, renews, uses and gives back fences."""
+
+    __slots__ = ("_clock", "_guard", "_remote", "_tasks")
+
+    def __init__(self, remote: Remote, guard: Guard, tasks: Tasks, clock: Clock) -> None:
+        self._remote = remote
+        self._guard = guard
+        self._tasks = tasks
+        self._clock = clock
+
+    async def take(self, key: str, *, instead_of: bytes | None) -> Fence | bytes:
+        """Take a lease on a key that holds nothing or `instead_of`; else return what it holds.
+
+        Raises:
+            TierError: L2 is out of reach or full.
+        """
+        lease = _token()
+        try:
+            held = await self._guard.call(
+                self._remote.take, key, lease, LEASE_SECONDS, instead_of=instead_of
+            )
+        except asyncio.CancelledError:
+            # The command may still win the lease; nobody should wait for it to expire.
+            self.release_soon(Fence(key, lease, lease))
+            raise
+        return Fence(key, lease, lease) if held is None else held
+
+    async def seize(self, key: str) -> Fence:
+        """Put a lease in place of whatever the key holds.
+
+        Raises:
+            TierError: L2 is out of reach or full.
+        """
+        lease = _token()
+        await self._guard.call(self._remote.seize, key, lease, LEASE_SECONDS)
+        return Fence(key, lease, lease)
+
+    async def mark(self, key: str, entry_id: bytes) -> Fence | None:
+        """Claim the refresh of an entry; `None` when another process has.
+
+        Raises:
+            TierError: L2 is out of reach or full.
+        """
+        mark = _token()
+        if await self._guard.call(self._remote.mark, key, mark, LEASE_SECONDS):
+            return Fence(key, entry_id, mark)
+        return None
+
+    async def commit(self, fence: Fence, frame: bytes, seconds: float) -> bool:
+        """Store a frame if L2 still holds what the fence names.
+
+        Raises:
+            TierError: L2 is out of reach or full.
+        """
+        return await self._guard.call(
+            self._remote.commit, fence.key, frame, seconds, fence=fence.compared, mark=fence.mark
+        )
+
+    def release_soon(self, fence: Fence) -> None:
+        """Give a fence back in the background; it ends by itself if that fails."""
+        self._tasks.start(self._release(fence), name="tiercache-release")
+
+    async def _release(self, fence: Fence) -> None:
+        with contextlib.suppress(TierError):
+            await self._guard.call(self._remote.release, fence.key, fence.token)
+
+    @asynccontextmanager
+    async def renewing(self, fence: Fence | None) -> AsyncGenerator[None]:
+        """Prolong the fence three times per lease for as long as the context lasts."""
+        if fence is None:
+            yield
+            return
+        renewal = self._tasks.start(self._renew(fence), name="tiercache-renew")
+        try:
+            yield
+        finally:
+            renewal.cancel()
+
+    async def _renew(self, fence: Fence) -> None:
+        while True:
+            await self._clock.sleep(LEASE_SECONDS / 3)
+            # Out of reach for a moment is no reason to stop; not ours any more is.
+            with contextlib.suppress(TierError):
+                if not await self._guard.call(
+                    self._remote.renew, fence.key, fence.token, LEASE_SECONDS
+                ):
+                    return
+
+
+def _token() -> bytes:
+    return b"L" + token_bytes(16)

@@ -1,0 +1,221 @@
+"""Single flight: one load in progress per key in this process, shared by its waiters.
+
+A flight belongs to the first caller's context. Waiters are shielded from each other: cancelling one
+touches nobody else, and the last one to go takes the load with it (or not, `on_abandon`). An
+invalidation detaches a flight: its waiters still get its value, later readers start their own.
+"""
+
+import asyncio
+import copy
+from collections.abc import Generator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any, Final
+
+from async_tiercache._entry import Entry, Tier
+from async_tiercache._events import State
+from async_tiercache.errors import RecursiveLoadError
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a flight ends with.
+
+    Attributes:
+        value: The value, unless there is an error.
+        tier: Which tier answered.
+        state: How fresh the value is.
+        error: What the loader raised.
+    """
+
+    value: Any = None
+    tier: Tier = "loader"
+    state: State = "fresh"
+    error: BaseException | None = None
+
+
+ABANDONED: Final = Outcome()
+"""The caller in whose life the load ran was cancelled; who still wants the value starts over."""
+
+
+class Flight:
+    """One load in progress.
+
+    Attributes:
+        key: The key's text.
+        generation: The key's generation when the flight began.
+        began_at: When it began, on the remote tier's clock.
+        forced: Whether a stored value must not answer it (`refresh`).
+        cancel_when_abandoned: Whether the last waiter's going cancels the load.
+        offered: What readers may have at once while the flight goes on.
+        task: The task that runs the load, unless its first caller does.
+        storing: Whether the loaded value is on its way into L2, which ends the flight.
+        kept: The entry in L1 that is due for a refresh.
+    """
+
+    __slots__ = (
+        "_error_given",
+        "began_at",
+        "cancel_when_abandoned",
+        "forced",
+        "future",
+        "generation",
+        "kept",
+        "key",
+        "offered",
+        "storing",
+        "task",
+        "waiters",
+        "waits_for",
+    )
+
+    def __init__(
+        self, key: str, *, generation: int, began_at: float, forced: bool, cancel: bool
+    ) -> None:
+        self.key = key
+        self.generation = generation
+        self.began_at = began_at
+        self.forced = forced
+        self.cancel_when_abandoned = cancel
+        self.future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        self.offered: Outcome | None = None
+        self.task: asyncio.Task[None] | None = None
+        self.storing = False
+        self.kept: Entry | None = None
+        self.waiters = 0
+        self.waits_for: list[Flight] = []
+        self._error_given = False
+
+    def resolve(self, outcome: Outcome) -> None:
+        """Give the waiters their outcome; the first one counts."""
+        if not self.future.done():
+            self.future.set_result(outcome)
+
+    def value_of(self, outcome: Outcome) -> Any:
+        """Return the outcome's value, or raise its error: the waiter's own copy of it."""
+        if outcome.error is None:
+            return outcome.value
+        if not self._error_given:
+            self._error_given = True
+            raise outcome.error
+        raise _own_copy(outcome.error)
+
+    def leads_to(self, other: "Flight") -> bool:
+        """Return whether this flight waits for the other, directly or through more."""
+        return self is other or any(flight.leads_to(other) for flight in self.waits_for)
+
+
+_CURRENT: ContextVar[Flight | None] = ContextVar("tiercache_flight", default=None)
+
+
+class Flights:
+    """The flights of one cache, one per key."""
+
+    __slots__ = ("_by_key",)
+
+    def __init__(self) -> None:
+        self._by_key: dict[str, Flight] = {}
+
+    def __len__(self) -> int:
+        return len(self._by_key)
+
+    def find(self, key: str) -> Flight | None:
+        """Return the flight that readers of the key join."""
+        return self._by_key.get(key)
+
+    def begin(self, flight: Flight) -> None:
+        """Let readers of the flight's key join it from here on."""
+        self._by_key[flight.key] = flight
+
+    def end(self, flight: Flight) -> None:
+        """Let no more readers join the flight."""
+        if self._by_key.get(flight.key) is flight:
+            del self._by_key[flight.key]
+
+    def detach(self, key: str) -> None:
+        """Let later readers of the key start a flight of their own."""
+        self._by_key.pop(key, None)
+
+    def cancel(self) -> None:
+        """Cancel the loads that run as tasks of their own."""
+        for flight in self._by_key.values():
+            if flight.task is not None and not flight.storing:
+                flight.task.cancel()
+
+    def forget(self) -> None:
+        """Drop flights that belong to a loop that is gone."""
+        self._by_key.clear()
+
+    async def join(self, flight: Flight, *, patient: bool = False) -> Outcome:
+        """Return the flight's outcome, or what it offers meanwhile.
+
+        Args:
+            flight: The flight to join.
+            patient: Wait for the outcome even if something is offered, as the first caller does.
+
+        Raises:
+            RecursiveLoadError: The flight waits for the load from which this is called.
+        """
+        with waiting_for(flight):
+            if flight.offered is not None and not patient:
+                return flight.offered
+            flight.waiters += 1
+            try:
+                return await asyncio.shield(flight.future)
+            finally:
+                flight.waiters -= 1
+                if flight.waiters == 0 and not flight.future.done():
+                    self._abandon(flight)
+
+    def _abandon(self, flight: Flight) -> None:
+        if flight.task is not None and flight.cancel_when_abandoned:
+            self.end(flight)
+            flight.task.cancel()
+
+
+@contextmanager
+def flying(flight: Flight) -> Generator[None]:
+    """Mark what runs inside as the load of `flight`."""
+    token = _CURRENT.set(flight)
+    try:
+        yield
+    finally:
+        _CURRENT.reset(token)
+
+
+@contextmanager
+def waiting_for(flight: Flight) -> Generator[None]:
+    """Mark that the load from which this is called waits for `flight`, if there is one.
+
+    Raises:
+        RecursiveLoadError: The flight waits for that load, so neither would ever end.
+    """
+    current = _CURRENT.get()
+    if current is None:
+        yield
+        return
+    if flight.leads_to(current):
+        raise RecursiveLoadError(
+            f"The load of {current.key!r} waits for {flight.key!r}, which waits for it",
+            key=flight.key,
+            hint="Let the loader read the source instead of its own cached function.",
+        )
+    current.waits_for.append(flight)
+    try:
+        yield
+    finally:
+        current.waits_for.remove(flight)
+
+
+def _own_copy(error: BaseException) -> BaseException:
+    """Return a copy with the same traceback, so that waiters do not write into each other's."""
+    try:
+        twin = copy.copy(error)
+    except Exception:  # noqa: BLE001 - an error class may refuse to be copied in any way
+        return error
+    if type(twin) is not type(error) or twin.args != error.args:
+        return error
+    twin.__cause__, twin.__context__ = error.__cause__, error.__context__
+    twin.__suppress_context__ = error.__suppress_context__
+    return twin.with_traceback(error.__traceback__)

@@ -1,0 +1,60 @@
+"""The guard around the remote tier: a breaker, so that trouble costs once and not per read."""
+
+from collections.abc import Awaitable, Callable
+from typing import ParamSpec, TypeVar
+
+from async_tiercache._events import TierChanged
+from async_tiercache.abc import Clock, Observer
+from async_tiercache.errors import TierError, TierRefusedError
+from async_tiercache.policies.breaker import Breaker
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Guard:
+    """Lets calls through to the remote tier while it answers.
+
+    Args:
+        clock: The clock of this process.
+        notify: Is told when the tier goes down and when it is back.
+    """
+
+    __slots__ = ("_breaker", "_clock", "_notify")
+
+    def __init__(self, clock: Clock, notify: Observer) -> None:
+        self._breaker = Breaker()
+        self._clock = clock
+        self._notify = notify
+
+    @property
+    def up(self) -> bool:
+        """Whether the last call was answered."""
+        return self._breaker.state == "closed"
+
+    async def call(
+        self, operation: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> R:
+        """Run an operation of the remote tier.
+
+        Raises:
+            TierRefusedError: The tier answered and refused.
+            TierError: It did not answer, or did not a moment ago.
+        """
+        if not self._breaker.allow(self._clock.monotonic()):
+            raise TierError("L2 did not answer a moment ago", tier="l2")
+        try:
+            result = await operation(*args, **kwargs)
+        except TierRefusedError:
+            self._answered()
+            raise
+        except TierError as error:
+            if self._breaker.failure(self._clock.monotonic()):
+                self._notify(TierChanged("l2", up=False, error=error))
+            raise
+        self._answered()
+        return result
+
+    def _answered(self) -> None:
+        if self._breaker.success():
+            self._notify(TierChanged("l2", up=True))

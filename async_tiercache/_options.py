@@ -1,0 +1,276 @@
+"""Options: policies with inheritance, the size of L1, and how durations and sizes are spelled.
+
+A policy field left UNSET inherits: call, then decorator keyword, then the decorator's policy, then
+the cache's policy, then the built-in default. A literal 0 counts as given.
+"""
+
+import enum
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from datetime import timedelta
+from typing import Any, Final, Literal, Self, TypeAlias
+
+from async_tiercache.errors import ConfigurationError
+
+
+class Unset(enum.Enum):
+    """The type of UNSET: the option was not given here and is inherited."""
+
+    UNSET = enum.auto()
+
+    def __repr__(self) -> str:
+        return "UNSET"
+
+
+class Missing(enum.Enum):
+    """The type of MISSING: the cache holds no such value (`None` is a value)."""
+
+    MISSING = enum.auto()
+
+    def __repr__(self) -> str:
+        return "MISSING"
+
+    def __bool__(self) -> Literal[False]:
+        return False
+
+
+UNSET: Final = Unset.UNSET
+MISSING: Final = Missing.MISSING
+
+Duration: TypeAlias = float | timedelta | str
+Size: TypeAlias = int | str
+OnAbandon: TypeAlias = Literal["cancel", "finish"]
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(B|KiB|MiB|GiB|KB|MB|GB)?")
+_BYTES = {
+    "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9,
+    "KiB": 2**10, "MiB": 2**20, "GiB": 2**30,
+}  # fmt: skip
+
+
+def seconds(duration: Duration, *, name: str = "duration") -> float:
+    """Return a duration in seconds.
+
+    Args:
+        duration: Seconds, a `timedelta`, or text such as ``"30s"``, ``"5m"``, ``"1h30m"``.
+        name: The option's name, for the error.
+
+    Raises:
+        ConfigurationError: It is negative, not finite, or not a duration.
+
+    Example:
+        >>> seconds("1h30m")
+        5400.0
+    """
+    if isinstance(duration, timedelta):
+        result = duration.total_seconds()
+    elif isinstance(duration, str):
+        parts = _DURATION.findall(duration)
+        if not parts or "".join(number + unit for number, unit in parts) != duration:
+            raise ConfigurationError(
+                f"{name}={duration!r} is not a duration",
+                hint='Write seconds as a number, a timedelta, or text such as "30s", "5m", "1h".',
+            )
+        result = sum(float(number) * _SECONDS[unit] for number, unit in parts)
+    elif isinstance(duration, bool) or not isinstance(duration, int | float):
+        raise ConfigurationError(
+            f"{name}={duration!r} is not a duration",
+            hint='Write seconds as a number, a timedelta, or text such as "30s", "5m", "1h".',
+        )
+    else:
+        result = float(duration)
+    if not math.isfinite(result) or result < 0:
+        raise ConfigurationError(f"{name}={duration!r} must be finite and not negative")
+    return result
+
+
+def size_in_bytes(size: Size, *, name: str = "size") -> int:
+    """Return a size in bytes.
+
+    Args:
+        size: Bytes, or text such as ``"64MiB"`` or ``"10MB"``.
+        name: The option's name, for the error.
+
+    Raises:
+        ConfigurationError: It is not a positive size.
+
+    Example:
+        >>> size_in_bytes("64KiB")
+        65536
+    """
+    result = 0
+    if isinstance(size, str):
+        match = _SIZE.fullmatch(size)
+        if match is not None:
+            result = int(float(match[1]) * _BYTES[match[2] or "B"])
+    elif not isinstance(size, bool):
+        result = size
+    if not isinstance(result, int) or result <= 0:
+        raise ConfigurationError(
+            f"{name}={size!r} is not a positive size",
+            hint='Write bytes as a whole number, or text such as "64MiB".',
+        )
+    return result
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class L1:
+    """The bounds of the memory tier.
+
+    Args:
+        max_entries: How many entries may be kept.
+        max_bytes: How many encoded bytes of values may be kept, as a number or ``"64MiB"``. A value
+            larger than an eighth of it is not kept; statistics count it.
+    """
+
+    max_entries: int
+    max_bytes: int
+
+    def __init__(self, max_entries: int = 10_000, max_bytes: Size = "64MiB") -> None:
+        if isinstance(max_entries, bool) or not isinstance(max_entries, int) or max_entries < 1:
+            raise ConfigurationError(
+                f"max_entries={max_entries!r} must be a whole number above 0",
+                hint="To switch L1 off pass l1=None to TierCache.",
+            )
+        object.__setattr__(self, "max_entries", max_entries)
+        object.__setattr__(self, "max_bytes", size_in_bytes(max_bytes, name="max_bytes"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """How long values live and how they are loaded; a field left UNSET is inherited.
+
+    Attributes:
+        ttl: How long a value is fresh.
+        l1_ttl: How long this process may serve its own copy before it asks L2 again; capped by
+            what is left of `ttl`.
+        jitter: By which share of it a ttl is shortened at random, 0 to below 1, so that values
+            stored together do not expire together.
+        grace: How long past `ttl` a stale value may be served, while one caller refreshes it or
+            when the loader fails.
+        early: Eagerness of early expiration (the beta of XFetch); 0 switches it off.
+        soft_timeout: How long a reader waits for a refresh before it takes the stale value; the
+            load goes on.
+        load_limit: How long a load may take before it is given up with `LoadTimeoutError`.
+        negative_ttl: How long a `None` is fresh; 0 keeps no `None` at all. UNSET everywhere: `ttl`.
+        on_abandon: Whether a load whose callers have all gone is cancelled or finished.
+        schema_version: Part of the schema's fingerprint; raise it when the meaning of stored values
+            changes and their types do not.
+    """
+
+    ttl: Duration | Unset = UNSET
+    l1_ttl: Duration | Unset = UNSET
+    jitter: float | Unset = UNSET
+    grace: Duration | Unset = UNSET
+    early: float | Unset = UNSET
+    soft_timeout: Duration | Unset | None = UNSET
+    load_limit: Duration | Unset = UNSET
+    negative_ttl: Duration | Unset | None = UNSET
+    on_abandon: OnAbandon | Unset = UNSET
+    schema_version: int | str | Unset = UNSET
+
+    def __post_init__(self) -> None:
+        for name in _DURATIONS:
+            _check_duration(name, getattr(self, name))
+        if self.ttl is not UNSET and seconds(self.ttl) == 0:
+            raise ConfigurationError("ttl=0 would keep nothing", hint="Pass a ttl above 0.")
+        if self.load_limit is not UNSET and seconds(self.load_limit) == 0:
+            raise ConfigurationError("load_limit=0 would let no loader finish")
+        if self.jitter is not UNSET and not 0 <= self.jitter < 1:
+            raise ConfigurationError(f"jitter={self.jitter!r} must be from 0 to below 1")
+        if self.early is not UNSET and not 0 <= self.early < math.inf:
+            raise ConfigurationError(f"early={self.early!r} must be a finite number, 0 or above")
+        if self.on_abandon not in {UNSET, "cancel", "finish"}:
+            raise ConfigurationError(f'on_abandon={self.on_abandon!r}: pass "cancel" or "finish"')
+
+    def replace(self, **changes: Any) -> Self:
+        """Return a copy with some fields changed.
+
+        Raises:
+            ConfigurationError: A field is unknown or its value cannot be used.
+        """
+        unknown = changes.keys() - POLICY_FIELDS
+        if unknown:
+            raise ConfigurationError(
+                f"Policy has no field {', '.join(sorted(unknown))}",
+                hint=f"The fields are {', '.join(sorted(POLICY_FIELDS))}.",
+            )
+        return replace(self, **changes)
+
+    def over(self, base: "Policy") -> "Policy":
+        """Return this policy with what it leaves UNSET taken from `base`."""
+        given = {
+            name: value for name in POLICY_FIELDS if (value := getattr(self, name)) is not UNSET
+        }
+        return replace(base, **given) if given else base
+
+
+def _check_duration(name: str, value: Any) -> None:
+    unchecked = (UNSET, None) if name in _OPTIONAL else (UNSET,)
+    if value not in unchecked:
+        seconds(value, name=name)
+
+
+_DURATIONS = ("ttl", "l1_ttl", "grace", "soft_timeout", "load_limit", "negative_ttl")
+_OPTIONAL = frozenset({"soft_timeout", "negative_ttl"})
+POLICY_FIELDS: Final = frozenset(field.name for field in fields(Policy))
+
+BUILT_IN: Final = Policy(
+    ttl="5m",
+    l1_ttl="30s",
+    jitter=0.1,
+    grace=0.0,
+    early=1.0,
+    soft_timeout=None,
+    load_limit="30s",
+    negative_ttl=None,
+    on_abandon="cancel",
+    schema_version=0,
+)
+
+HOT: Final = Policy(ttl="30m")
+"""For what is read all the time and may be half an hour old."""
+WARM: Final = Policy(ttl="1h")
+"""For what is read often."""
+COLD: Final = Policy(ttl="24h")
+"""For what is read now and then and hardly ever changes."""
+STATIC: Final = Policy(ttl="7d")
+"""For what changes with a release."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """A policy with nothing left to inherit, in seconds; what the read path works with."""
+
+    ttl: float
+    l1_ttl: float
+    jitter: float
+    grace: float
+    early: float
+    soft_timeout: float | None
+    load_limit: float
+    negative_ttl: float | None
+    on_abandon: OnAbandon
+    schema_version: str
+
+    @classmethod
+    def of(cls, *policies: Policy) -> "Limits":
+        """Resolve policies, the most specific first, over the built-in defaults."""
+        merged = BUILT_IN
+        for policy in reversed(policies):
+            merged = policy.over(merged)
+        values: dict[str, Any] = {}
+        for name in POLICY_FIELDS:
+            value = getattr(merged, name)
+            values[name] = seconds(value) if name in _DURATIONS and value is not None else value
+        values["schema_version"] = str(merged.schema_version)
+        return cls(**values)
+
+
+def policy_of(policy: Policy | None, policy_fields: Mapping[str, Any]) -> Policy:
+    """Return one policy from a decorator's `policy=` and its single fields, which win."""
+    return (policy or Policy()).replace(**policy_fields)

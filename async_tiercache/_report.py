@@ -1,0 +1,18 @@
+"""The report of an invalidation: what each tier said."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What the tiers said to an invalidation.
+
+    Attributes:
+        l2: ``"done"`` when Redis confirmed, ``"queued"`` when it did not: it will be told again
+            until it does, and this process reads around L2 meanwhile. ``"off"`` without an L2.
+        l1: ``"done"``: this process has forgotten the keys when the call returns.
+    """
+
+    l2: Literal["done", "queued", "off"]
+    l1: Literal["done"] = "done"

@@ -1,0 +1,44 @@
+"""Background tasks with an owner: named, kept alive, awaited on close."""
+
+import asyncio
+from collections.abc import Coroutine
+from contextvars import Context
+from typing import Any
+
+
+class Tasks:
+    """The background tasks of one cache."""
+
+    __slots__ = ("_running",)
+
+    def __init__(self) -> None:
+        self._running: set[asyncio.Task[Any]] = set()
+
+    def __len__(self) -> int:
+        return len(self._running)
+
+    def start(
+        self, work: Coroutine[Any, Any, Any], *, name: str, context: Context | None = None
+    ) -> asyncio.Task[Any]:
+        """Run `work` as a task of its own, in `context` or a copy of the current one."""
+        task = asyncio.get_running_loop().create_task(work, name=name, context=context)
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        return task
+
+    def forget(self) -> None:
+        """Drop tasks that belong to a loop that is gone."""
+        self._running.clear()
+
+    async def settle(self) -> None:
+        """Return when nothing runs any more, whatever the tasks end with."""
+        while self._running:
+            await asyncio.wait(self._running)
+
+    async def finish(self, seconds: float = 1.0) -> None:
+        """Give what runs some time to end, then cancel the rest; return when all has ended."""
+        if self._running:
+            _, late = await asyncio.wait(self._running, timeout=seconds)
+            for task in late:
+                task.cancel()
+            await self.settle()

@@ -1,0 +1,150 @@
+"""The cache's own writes: `set`, `put` and `writing`.
+
+A value is put where a lease of ours stands. Taking that lease removes whatever the key held, as an
+invalidation does. The commit is refused when anything came between; then the key is invalidated,
+because what stands there now may be older than the source.
+"""
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from secrets import token_bytes
+from typing import Any
+
+from async_tiercache._entry import ENTRY_ID_BYTES, Entry, Header
+from async_tiercache._family import Family
+from async_tiercache._fence import Fence, Fences
+from async_tiercache._invalidator import Invalidator
+from async_tiercache._ledger import Ledger
+from async_tiercache._options import MISSING
+from async_tiercache._reader import Reader
+from async_tiercache._report import Report
+from async_tiercache.abc import Clock, Invalidation, Remote
+from async_tiercache.errors import TierError, UsageError
+from async_tiercache.policies.freshness import lifetime
+
+
+class Writing:
+    """What the block of `writing` is given.
+
+    Attributes:
+        report: What the tiers said, once the block has ended.
+    """
+
+    __slots__ = ("_family", "payload", "report", "value")
+
+    def __init__(self, family: Family) -> None:
+        self._family = family
+        self.value: Any = MISSING
+        self.payload = b""
+        self.report: Report | None = None
+
+    def set(self, value: Any) -> None:
+        """Say what the source holds now; it is put into the tiers when the block ends.
+
+        Raises:
+            EncodeError: The value cannot be stored.
+            UsageError: The block has ended.
+        """
+        if self.report is not None:
+            raise UsageError(
+                "set() came after the block had ended", hint="Call it inside `async with`."
+            )
+        self.payload = self._family.codec.encode(value)
+        self.value = value
+
+
+class Writer:
+    """Puts values into the tiers, the last writer's winning."""
+
+    def __init__(
+        self,
+        *,
+        reader: Reader,
+        invalidator: Invalidator,
+        fences: Fences,
+        remote: Remote,
+        ledger: Ledger,
+        clock: Clock,
+    ) -> None:
+        self._reader = reader
+        self._invalidator = invalidator
+        self._fences = fences
+        self._remote = remote
+        self._ledger = ledger
+        self._clock = clock
+
+    async def put(self, family: Family, key: str, value: Any) -> Report:
+        """Put a value that is known now.
+
+        Raises:
+            EncodeError: The value cannot be stored.
+        """
+        family.codec.encode(value)
+        async with self.writing(family, key) as writing:
+            writing.set(value)
+        assert writing.report is not None
+        return writing.report
+
+    @asynccontextmanager
+    async def writing(self, family: Family, key: str) -> AsyncGenerator[Writing]:
+        """Fence the key while the block changes the source, then put what the block has set.
+
+        Readers elsewhere wait for the block or load for themselves; nobody stores what was read
+        before it ended. Without `set`, or when the block raises, the key is only invalidated.
+        """
+        writing = Writing(family)
+        self._reader.forget(Invalidation(token_bytes(16), (key,)))
+        fence = await self._seize(key)
+        generation = self._ledger.generation(key)
+        try:
+            async with self._fences.renewing(fence):
+                yield writing
+        except BaseException:
+            await self._invalidator.invalidate((key,))
+            raise
+        created_at = self._remote.now()
+        entry = None
+        if fence is not None and writing.value is not MISSING:
+            entry = self._entry(family, writing, created_at)
+        if entry is None or not await self._commit(fence, entry, writing.payload):
+            writing.report = await self._invalidator.invalidate((key,))
+            return
+        if self._ledger.may_keep(key, generation):
+            self._reader.forget(Invalidation(token_bytes(16), (key,)))
+            generation = self._ledger.generation(key)
+            self._reader.keep(
+                key,
+                entry,
+                generation,
+                l1_ttl=family.limits.l1_ttl,
+                early=entry.header.fresh_until,
+            )
+        writing.report = self._invalidator.confirmed()
+
+    def _entry(self, family: Family, writing: Writing, created_at: float) -> Entry | None:
+        life = lifetime(
+            now=created_at,
+            limits=family.limits,
+            u=self._clock.random(),
+            negative=writing.value is None,
+        )
+        if life is None:
+            return None
+        header = Header(
+            entry_id=token_bytes(ENTRY_ID_BYTES),
+            created_at=created_at,
+            fresh_until=life.fresh_until,
+            stale_until=life.stale_until,
+            load_seconds=0.0,
+            fingerprint=family.codec.fingerprint,
+        )
+        return Entry(writing.value, header, len(writing.payload))
+
+    async def _seize(self, key: str) -> Fence | None:
+        try:
+            return await self._fences.seize(key)
+        except TierError:
+            return None
+
+    async def _commit(self, fence: Fence | None, entry: Entry, payload: bytes) -> bool:
+        return fence is not None and await self._reader.commit(fence, entry.header, payload) == "l2"

@@ -1,0 +1,155 @@
+"""The seams of the package, as Protocols in terms of what each side promises."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias, runtime_checkable
+
+from async_tiercache._events import Event
+
+Observer: TypeAlias = Callable[[Event], None]
+"""Receives every event, synchronously: it must not block and should not raise."""
+
+
+@dataclass(frozen=True, slots=True)
+class Invalidation:
+    """What is no longer true; ours, one that waits for Redis, or one that is repeated.
+
+    Attributes:
+        id: 16 random bytes.
+        keys: The texts of the keys.
+    """
+
+    id: bytes
+    keys: tuple[str, ...]
+
+
+class Clock(Protocol):
+    """Time and chance; `SystemClock` outside tests."""
+
+    def monotonic(self) -> float:
+        """Return seconds on a clock that never goes back."""
+        ...
+
+    def wall(self) -> float:
+        """Return seconds since the epoch."""
+        ...
+
+    def random(self) -> float:
+        """Return a number drawn from [0, 1)."""
+        ...
+
+    async def sleep(self, seconds: float, /) -> None:
+        """Return after `seconds`."""
+        ...
+
+    def timeout(self, seconds: float | None, /) -> asyncio.Timeout:
+        """Return a context that raises `TimeoutError` when it lasts longer than `seconds`."""
+        ...
+
+
+class Codec(Protocol):
+    """Turns values of one type into bytes and back.
+
+    `decode(encode(value))` equals `value` and has its type.
+    """
+
+    @property
+    def fingerprint(self) -> bytes:
+        """8 bytes that change whenever the type's shape does."""
+        ...
+
+    def encode(self, value: Any, /) -> bytes:
+        """Return the bytes of `value`.
+
+        Raises:
+            EncodeError: The value is not of the type, or cannot be stored.
+        """
+        ...
+
+    def decode(self, payload: bytes | memoryview, /) -> Any:
+        """Return the value.
+
+        Raises:
+            DecodeError: The bytes are not a value of the type; no other error is raised.
+        """
+        ...
+
+
+@runtime_checkable
+class Remote(Protocol):
+    """A tier shared by all servers, holding one string per key: a frame or a lease.
+
+    Every method returns or raises `TierError` within the operation limit; a caller's cancellation
+    never cuts a command short. No method stores a value unconditionally: `commit` compares first,
+    so a command that runs late changes nothing that came after it.
+    """
+
+    def now(self) -> float:
+        """Return the remote clock's time, in seconds since the epoch, without asking it."""
+        ...
+
+    async def open(self) -> None:
+        """Connect and learn what the server is; may be repeated after trouble."""
+        ...
+
+    async def get_many(self, keys: Sequence[str], /) -> list[bytes | None]:
+        """Return what each key holds, in the order of `keys`, `None` for nothing."""
+        ...
+
+    async def take(
+        self, key: str, token: bytes, seconds: float, /, *, instead_of: bytes | None = None
+    ) -> bytes | None:
+        """Put a lease on a key that holds nothing, or that holds exactly `instead_of`.
+
+        Args:
+            key: The key's text.
+            token: The lease, from `_fence`.
+            seconds: When the lease ends unless it is renewed.
+            instead_of: Dead or undecodable bytes to replace in the same step.
+
+        Returns:
+            `None` when the lease is ours, else what the key holds.
+        """
+        ...
+
+    async def seize(self, key: str, token: bytes, seconds: float, /) -> None:
+        """Put a lease in place of whatever the key holds: what was there is gone."""
+        ...
+
+    async def mark(self, key: str, token: bytes, seconds: float, /) -> bool:
+        """Claim the refresh of an entry; False when another process has claimed it."""
+        ...
+
+    async def renew(self, key: str, token: bytes, seconds: float, /) -> bool:
+        """Prolong our lease or mark; False when it is no longer ours."""
+        ...
+
+    async def release(self, key: str, token: bytes, /) -> None:
+        """Remove our lease or mark, if it is still there."""
+        ...
+
+    async def commit(
+        self, key: str, frame: bytes, seconds: float, /, *, fence: bytes, mark: bytes | None = None
+    ) -> bool:
+        """Store a frame if the key still holds what `fence` names.
+
+        Args:
+            key: The key's text.
+            frame: What to store.
+            seconds: When the server may forget it.
+            fence: Our lease, or the 16-byte id of the entry that is refreshed.
+            mark: The refresh mark to remove with it.
+
+        Returns:
+            Whether it was stored; False when an invalidation or another writer came between.
+        """
+        ...
+
+    async def invalidate(self, record: Invalidation, /) -> None:
+        """Remove what the keys hold: entries, leases and marks."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close the connections that this object opened."""
+        ...

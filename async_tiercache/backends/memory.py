@@ -1,0 +1,240 @@
+"""L1: this process's memory, a dict of slots bounded by entries and by encoded bytes.
+
+Everything here is synchronous; time is an argument, monotonic. S3-FIFO chooses what makes room
+(`policies.eviction`). A compiled call path does not come through here: it probes an alias table
+and compares ``now < slot.soft_deadline``. A slot that leaves the store for whatever reason leaves
+its alias table in the same step, and its soft deadline is in the past from then on.
+"""
+
+import math
+import struct
+from typing import Any, Final
+
+from async_tiercache._entry import Entry, Header
+from async_tiercache._options import L1
+from async_tiercache.policies.eviction import Node, S3Fifo
+
+_LARGEST_SHARE: Final = 8  # a value larger than one part in so many is not kept
+_STEPS: Final = 2  # nodes looked at for expiry per insert
+_NEVER: Final = -math.inf
+
+# Deadline, size; created_at, fresh_until, stale_until, load_seconds; the entry id follows.
+_COLD: Final = struct.Struct("<dQ4d")
+
+
+class Slot(Node):
+    """One entry of L1. A hit reads `value` and `soft_deadline`, and sets `visited`.
+
+    What a hit does not read is packed into one bytes object, a third of the size of its parts.
+
+    Attributes:
+        value: The object that callers get.
+        soft_deadline: Until when a hit may serve it unasked, monotonic.
+        family: The statistics of the decorated coroutine it belongs to, if any.
+        table: The alias table that it is in, if any.
+        table_key: Its key there.
+    """
+
+    __slots__ = ("_cold", "_fingerprint", "family", "soft_deadline", "table", "table_key", "value")
+
+    value: Any
+    soft_deadline: float
+    _cold: bytes
+    _fingerprint: bytes
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+        self.family: Any = None
+        self.table: dict[Any, Slot] | None = None
+        self.table_key: Any = None
+
+    @property
+    def deadline(self) -> float:
+        """From when on it must not be served at all, monotonic."""
+        deadline: float = _COLD.unpack_from(self._cold)[0]
+        return deadline
+
+    @property
+    def size(self) -> int:
+        """The encoded size of the value, in bytes."""
+        size: int = _COLD.unpack_from(self._cold)[1]
+        return size
+
+    @property
+    def header(self) -> Header:
+        """What is stored beside the value."""
+        _, _, created_at, fresh_until, stale_until, load_seconds = _COLD.unpack_from(self._cold)
+        return Header(
+            entry_id=self._cold[_COLD.size :],
+            created_at=created_at,
+            fresh_until=fresh_until,
+            stale_until=stale_until,
+            load_seconds=load_seconds,
+            fingerprint=self._fingerprint,
+        )
+
+    def fill(self, entry: Entry, *, soft_deadline: float, deadline: float) -> None:
+        """Take an entry in, in place of the one before."""
+        header = entry.header
+        self.value = entry.value
+        self.soft_deadline = soft_deadline
+        self._fingerprint = header.fingerprint
+        self._cold = (
+            _COLD.pack(
+                deadline,
+                entry.size,
+                header.created_at,
+                header.fresh_until,
+                header.stale_until,
+                header.load_seconds,
+            )
+            + header.entry_id
+        )
+
+
+class MemoryStore:
+    """The slots of one cache, by the text of their keys.
+
+    Attributes:
+        bounds: How much may be kept.
+        slots: Every live slot.
+        bytes: The encoded size of all values.
+        evictions: How many slots made room for others.
+        expiries: How many were removed because their deadline had passed.
+        oversized: How many values were too large to keep.
+    """
+
+    __slots__ = ("_queues", "bounds", "bytes", "evictions", "expiries", "oversized", "slots")
+
+    def __init__(self, bounds: L1) -> None:
+        self.bounds = bounds
+        self.slots: dict[str, Slot] = {}
+        self.bytes = 0
+        self.evictions = 0
+        self.expiries = 0
+        self.oversized = 0
+        self._queues: S3Fifo[Slot] = S3Fifo()
+
+    def __len__(self) -> int:
+        return len(self.slots)
+
+    def __repr__(self) -> str:
+        bounds = self.bounds
+        return (
+            f"<MemoryStore {len(self)}/{bounds.max_entries} entries, "
+            f"{self.bytes}/{bounds.max_bytes} bytes>"
+        )
+
+    def get(self, key: str, now: float) -> Slot | None:
+        """Return the slot of a key unless its deadline has passed; serving it is a visit.
+
+        The caller compares `soft_deadline` and sets `visited`.
+        """
+        slot = self.slots.get(key)
+        if slot is None or now < slot.soft_deadline or now < slot.deadline:
+            return slot
+        slot.visited = True
+        self._remove(slot)
+        self.expiries += 1
+        return None
+
+    def put(
+        self, key: str, entry: Entry, *, soft_deadline: float, deadline: float, now: float
+    ) -> Slot | None:
+        """Keep an entry in place of the key's last one, whose aliases it takes over.
+
+        Args:
+            key: The key's text.
+            entry: What to keep.
+            soft_deadline: Until when a hit may serve it unasked, monotonic.
+            deadline: From when on it must not be served at all, monotonic.
+            now: The monotonic time.
+
+        Returns:
+            Its slot, or `None` if the value is too large to keep; the last one is gone then, too.
+        """
+        queues = self._queues
+        slot = self.slots.get(key)
+        if entry.size * _LARGEST_SHARE > self.bounds.max_bytes:
+            self.oversized += 1
+            self.drop(key)
+            return None
+        replaces = slot is not None
+        if slot is None:
+            slot = Slot(key)
+        else:
+            queues.remove(slot)
+            self.bytes -= slot.size
+        self._expire(now)
+        self._make_room(entry.size, now)
+        slot.fill(entry, soft_deadline=soft_deadline, deadline=deadline)
+        self.slots[key] = slot
+        self.bytes += entry.size
+        # Whoever puts a key again was asked for it again.
+        queues.push(slot, reused=replaces)
+        return slot
+
+    def link(self, slot: Slot, table: dict[Any, Slot], table_key: Any) -> None:
+        """Put a live slot into an alias table, where a compiled call path finds it.
+
+        A slot has one alias and an alias one slot: where there is one already, that one stays.
+        """
+        if (
+            slot.table is None
+            and self.slots.get(slot.key) is slot
+            and table.setdefault(table_key, slot) is slot
+        ):
+            slot.table = table
+            slot.table_key = table_key
+
+    def drop(self, key: str) -> bool:
+        """Remove a key, and return whether it was here."""
+        slot = self.slots.get(key)
+        if slot is None:
+            return False
+        self._remove(slot)
+        return True
+
+    def clear(self) -> None:
+        """Remove every key."""
+        self._queues.clear()
+        for slot in self.slots.values():
+            self._retire(slot)
+        self.slots.clear()
+        self.bytes = 0
+
+    def _expire(self, now: float) -> None:
+        for _ in range(_STEPS):
+            slot = self._queues.step()
+            if slot is not None and now >= slot.soft_deadline and now >= slot.deadline:
+                self._remove(slot)
+                self.expiries += 1
+
+    def _make_room(self, size: int, now: float) -> None:
+        queues, bounds = self._queues, self.bounds
+        while len(queues) >= bounds.max_entries or self.bytes + size > bounds.max_bytes:
+            slot = queues.pop()
+            if now < slot.deadline:
+                self.evictions += 1
+            else:
+                self.expiries += 1
+            self._forget(slot)
+
+    def _remove(self, slot: Slot) -> None:
+        # It is the key that is popular, not this value of it.
+        if slot.visited:
+            self._queues.remember(slot)
+        self._queues.remove(slot)
+        self._forget(slot)
+
+    def _forget(self, slot: Slot) -> None:
+        del self.slots[slot.key]
+        self.bytes -= slot.size
+        self._retire(slot)
+
+    @staticmethod
+    def _retire(slot: Slot) -> None:
+        slot.soft_deadline = _NEVER
+        if slot.table is not None:
+            slot.table.pop(slot.table_key, None)
+            slot.table = None

@@ -1,0 +1,57 @@
+"""The Lua scripts: every change of an entry compares before it writes.
+
+A lease or mark is exactly 17 bytes and begins with ``L``; a frame begins with ``V`` and carries its
+16-byte entry id at a fixed offset. Only strings of 17 bytes are compared whole, so that no script
+copies a large value.
+"""
+
+from typing import Final
+
+from async_tiercache.codecs.frame import ENTRY_ID_OFFSET, LEASE_BYTES
+
+# KEYS: the key, its mark. ARGV: fence, frame, milliseconds, our mark or "".
+COMMIT: Final = f"""
+local fence, held = ARGV[1], nil
+if redis.call('TYPE', KEYS[1]).ok ~= 'string' then return 0 end
+if #fence == {LEASE_BYTES} then
+  if redis.call('STRLEN', KEYS[1]) == {LEASE_BYTES} then held = redis.call('GET', KEYS[1]) end
+else
+  held = redis.call('GETRANGE', KEYS[1], {ENTRY_ID_OFFSET}, {ENTRY_ID_OFFSET + 15})
+end
+if held ~= fence then return 0 end
+redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
+if ARGV[4] ~= '' and redis.call('GET', KEYS[2]) == ARGV[4] then redis.call('DEL', KEYS[2]) end
+return 1
+"""
+
+# KEYS: the key. ARGV: lease, milliseconds, SHA-1 of the bytes to replace or "".
+REPLACE: Final = """
+if redis.call('TYPE', KEYS[1]).ok == 'string' then
+  local held = redis.call('GET', KEYS[1])
+  if redis.sha1hex(held) ~= ARGV[3] then return held end
+end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return false
+"""
+
+# KEYS: the key, its mark. ARGV: our lease or mark.
+RELEASE: Final = f"""
+for _, key in ipairs(KEYS) do
+  if redis.call('TYPE', key).ok == 'string' and redis.call('STRLEN', key) == {LEASE_BYTES}
+    and redis.call('GET', key) == ARGV[1] then
+    return redis.call('DEL', key)
+  end
+end
+return 0
+"""
+
+# KEYS: the key, its mark. ARGV: our lease or mark, milliseconds.
+RENEW: Final = f"""
+for _, key in ipairs(KEYS) do
+  if redis.call('TYPE', key).ok == 'string' and redis.call('STRLEN', key) == {LEASE_BYTES}
+    and redis.call('GET', key) == ARGV[1] then
+    return redis.call('PEXPIRE', key, ARGV[2])
+  end
+end
+return 0
+"""

@@ -1,0 +1,92 @@
+"""The codec of what a function returns, from its annotation.
+
+A name that is not defined yet when the decorator runs is looked up again at the first use. On a
+generic base class the type variables stand for what the runtime class gives them.
+"""
+
+import typing
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from async_tiercache.abc import Codec
+from async_tiercache.codecs.typed import codec_for
+from async_tiercache.errors import ConfigurationError
+
+
+def hints_of(
+    function: Callable[..., Any], names: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Return the resolved annotations of a function.
+
+    Args:
+        function: The function.
+        names: Local names that its annotations may use beside the module's.
+
+    Raises:
+        NameError: An annotation names what is not defined (yet).
+    """
+    return typing.get_type_hints(function, localns=dict(names or {}), include_extras=True)
+
+
+def is_generic(annotation: Any) -> bool:
+    """Return whether an annotation holds type variables."""
+    return isinstance(annotation, TypeVar) or bool(getattr(annotation, "__parameters__", ()))
+
+
+def of_class(annotation: Any, kind: type) -> Any:
+    """Return an annotation with its type variables as the class `kind` gives them.
+
+    Example:
+        >>> T = TypeVar("T")
+        >>> class Base(typing.Generic[T]): ...
+        >>> class Users(Base[str]): ...
+        >>> of_class(list[T], Users)
+        list[str]
+    """
+    given: dict[Any, Any] = {}
+    for each in kind.__mro__:
+        for base in each.__dict__.get("__orig_bases__", ()):
+            parameters = getattr(typing.get_origin(base), "__parameters__", ())
+            for parameter, argument in zip(parameters, typing.get_args(base), strict=False):
+                given.setdefault(parameter, given.get(argument, argument))
+    if isinstance(annotation, TypeVar):
+        return given.get(annotation, annotation)
+    parameters = annotation.__parameters__
+    return annotation[tuple(given.get(parameter, parameter) for parameter in parameters)]
+
+
+class DeferredCodec:
+    """The codec of an annotation that can be resolved only after the decorator has run."""
+
+    __slots__ = ("_codec", "_function", "_schema_version")
+
+    def __init__(self, function: Callable[..., Any], schema_version: str) -> None:
+        self._function = function
+        self._schema_version = schema_version
+        self._codec: Codec | None = None
+
+    @property
+    def fingerprint(self) -> bytes:
+        """8 bytes that change whenever the type's shape does."""
+        return self._resolved().fingerprint
+
+    def encode(self, value: Any, /) -> bytes:
+        """Return the bytes of `value`."""
+        return self._resolved().encode(value)
+
+    def decode(self, payload: bytes | memoryview, /) -> Any:
+        """Return the value."""
+        return self._resolved().decode(payload)
+
+    def _resolved(self) -> Codec:
+        if self._codec is None:
+            try:
+                annotation = hints_of(self._function).get("return", Any)
+            except NameError as error:
+                raise ConfigurationError(
+                    f"The return annotation of {self._function.__qualname__} cannot be resolved: "
+                    f"{error}",
+                    hint="Define or import the type in the function's module.",
+                ) from error
+            self._codec = codec_for(annotation, schema_version=self._schema_version)
+        return self._codec

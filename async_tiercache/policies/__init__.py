@@ -1,0 +1,1 @@
+"""Pure decisions: freshness, eviction, circuit breaking. Time and chance are arguments."""

@@ -1,0 +1,205 @@
+"""Decide which entry makes room: S3-FIFO (Yang et al., SOSP 2023) with one visited bit.
+
+Pure: a structure over nodes, without clock or I/O. A new node waits in a small queue, a tenth of
+all; what is re-used there moves to the main queue, what is not leaves, and only its fingerprint is
+remembered for a while, so that it comes back to main. A hit sets `Node.visited` and moves nothing.
+Called by `backends.memory`.
+"""
+
+from array import array
+from typing import Any, Final, Generic, TypeVar
+
+_SMALL_SHARE: Final = 10  # the small queue holds one node in so many
+_CHANCES: Final = 64  # visited nodes passed over for one victim, so that no insert sweeps a queue
+
+
+class Node:
+    """What is queued; a store derives its entries from it.
+
+    Attributes:
+        key: The text that the node is remembered by after its eviction.
+        visited: Whether it was used since it entered its queue; written by whoever uses it.
+    """
+
+    __slots__ = ("key", "next", "prev", "queue", "visited")
+
+    # The links of a node in a queue; one in no queue has none.
+    queue: "Queue"
+    prev: Any
+    next: Any
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+        self.visited = False
+
+
+class Queue:
+    """A doubly linked circle of nodes, closed by the queue itself: `next` is the newest."""
+
+    __slots__ = ("length", "next", "prev")
+
+    prev: Any
+    next: Any
+
+    def __init__(self) -> None:
+        self.length = 0
+        self.prev = self.next = self
+
+    def push(self, node: Node) -> None:
+        """Put a node that is in no queue in as the newest."""
+        newest = self.next
+        node.queue = self
+        node.prev = self
+        node.next = newest
+        self.next = newest.prev = node
+        self.length += 1
+
+    def pull(self, node: Node) -> None:
+        """Take a node out; its own links are left as they were."""
+        node.prev.next = node.next
+        node.next.prev = node.prev
+        self.length -= 1
+
+
+class Ghosts:
+    """The fingerprints of the nodes remembered last, in a two-way table of fixed-width words.
+
+    A word holds 32 bits of a hash and, below, its running number modulo 2**32. Two places
+    are open to it and the older word makes room, so nothing is ever swept or moved.
+    """
+
+    __slots__ = ("_count", "_mask", "_words")
+
+    _FINGERPRINT: Final = 0xFFFFFFFF_00000000
+    _NUMBER: Final = 0x00000000_FFFFFFFF
+
+    def __init__(self) -> None:
+        self._words = array("Q")
+        self._mask = 0
+        self._count = 0
+
+    @property
+    def size_in_bytes(self) -> int:
+        """How much memory the table takes."""
+        return len(self._words) * self._words.itemsize
+
+    def add(self, hashed: int, *, window: int) -> None:
+        """Remember a hash; the table is made for, or grown to, a window of that many."""
+        if len(self._words) < window:
+            # To start empty costs a few re-used nodes a stay in the small queue; moving every word
+            # would stop the caller.
+            size = 1 << (2 * window - 1).bit_length()
+            self._words = array("Q", bytes(8 * size))
+            self._mask = size - 2
+        words, number = self._words, self._NUMBER
+        self._count = count = (self._count + 1) & number
+        place = hashed & self._mask
+        if (count - words[place]) & number < (count - words[place + 1]) & number:
+            place += 1
+        words[place] = hashed & self._FINGERPRINT | count
+
+    def take(self, hashed: int, *, window: int) -> bool:
+        """Forget a hash, and return whether it was among the last `window` added."""
+        words = self._words
+        if not words:
+            return False
+        place = hashed & self._mask
+        fingerprint = hashed & self._FINGERPRINT
+        word = words[place]
+        if word & self._FINGERPRINT != fingerprint:
+            place += 1
+            word = words[place]
+            if word & self._FINGERPRINT != fingerprint:
+                return False
+        words[place] = 0
+        return (self._count - word) & self._NUMBER < window
+
+
+N = TypeVar("N", bound=Node)
+
+
+class S3Fifo(Generic[N]):
+    """Two FIFO queues and the ghosts of what left the small one."""
+
+    __slots__ = ("_hand", "_main", "_small", "ghosts")
+
+    def __init__(self) -> None:
+        self._small = Queue()
+        self._main = Queue()
+        self._hand: Any = self._small
+        self.ghosts = Ghosts()
+
+    def __len__(self) -> int:
+        return self._small.length + self._main.length
+
+    def push(self, node: N, *, reused: bool) -> None:
+        """Queue a node: as re-used if the caller or the ghosts say so, else to be seen.
+
+        Args:
+            node: A node in no queue.
+            reused: Whether its key is known to be wanted again.
+        """
+        node.visited = False
+        if self.ghosts.take(hash(node.key), window=len(self)) or reused:
+            self._main.push(node)
+        else:
+            self._small.push(node)
+
+    def remember(self, node: N) -> None:
+        """Let the key of a queued node come back to main, if it does so before long."""
+        self.ghosts.add(hash(node.key), window=len(self))
+
+    def remove(self, node: N) -> None:
+        """Take a node out."""
+        self._pull(node)
+        del node.queue, node.prev, node.next
+
+    def clear(self) -> None:
+        """Take every node out; the ghosts stay."""
+        for queue in (self._small, self._main):
+            node = queue.next
+            while node is not queue:
+                older = node.next
+                del node.queue, node.prev, node.next
+                node = older
+        self._small, self._main = Queue(), Queue()
+        self._hand = self._small
+
+    def pop(self) -> N:
+        """Take out the node that makes room; there must be one."""
+        small, main = self._small, self._main
+        chances = _CHANCES
+        while True:
+            unseen = small.length * _SMALL_SHARE > small.length + main.length
+            node: N = small.prev if unseen else main.prev
+            if not (node.visited and chances):
+                break
+            chances -= 1
+            self._pull(node)
+            node.visited = False
+            main.push(node)
+        if unseen:
+            self.remember(node)
+        self.remove(node)
+        return node
+
+    def step(self) -> N | None:
+        """Move the hand on by one node and return it, or `None` between the queues.
+
+        The hand walks from the newest node to the oldest, against the flow, so that nodes pushed
+        meanwhile do not lengthen its way. A node that `pop` passes over slips behind it, but only
+        once unless it is used again.
+        """
+        small, main = self._small, self._main
+        ahead = self._hand.next
+        if ahead is small or ahead is main:
+            self._hand = main if ahead is small else small
+            return None
+        node: N = ahead
+        self._hand = node
+        return node
+
+    def _pull(self, node: N) -> None:
+        if node is self._hand:
+            self._hand = node.prev
+        node.queue.pull(node)

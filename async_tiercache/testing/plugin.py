@@ -1,0 +1,50 @@
+"""Pytest fixtures; switch them on in your `conftest.py`.
+
+    pytest_plugins = ["async_tiercache.testing.plugin"]
+
+`tiercache` is an open cache over an L2 in memory, with the clock `tiercache_clock` and the observer
+`tiercache_events`.
+"""
+
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+
+from async_tiercache._cache import TierCache
+from async_tiercache.testing._clock import FakeClock
+from async_tiercache.testing._recorder import Recorder
+from async_tiercache.testing._server import MemoryServer
+
+
+@pytest.fixture
+def tiercache_server() -> MemoryServer:
+    """Return an L2 in memory; take it down with ``connected = False``."""
+    return MemoryServer()
+
+
+@pytest.fixture
+def tiercache_clock() -> FakeClock:
+    """Return a clock that moves by ``await clock.advance(seconds)`` only."""
+    return FakeClock()
+
+
+@pytest.fixture
+def tiercache_events() -> Recorder:
+    """Return the observer of the fixture `tiercache`."""
+    return Recorder()
+
+
+@pytest_asyncio.fixture
+async def tiercache(
+    tiercache_server: MemoryServer, tiercache_clock: FakeClock, tiercache_events: Recorder
+) -> AsyncIterator[TierCache]:
+    """Yield an open cache with both tiers, closed after the test."""
+    cache = TierCache(
+        namespace="test",
+        client=tiercache_server.client(),
+        clock=tiercache_clock,
+        observers=[tiercache_events],
+    )
+    async with cache:
+        yield cache

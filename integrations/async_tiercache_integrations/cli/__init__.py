@@ -1,0 +1,21 @@
+"""The command `tiercache`. Importing it needs no optional package; running it says what is missing."""
+
+import sys
+
+from async_tiercache.errors import MissingExtraError, TierCacheError
+
+
+def main() -> None:
+    """Run the command line; what the entry point of the package calls."""
+    try:
+        try:
+            from async_tiercache_integrations.cli._app import app  # noqa: PLC0415
+        except ImportError as error:
+            raise MissingExtraError(
+                f"The command line needs the package {error.name!r}, which is not installed",
+                hint='pip install "async-tiercache[demo]"',
+            ) from error
+        app()
+    except TierCacheError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,79 @@
+"""The commands and their options."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from async_tiercache._version import __version__
+from async_tiercache.errors import MissingExtraError
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="A cache in tiers for database-backed async services.",
+)
+
+
+@app.command()
+def version() -> None:
+    """Print the versions of async-tiercache and of Python."""
+    print(f"async-tiercache {__version__}, Python {sys.version.split()[0]}")
+
+
+@app.command()
+def demo(
+    *,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Short phases: the run takes well under a minute.")
+    ] = False,
+    seconds: Annotated[
+        float | None,
+        typer.Option(min=1.0, help="Length of each phase (18, with --quick 6).", metavar="N"),
+    ] = None,
+    users: Annotated[
+        int, typer.Option(min=1, help="Users at a time in each of 3 processes.", metavar="N")
+    ] = 40,
+    report: Annotated[
+        Path, typer.Option(dir_okay=False, help="Where the HTML report goes.", metavar="PATH")
+    ] = Path("tiercache-demo.html"),
+    redis_url: Annotated[
+        str | None,
+        typer.Option(help="Use this Redis; then it is not killed.", metavar="URL"),
+    ] = None,
+    database_url: Annotated[
+        str | None,
+        typer.Option(
+            help="Use this PostgreSQL, in the schema tiercache_demo, dropped at the end.",
+            metavar="URL",
+        ),
+    ] = None,
+    no_live: Annotated[
+        bool, typer.Option("--no-live", help="Plain lines instead of the live view.")
+    ] = False,
+) -> None:
+    """Show the cache at work on a real database and a real Redis.
+
+    Starts a PostgreSQL and a Valkey of its own, fills a shop with 260,000 rows, and lets three
+    processes use it: without the cache, with it, in a stampede, and while Redis is killed.
+    Nothing is left behind but the report.
+    """
+    try:
+        from async_tiercache_integrations.cli.demo._command import run  # noqa: PLC0415
+        from async_tiercache_integrations.cli.demo._run import Options  # noqa: PLC0415
+    except ImportError as error:
+        raise MissingExtraError(
+            f"The demo needs the package {error.name!r}, which is not installed",
+            hint='pip install "async-tiercache[demo]"',
+        ) from error
+    length = seconds or (6.0 if quick else 18.0)
+    options = Options(
+        seconds=length,
+        users=users,
+        rounds=3 if quick else 5,
+        redis_url=redis_url,
+        database_url=database_url,
+    )
+    raise typer.Exit(run(options, report=report, live=not no_live))

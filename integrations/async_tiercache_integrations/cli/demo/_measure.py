@@ -1,0 +1,290 @@
+"""What is counted: latencies in histograms, answers per tier, old reads. Pure; merges over processes."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal, Self, TypeAlias
+
+Answerer: TypeAlias = Literal["l1", "l2", "loader", "database"]
+"""Who answered a read; ``"database"`` when the cache is off."""
+
+ANSWERERS: Final[tuple[Answerer, ...]] = ("l1", "l2", "loader", "database")
+
+_LOWEST: Final = 1e-7  # seconds; an L1 hit takes several times that
+_PER_DECADE: Final = 50  # buckets, so that a quantile is within 2.4 % of the truth
+_BUCKETS: Final = 10 * _PER_DECADE  # up to 1,000 seconds
+
+
+class Histogram:
+    """Counts of durations in buckets of equal ratio; memory does not grow with the counts."""
+
+    __slots__ = ("_counts", "count", "highest")
+
+    def __init__(self) -> None:
+        self._counts = [0] * _BUCKETS
+        self.count = 0
+        self.highest = 0.0
+
+    def add(self, seconds: float) -> None:
+        """Count one duration."""
+        bucket = int(math.log10(seconds / _LOWEST) * _PER_DECADE) if seconds > _LOWEST else 0
+        self._counts[min(bucket, _BUCKETS - 1)] += 1
+        self.count += 1
+        self.highest = max(self.highest, seconds)
+
+    def merge(self, other: "Histogram") -> None:
+        """Add the counts of another histogram."""
+        for bucket, count in enumerate(other._counts):
+            if count:
+                self._counts[bucket] += count
+        self.count += other.count
+        self.highest = max(self.highest, other.highest)
+
+    def quantile(self, share: float) -> float:
+        """Return the duration that `share` of all durations do not exceed; 0 without any."""
+        rank, seen = math.ceil(share * self.count), 0
+        for low, high, count in self:
+            seen += count
+            if seen >= rank:
+                return min(math.sqrt(low * high), self.highest)
+        return 0.0
+
+    def __iter__(self) -> Iterator[tuple[float, float, int]]:
+        """Yield (from, to, count) of each bucket that holds something, in order."""
+        for bucket, count in enumerate(self._counts):
+            if count:
+                low = _LOWEST * 10 ** (bucket / _PER_DECADE)
+                yield low, low * 10 ** (1 / _PER_DECADE), count
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what `from_json` takes, small when few buckets are in use."""
+        counts = {str(bucket): count for bucket, count in enumerate(self._counts) if count}
+        return {"counts": counts, "highest": self.highest}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Self:
+        """Return the histogram that `as_json` described."""
+        histogram = cls()
+        for bucket, count in data["counts"].items():
+            histogram._counts[int(bucket)] = count
+            histogram.count += count
+        histogram.highest = data["highest"]
+        return histogram
+
+
+@dataclass
+class Tally:
+    """What callers saw during some time.
+
+    Attributes:
+        latency: The durations of reads, by who answered.
+        updates: How many updates were made, and thus invalidations.
+        errors: How many calls raised, by the name of the error.
+        joined: How many reads waited for a load that another call had started.
+        checked: How many reads carried a version that could be compared.
+        old_own: Reads older than an invalidation acknowledged in the same process.
+        old_other: Reads older than an invalidation acknowledged in any process; how much older.
+        statements: How many statements the application sent, if it counts them itself.
+    """
+
+    latency: dict[Answerer, Histogram] = field(
+        default_factory=lambda: {name: Histogram() for name in ANSWERERS}
+    )
+    updates: int = 0
+    errors: dict[str, int] = field(default_factory=dict[str, int])
+    joined: int = 0
+    checked: int = 0
+    old_own: int = 0
+    old_other: Histogram = field(default_factory=Histogram)
+    statements: int = 0
+
+    @property
+    def reads(self) -> int:
+        """How many reads were answered."""
+        return sum(histogram.count for histogram in self.latency.values())
+
+    @property
+    def requests(self) -> int:
+        """How many calls were made: reads and updates, those that failed included."""
+        return self.reads + self.updates + self.failed
+
+    @property
+    def failed(self) -> int:
+        """How many calls raised."""
+        return sum(self.errors.values())
+
+    def share(self, answerer: Answerer) -> float:
+        """Return which share of the reads a tier answered, in 0..1."""
+        return self.latency[answerer].count / self.reads if self.reads else 0.0
+
+    @property
+    def old_share(self) -> float:
+        """Which share of the checked reads was older than an acknowledged invalidation."""
+        return self.old_other.count / self.checked if self.checked else 0.0
+
+    def all_reads(self) -> Histogram:
+        """Return the durations of all reads together."""
+        merged = Histogram()
+        for histogram in self.latency.values():
+            merged.merge(histogram)
+        return merged
+
+    def fail(self, error: BaseException) -> None:
+        """Count a call that raised."""
+        name = type(error).__name__
+        self.errors[name] = self.errors.get(name, 0) + 1
+
+    def merge(self, other: "Tally") -> None:
+        """Add another tally to this one."""
+        for name, histogram in other.latency.items():
+            self.latency[name].merge(histogram)
+        for name, count in other.errors.items():
+            self.errors[name] = self.errors.get(name, 0) + count
+        self.updates += other.updates
+        self.joined += other.joined
+        self.checked += other.checked
+        self.old_own += other.old_own
+        self.old_other.merge(other.old_other)
+        self.statements += other.statements
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what `from_json` takes."""
+        latency = {name: item.as_json() for name, item in self.latency.items() if item.count}
+        return {**vars(self), "latency": latency, "old_other": self.old_other.as_json()}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Self:
+        """Return the tally that `as_json` described."""
+        tally = cls(**{**data, "old_other": Histogram.from_json(data["old_other"]), "latency": {}})
+        tally.latency = {name: Histogram() for name in ANSWERERS}
+        for name in ANSWERERS:
+            if name in data["latency"]:
+                tally.latency[name] = Histogram.from_json(data["latency"][name])
+        return tally
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One sample of a running phase.
+
+    Attributes:
+        at: Seconds since the first phase began.
+        requests: Calls a second since the point before.
+        statements: Statements a second at the database since the point before.
+    """
+
+    at: float
+    requests: float
+    statements: float
+
+
+@dataclass
+class Phase:
+    """One stretch of load and what was measured in it.
+
+    Attributes:
+        name: A short name, for charts.
+        about: What happens in it, for people.
+        began_at: When it began, in seconds since the first phase did.
+        seconds: How long it took.
+        tally: What callers saw.
+        statements: What the database counted.
+        database_seconds: How long it worked on them; 0 when it did not say.
+        points: The course of the phase.
+    """
+
+    name: str
+    about: str
+    began_at: float = 0.0
+    seconds: float = 0.0
+    tally: Tally = field(default_factory=Tally)
+    statements: int = 0
+    database_seconds: float = 0.0
+    points: list[Point] = field(default_factory=list[Point])
+
+    @property
+    def cached(self) -> bool:
+        """Whether the cache was on."""
+        return not self.tally.latency["database"].count
+
+    @property
+    def saved(self) -> float:
+        """The share of reads that cost the database no statement, in 0..1.
+
+        Uncached, each read is one statement; an update is one with and without a cache.
+        """
+        reads = self.tally.reads
+        return 1 - max(self.statements - self.tally.updates, 0) / reads if reads else 0.0
+
+
+    @property
+    def database_cost(self) -> float:
+        """Seconds of work at the database for one request."""
+        return self.database_seconds / self.tally.requests if self.tally.requests else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Stampede:
+    """Many readers of one cold key, started together.
+
+    Attributes:
+        readers: How many.
+        loads: How many statements they cost.
+        seconds: From the start to the value of the last reader.
+        errors: How many of them saw an error.
+    """
+
+    readers: int
+    loads: int
+    seconds: float
+    errors: int
+
+
+@dataclass
+class Results:
+    """All that a run measured.
+
+    Attributes:
+        phases: In the order in which they ran.
+        stampedes: One for each round.
+        marks: What was done to a server, and when: (seconds since the first phase began, what).
+        bound: How old a read may be at most, in seconds: the demo's `l1_ttl`.
+        setting: Where and how it was measured: (what, value).
+        caveats: What a reader should know before quoting a figure.
+        finished: When it ended, for people.
+    """
+
+    phases: list[Phase] = field(default_factory=list[Phase])
+    stampedes: list[Stampede] = field(default_factory=list[Stampede])
+    marks: list[tuple[float, str]] = field(default_factory=list[tuple[float, str]])
+    bound: float = 0.0
+    setting: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
+    caveats: list[str] = field(default_factory=list[str])
+    finished: str = ""
+
+    def phase(self, name: str) -> Phase | None:
+        """Return a phase by its name, `None` when it did not run."""
+        return next((phase for phase in self.phases if phase.name == name), None)
+
+    @property
+    def cached(self) -> Tally:
+        """What callers saw in all phases in which the cache was on."""
+        total = Tally()
+        for phase in self.phases:
+            if phase.cached:
+                total.merge(phase.tally)
+        return total
+
+    @property
+    def database_time_saved(self) -> float | None:
+        """Which share of the database's work for one request the warm cache saves, in 0..1."""
+        warm, uncached = self.phase("Warm"), self.phase("No cache")
+        if warm is None or uncached is None or not uncached.database_cost:
+            return None
+        return max(0.0, 1 - warm.database_cost / uncached.database_cost)
+
+    @property
+    def errors(self) -> int:
+        """How many calls raised, in all phases and stampedes."""
+        in_phases = sum(phase.tally.failed for phase in self.phases)
+        return in_phases + sum(stampede.errors for stampede in self.stampedes)

@@ -1,0 +1,196 @@
+"""The report: one HTML file with nothing outside it, in light and dark, wide and narrow.
+
+It is written so that it parses as XML too, and needs no script.
+"""
+
+from collections.abc import Iterable
+from html import escape
+from importlib.resources import files
+from typing import Final
+
+from async_tiercache_integrations.cli.demo import _charts
+from async_tiercache_integrations.cli.demo._charts import LABELS, tag
+from async_tiercache_integrations.cli.demo._measure import ANSWERERS, Histogram, Phase, Results
+from async_tiercache_integrations.cli.demo._summary import (
+    NONE,
+    cells,
+    duration,
+    paid,
+    percent,
+    quantiles,
+    sentences,
+)
+
+_COLUMNS: Final = (
+    "Phase", "requests/s", "from L1", "from L2", "L1 p50 / p99", "L2 p50 / p99",
+    "database p50 / p99", "statements/s", "saved", "errors",
+)  # fmt: skip
+
+_NOT_PROMISED: Final = (
+    "An invalidation reaches L2 and its own process at once. The L1 of another process may serve"
+    " its copy until l1_ttl ends: the age of old reads is bounded, and printed here; it is not yet"
+    " brought near zero. Updates follow the same Zipf's law as reads, so the most read rows are"
+    " changed several times a second: the hardest case for an L1.",
+    "One invalidation for many keys (tags) and for a CDN is not part of this release.",
+)
+
+
+def render(results: Results) -> str:
+    """Return the whole page."""
+    style = files(__package__).joinpath("report.css").read_text(encoding="utf-8")
+    head = tag(
+        "head",
+        '<meta charset="utf-8"/>',
+        '<meta name="viewport" content="width=device-width, initial-scale=1"/>',
+        '<meta name="color-scheme" content="light dark"/>',
+        tag("title", "tiercache demo"),
+        tag("style", style),
+    )
+    body = tag("body", _header(results), tag("main", *_sections(results)), _footer(results))
+    return f"<!DOCTYPE html>\n{tag('html', head, body, lang='en')}\n"
+
+
+def _header(results: Results) -> str:
+    machine = next((value for name, value in results.setting if name == "Machine"), "")
+    return tag(
+        "header",
+        tag("p", "tiercache demo", class_="eyebrow"),
+        tag("h1", "The same shop, without and with the cache"),
+        tag("p", escape(f"{results.finished} · {machine}"), class_="muted"),
+    )
+
+
+def _sections(results: Results) -> Iterable[str]:
+    yield tag("section", *_headlines(results), class_="tiles", aria_label="Headline figures")
+    yield tag("section", *_cards(results), class_="cards", aria_label="Charts")
+    yield tag(
+        "section", tag("h2", "All phases"), _table(results.phases),
+        tag("ul", *(tag("li", escape(line)) for line in sentences(results))),
+    )  # fmt: skip
+    yield tag("section", *_method(results))
+
+
+def _headlines(results: Results) -> Iterable[str]:
+    warm, uncached = results.phase("Warm"), results.phase("No cache")
+    if warm is not None:
+        if (saved := results.database_time_saved) is not None:
+            yield _tile(percent(saved), "less database time per request",
+                        f"and {percent(warm.saved)} of the statements saved, warm")  # fmt: skip
+        else:
+            yield _tile(percent(warm.saved), "of the statements saved", "warm, against no cache")
+    if warm is not None and uncached is not None:
+        before, after = (phase.tally.requests / phase.seconds for phase in (uncached, warm))
+        yield _tile(f"× {after / before:.1f}", "requests served",
+                    f"{before:,.0f} → {after:,.0f} a second, same users")  # fmt: skip
+        medians = [
+            duration(histogram.quantile(0.5))
+            for histogram in (warm.tally.latency["l1"], warm.tally.latency["l2"])
+        ]
+        slow = duration(uncached.tally.latency["database"].quantile(0.5))
+        yield _tile(medians[0], "median from L1", f"{medians[1]} from L2, {slow} without a cache")
+    if results.stampedes:
+        most = max(stampede.loads for stampede in results.stampedes)
+        slowest = max(stampede.seconds for stampede in results.stampedes)
+        yield _tile(f"{most}", "load per stampede" if most == 1 else "loads per stampede",
+                    f"of {results.stampedes[0].readers:,} readers; all served in"
+                    f" {duration(slowest)}")  # fmt: skip
+    yield _tile(f"{results.errors:,}", "errors seen by callers",
+                "while Redis was killed, too" if results.marks else "in all phases")  # fmt: skip
+    old = results.cached
+    yield _tile(percent(old.old_share), "of reads were old",
+                f"by {duration(old.old_other.highest)} at most; l1_ttl is {results.bound:g} s")  # fmt: skip
+
+
+def _tile(figure: str, what: str, more: str) -> str:
+    return tag(
+        "div",
+        tag("p", escape(figure), class_="figure"),
+        tag("p", escape(what), class_="what"),
+        tag("p", escape(more), class_="muted"),
+        class_="tile",
+    )
+
+
+def _cards(results: Results) -> Iterable[str]:
+    yield _card(
+        "Requests per second",
+        "What users got. The number of users and their pauses are the same in all phases.",
+        _charts.time_chart(results, "Requests per second", lambda p: p.requests, "requests"),
+    )
+    yield _card(
+        "Statements per second",
+        "What the database had to do for it.",
+        _charts.time_chart(results, "Statements per second", lambda p: p.statements, "statements"),
+    )
+    compared = [phase for name in ("No cache", "Warm") if (phase := results.phase(name))]
+    yield _card(
+        "Latency by the tier that answered",
+        "From the median (large dot) to the 99th percentile (small dot), warm; logarithmic.",
+        _charts.latency_chart(compared),
+    )
+    yield _card("Who answered", _legend(), _charts.share_chart(results.phases), raw=True)
+    if results.stampedes:
+        first = results.stampedes[0]
+        most = max(stampede.loads for stampede in results.stampedes)
+        yield _card(
+            "A stampede on one cold key",
+            f"{first.readers:,} readers at the same moment in three processes, each a dot."
+            f" The filled ones reached the database: {most}.",
+            _charts.stampede_chart(first.readers, most),
+        )
+    old = results.cached.old_other
+    if old.count:
+        yield _card(
+            "How old the old reads were",
+            "Reads that returned a version older than the last acknowledged invalidation, by the"
+            " time since that version was out of date.",
+            _charts.age_chart(old, results.bound),
+        )
+
+
+def _card(title: str, about: str, chart: str, *, raw: bool = False) -> str:
+    words = about if raw else escape(about)
+    return tag(
+        "figure",
+        tag("figcaption", tag("h2", escape(title)), tag("p", words, class_="muted")),
+        chart,
+    )
+
+
+def _legend() -> str:
+    items = (
+        tag("span", tag("span", "", class_=f"key key-{name}"), escape(LABELS[name]), class_="item")
+        for name in ANSWERERS
+    )
+    return " ".join(items)
+
+
+def _table(phases: Iterable[Phase]) -> str:
+    head = tag("tr", *(tag("th", escape(name), scope="col") for name in _COLUMNS))
+    rows = (
+        tag(
+            "tr",
+            tag("th", escape(name), scope="row"),
+            *(tag("td", escape(value)) for value in values),
+        )
+        for name, *values in map(cells, phases)
+    )
+    table = tag("table", tag("thead", head), tag("tbody", *rows))
+    return tag("div", table, class_="scroll", tabindex="0", role="region", aria_label="All phases")
+
+
+def _method(results: Results) -> Iterable[str]:
+    yield tag("h2", "How it was measured")
+    yield tag(
+        "dl",
+        *(tag("dt", escape(name)) + tag("dd", escape(value)) for name, value in results.setting),
+    )
+    yield tag("h3", "Read the figures with care")
+    yield tag("ul", *(tag("li", escape(line)) for line in results.caveats))
+    yield tag("h3", "What is not promised yet")
+    yield tag("ul", *(tag("li", escape(line)) for line in _NOT_PROMISED))
+
+
+def _footer(results: Results) -> str:
+    words = f"Made by tiercache demo, {results.finished}. This file needs nothing but itself."
+    return tag("footer", tag("p", escape(words), class_="muted"))

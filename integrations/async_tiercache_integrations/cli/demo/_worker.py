@@ -1,0 +1,266 @@
+"""One application process: simulated users who call the shop's repositories, and their tally.
+
+Run as a module with a `Setting` as JSON argument; takes commands on stdin and answers on stdout,
+one JSON object a line. The end of stdin ends it.
+"""
+
+import asyncio
+import json
+import random
+import sys
+import time
+from array import array
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict, dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+from async_tiercache_integrations.cli.demo import shop
+from async_tiercache_integrations.cli.demo._answers import Answer, current
+from async_tiercache_integrations.cli.demo._database import Pool, open_pool
+from async_tiercache_integrations.cli.demo._measure import Answerer, Tally
+from async_tiercache_integrations.cli.demo._seed import CATEGORIES, REGIONS
+from async_tiercache_integrations.cli.demo._workload import Board, Kind, Sizes, Zipf, kind_of
+
+TICK: Final = 0.2  # seconds between two tallies
+
+# The last category is kept for stampedes: nobody else ever reads it.
+STAMPEDE_CATEGORY: Final = CATEGORIES
+
+Send: TypeAlias = Callable[[dict[str, Any]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What a process needs to know; the cache's own options come by environment variables.
+
+    Attributes:
+        number: Which of the processes it is, from 0.
+        database_url: The database, as the application's role.
+        board: The file of acknowledged versions.
+        sizes: How many rows there are.
+        pool_size: How many sessions with the database it keeps.
+        think_seconds: How long a user waits on average between two calls.
+        counts_statements: Whether it counts statements because the database does not.
+    """
+
+    number: int
+    database_url: str
+    board: str
+    sizes: Sizes
+    pool_size: int = 4
+    think_seconds: float = 0.01
+    counts_statements: bool = False
+
+    def as_json(self) -> str:
+        """Return what `from_json` takes."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> "Setting":
+        """Return the setting that `as_json` described."""
+        data = json.loads(text)
+        return cls(**{**data, "sizes": Sizes(**data["sizes"])})
+
+
+class Application:
+    """The repositories, the users who call them, and what those users saw."""
+
+    def __init__(self, setting: Setting, pool: Pool, *, cached: bool) -> None:
+        self._setting = setting
+        self._users = shop.Users(pool)
+        self._products = shop.Products(pool)
+        self._orders = shop.Orders(pool)
+        self._unnoted: Answerer = "l1" if cached else "database"
+        self._chance = random.Random(setting.number)
+        sizes = setting.sizes
+        self._user_ids = Zipf(sizes.users)
+        self._product_ids = Zipf(sizes.products)
+        self._reports = Zipf((CATEGORIES - 1) * REGIONS)
+        # Keys on the board: profiles, then order histories, then products.
+        self._board = Board(Path(setting.board), board_keys(sizes))
+        self._own = array("q", bytes(8 * board_keys(sizes)))
+        self._running = False
+        self._tasks: list[asyncio.Task[None]] = []
+        self.tally = Tally()
+
+    def start(self, users: int) -> None:
+        """Let users come in; each calls, waits a moment, and calls again."""
+        self._running = True
+        self._tasks = [asyncio.create_task(self._visit(), name=f"user-{n}") for n in range(users)]
+
+    async def stop(self) -> None:
+        """Let each user finish the current call and leave."""
+        self._running = False
+        await asyncio.gather(*self._tasks)
+        self._tasks = []
+
+    async def stampede(self, readers: int, region: int, starts_at: float) -> dict[str, Any]:
+        """Let many readers ask for one cold report at the same moment."""
+
+        async def ask() -> None:
+            current.set(Answer())
+            await asyncio.sleep(max(0.0, starts_at - time.monotonic()))
+            await self._read(self._products.sales, STAMPEDE_CATEGORY, region)
+
+        self.tally = tally = Tally()
+        await asyncio.gather(*(ask() for _ in range(readers)))
+        self.tally = Tally()
+        return {"tally": tally.as_json(), "seconds": time.monotonic() - starts_at}
+
+    async def _visit(self) -> None:
+        current.set(Answer())
+        pause = 1 / self._setting.think_seconds
+        while self._running:
+            await asyncio.sleep(self._chance.expovariate(pause))
+            await self._call(kind_of(self._chance.random()))
+
+    async def _call(self, kind: Kind) -> None:
+        draw = self._chance.random
+        sizes = self._setting.sizes
+        if kind == "profile":
+            user_id = self._user_ids.draw(draw())
+            await self._read(self._users.profile, user_id, board_key=user_id - 1)
+        elif kind == "orders":
+            user_id = self._user_ids.draw(draw())
+            await self._read(self._orders.recent, user_id, board_key=sizes.users + user_id - 1)
+        elif kind == "product":
+            product_id = self._product_ids.draw(draw())
+            key = 2 * sizes.users + product_id - 1
+            await self._read(self._products.product, product_id, board_key=key)
+        elif kind == "sales":
+            report = self._reports.draw(draw()) - 1
+            region, category = divmod(report, CATEGORIES - 1)
+            await self._read(self._products.sales, category + 1, region + 1)
+        else:
+            await self._update()
+
+    async def _update(self) -> None:
+        chance, sizes = self._chance, self._setting.sizes
+        user_id = self._user_ids.draw(chance.random())
+        product_id = self._product_ids.draw(chance.random())
+        what = chance.randrange(3)
+        if what == 0:
+            await self._write(user_id - 1, self._users.rename(user_id, f"User {chance.random()}"))
+        elif what == 1:
+            key = sizes.users + user_id - 1
+            await self._write(key, self._orders.place(user_id, product_id, 1))
+        else:
+            price = Decimal(chance.randrange(199, 49_999)) / 100
+            key = 2 * sizes.users + product_id - 1
+            await self._write(key, self._products.reprice(product_id, price))
+
+    async def _read(
+        self, call: Callable[..., Awaitable[Any]], *args: int, board_key: int | None = None
+    ) -> None:
+        answer = current.get()
+        assert answer is not None
+        answer.read = None
+        board, own = self._board, self._own
+        acknowledged = board.version(board_key) if board_key is not None else 0
+        own_acknowledged = own[board_key] if board_key is not None else 0
+        started = time.monotonic()
+        try:
+            value = await call(*args)
+        except Exception as error:  # noqa: BLE001 - whatever a caller sees is what is counted
+            self.tally.fail(error)
+            return
+        elapsed = time.monotonic() - started
+        tally = self.tally
+        tally.latency[answer.read.tier if answer.read else self._unnoted].add(elapsed)
+        tally.joined += bool(answer.read and answer.read.joined)
+        if board_key is not None:
+            tally.checked += 1
+            seen = value.version
+            tally.old_own += seen < own_acknowledged
+            if seen < acknowledged:
+                tally.old_other.add(board.age(board_key, seen, acknowledged, started))
+
+    async def _write(self, board_key: int, update: Awaitable[int]) -> None:
+        try:
+            version = await update
+        except Exception as error:  # noqa: BLE001 - whatever a caller sees is what is counted
+            self.tally.fail(error)
+            return
+        self._board.acknowledge(board_key, version, time.monotonic())
+        self._own[board_key] = max(self._own[board_key], version)
+        self.tally.updates += 1
+
+    def close(self) -> None:
+        """Give back the board."""
+        self._board.close()
+
+
+def board_keys(sizes: Sizes) -> int:
+    """Return how many keys the board must have room for."""
+    return 2 * sizes.users + sizes.products
+
+
+async def _commands() -> asyncio.StreamReader:
+    reader = asyncio.StreamReader()
+    loop = asyncio.get_running_loop()
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    return reader
+
+
+async def _tick(application: Application, counter: list[int], send: Send) -> None:
+    while True:
+        await asyncio.sleep(TICK)
+        _report(application, counter, send)
+
+
+def _report(application: Application, counter: list[int], send: Send) -> None:
+    tally, application.tally = application.tally, Tally()
+    tally.statements, counter[0] = counter[0], 0
+    send({"tally": tally.as_json()})
+
+
+async def _obey(
+    application: Application, counter: list[int], commands: asyncio.StreamReader, send: Send
+) -> None:
+    ticking: asyncio.Task[None] | None = None
+    while line := await commands.readline():
+        command = json.loads(line)
+        if command["do"] == "start":
+            application.start(command["users"])
+            ticking = asyncio.create_task(_tick(application, counter, send), name="ticking")
+        elif command["do"] == "stop":
+            await application.stop()
+            if ticking is not None:
+                ticking.cancel()
+            _report(application, counter, send)
+            send({"reply": None})
+        else:
+            counter[0] = 0
+            reply = await application.stampede(command["readers"], command["region"], command["at"])
+            reply["tally"]["statements"] = counter[0]
+            send({"reply": reply})
+
+
+async def serve(setting: Setting, send: Send) -> None:
+    """Run one application process until its commands end."""
+    counter = [0] if setting.counts_statements else None
+    async with (
+        shop.cache,
+        open_pool(setting.database_url, size=setting.pool_size, counter=counter) as pool,
+    ):
+        application = Application(setting, pool, cached=shop.CACHED)
+        send({"reply": None})
+        try:
+            await _obey(application, counter or [0], await _commands(), send)
+        finally:
+            application.close()
+
+
+def main() -> None:
+    """Be the process that the demo starts."""
+
+    def send(message: dict[str, Any]) -> None:
+        print(json.dumps(message), flush=True)
+
+    asyncio.run(serve(Setting.from_json(sys.argv[1]), send))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,390 @@
+"""L1: what is kept, for how long, in what room, and what is gone at once."""
+
+import gc
+import math
+import weakref
+from typing import Any
+
+import pytest
+
+from async_tiercache._entry import Entry, Header
+from async_tiercache._options import L1
+from async_tiercache.backends.memory import MemoryStore, Slot
+
+HEADER = Header(
+    entry_id=bytes(range(16)),
+    created_at=1_700_000_000.123456,
+    fresh_until=1_700_000_060.123456,
+    stale_until=1_700_000_360.123456,
+    load_seconds=0.0421,
+    fingerprint=b"schema-1",
+)
+
+
+def put(
+    store: MemoryStore,
+    key: str,
+    *,
+    value: Any = None,
+    size: int = 1,
+    ttl: float = 10,
+    now: float = 0,
+) -> Slot | None:
+    """Put a value that is served for `ttl` and dead after twice that."""
+    return store.put(
+        key,
+        Entry(value, HEADER, size),
+        soft_deadline=now + ttl,
+        deadline=now + 2 * ttl,
+        now=now,
+    )
+
+
+def kept(store: MemoryStore, key: str, **options: Any) -> Slot:
+    slot = put(store, key, **options)
+    assert slot is not None
+    return slot
+
+
+@pytest.fixture
+def store() -> MemoryStore:
+    return MemoryStore(L1(max_entries=10, max_bytes=800))
+
+
+def test_a_slot_holds_what_was_put(store: MemoryStore) -> None:
+    """Value, header, size and deadlines come back exactly."""
+    value = object()
+
+    slot = kept(store, "k", value=value, size=42, ttl=10, now=5)
+
+    assert store.get("k", 5) is slot
+    assert slot.value is value
+    assert slot.header == HEADER
+    assert (slot.size, slot.soft_deadline, slot.deadline) == (42, 15, 25)
+    assert not slot.visited
+
+
+def test_a_put_replaces_the_value_and_its_bytes(store: MemoryStore) -> None:
+    """The last put wins and only its size counts."""
+    put(store, "k", value="old", size=30)
+
+    slot = kept(store, "k", value="new", size=20, ttl=3, now=1)
+
+    assert store.get("k", 1) is slot
+    assert (slot.value, slot.soft_deadline, slot.deadline) == ("new", 4, 7)
+    assert (len(store), store.bytes) == (1, 20)
+
+
+def test_a_put_takes_over_the_alias(store: MemoryStore) -> None:
+    """A refreshed entry is found by the compiled call path without a new link."""
+    table: dict[Any, Slot] = {}
+    store.link(kept(store, "k", value="old"), table, 1)
+
+    put(store, "k", value="new")
+
+    assert table[1].value == "new"
+
+
+def test_a_put_again_counts_as_a_use(store: MemoryStore) -> None:
+    """A key that was reloaded was wanted: it outlives keys that were put once."""
+    put(store, "k")
+    put(store, "k")
+
+    for i in range(50):
+        put(store, f"once{i}")
+
+    assert "k" in store.slots
+
+
+def test_a_slot_past_its_soft_deadline_is_still_found(store: MemoryStore) -> None:
+    """`get` leaves it to the caller what to do with an entry that is no longer fresh."""
+    slot = put(store, "k", ttl=10)
+
+    assert store.get("k", 19.9) is slot
+
+
+def test_a_slot_is_gone_at_its_deadline(store: MemoryStore) -> None:
+    """At the deadline a probe removes the slot and counts an expiry."""
+    put(store, "k", ttl=10)
+
+    assert store.get("k", 20) is None
+    assert (len(store), store.bytes, store.expiries) == (0, 0, 1)
+
+
+def test_a_key_that_was_never_put_is_not_there(store: MemoryStore) -> None:
+    """A miss is no expiry."""
+    assert store.get("k", 0) is None
+    assert store.expiries == 0
+
+
+def test_entries_are_bounded(store: MemoryStore) -> None:
+    """The eleventh entry evicts one of ten."""
+    for i in range(11):
+        put(store, f"k{i}")
+
+    assert (len(store), store.evictions) == (10, 1)
+
+
+def test_bytes_are_bounded(store: MemoryStore) -> None:
+    """Room is made until the new value fits."""
+    for i in range(9):
+        put(store, f"k{i}", size=100)
+
+    assert (len(store), store.bytes, store.evictions) == (8, 800, 1)
+
+
+def test_an_insert_never_evicts_itself() -> None:
+    """Room is made before the new slot is queued, even in a store for one."""
+    store = MemoryStore(L1(max_entries=1, max_bytes=800))
+
+    for i in range(5):
+        slot = put(store, f"k{i}", size=100)
+        assert store.get(f"k{i}", 0) is slot
+
+
+def test_a_larger_replacement_makes_room_among_the_others(store: MemoryStore) -> None:
+    """A value that grows evicts others, not itself."""
+    for i in range(8):
+        put(store, f"k{i}", size=90)
+
+    slot = put(store, "k0", size=100)
+    put(store, "k1", size=100)
+    put(store, "k2", size=100)
+
+    assert store.get("k0", 0) is slot
+    assert store.bytes <= 800
+
+
+def test_a_value_above_an_eighth_of_the_bytes_is_not_kept(store: MemoryStore) -> None:
+    """An oversized value is counted and evicts nothing."""
+    put(store, "k")
+
+    assert put(store, "large", size=101) is None
+    assert (list(store.slots), store.oversized) == (["k"], 1)
+
+
+def test_a_value_of_exactly_an_eighth_is_kept(store: MemoryStore) -> None:
+    """The bound includes its end."""
+    assert put(store, "k", size=100) is not None
+
+
+def test_an_oversized_value_removes_the_one_before(store: MemoryStore) -> None:
+    """The old value is no longer the key's value, so it must not be served."""
+    put(store, "k", size=1)
+
+    put(store, "k", size=101)
+
+    assert store.get("k", 0) is None
+
+
+def test_drop_says_whether_the_key_was_here(store: MemoryStore) -> None:
+    """An invalidation removes the slot once."""
+    put(store, "k")
+
+    assert [store.drop("k"), store.drop("k")] == [True, False]
+    assert (len(store), store.bytes) == (0, 0)
+
+
+def remove_by_drop(store: MemoryStore) -> None:
+    store.drop("k")
+
+
+def remove_by_clear(store: MemoryStore) -> None:
+    store.clear()
+
+
+def remove_by_probe(store: MemoryStore) -> None:
+    store.get("k", 1000)
+
+
+def remove_by_eviction(store: MemoryStore) -> None:
+    for i in range(10):
+        put(store, f"other{i}")
+
+
+def remove_by_hand(store: MemoryStore) -> None:
+    for i in range(3):
+        put(store, f"other{i}", now=1000)
+
+
+def remove_by_oversize(store: MemoryStore) -> None:
+    put(store, "k", size=101)
+
+
+@pytest.mark.parametrize(
+    "remove",
+    [
+        remove_by_drop,
+        remove_by_clear,
+        remove_by_probe,
+        remove_by_eviction,
+        remove_by_hand,
+        remove_by_oversize,
+    ],
+)
+def test_a_removed_slot_can_no_longer_be_hit(store: MemoryStore, remove: Any) -> None:
+    """However a slot goes, its alias goes with it, and a kept reference is past its deadline."""
+    slot, table = kept(store, "k"), dict[Any, Slot]()
+    store.link(slot, table, ("k",))
+
+    remove(store)
+
+    assert table == {}
+    assert slot.soft_deadline == -math.inf
+    assert "k" not in store.slots
+
+
+def test_the_first_alias_of_a_slot_stays(store: MemoryStore) -> None:
+    """A slot has one alias."""
+    slot, first, second = kept(store, "k"), dict[Any, Slot](), dict[Any, Slot]()
+    store.link(slot, first, 1)
+
+    store.link(slot, second, 1)
+
+    assert (first, second) == ({1: slot}, {})
+
+
+def test_the_first_slot_of_an_alias_stays(store: MemoryStore) -> None:
+    """An alias that two keys claim (1 and True are one dict key) is not taken away."""
+    one, true, table = kept(store, "1"), kept(store, "true"), dict[Any, Slot]()
+    store.link(one, table, 1)
+
+    store.link(true, table, True)
+    store.drop("true")
+
+    assert table == {1: one}
+
+
+def test_a_removed_slot_gets_no_alias(store: MemoryStore) -> None:
+    """A link that comes too late does nothing."""
+    slot, table = kept(store, "k"), dict[Any, Slot]()
+    store.drop("k")
+    put(store, "k")
+
+    store.link(slot, table, 1)
+
+    assert table == {}
+
+
+@pytest.mark.parametrize("visited", [False, True], ids=["unused", "used"])
+@pytest.mark.parametrize("capacity", [1, 2, 3, 10, 100])
+@pytest.mark.parametrize("filled", [0.3, 0.6, 1.0])
+def test_no_expired_entry_is_left_after_twice_as_many_inserts(
+    capacity: int, filled: float, visited: bool
+) -> None:
+    """The hand meets every expired slot within two inserts per entry that fits."""
+    store = MemoryStore(L1(max_entries=capacity, max_bytes="1MiB"))
+    for i in range(math.ceil(capacity * filled)):
+        kept(store, f"old{i}", ttl=10).visited = visited
+
+    for i in range(2 * capacity):
+        put(store, f"new{i % max(1, capacity // 2)}", ttl=10, now=1000)
+
+    assert not [key for key in store.slots if key.startswith("old")]
+
+
+def use_and_drop(store: MemoryStore) -> None:
+    store.slots["hot"].visited = True
+    store.drop("hot")
+
+
+def probe_past_the_deadline(store: MemoryStore) -> None:
+    store.get("hot", 1000)
+
+
+@pytest.mark.parametrize("go", [use_and_drop, probe_past_the_deadline])
+def test_a_wanted_key_that_had_to_go_comes_back_for_long(store: MemoryStore, go: Any) -> None:
+    """A popular key that expires or is invalidated need not prove itself again."""
+    for key in ["hot", "a", "b", "c"]:
+        put(store, key)
+    go(store)
+    put(store, "hot", ttl=10_000)
+
+    for i in range(50):
+        put(store, f"once{i}", now=1000)
+
+    assert "hot" in store.slots
+
+
+def test_expired_entries_go_before_live_ones() -> None:
+    """A full store makes room among its expired slots first, and counts them as such."""
+    store = MemoryStore(L1(max_entries=10, max_bytes=800))
+    for i in range(10):
+        put(store, f"old{i}", ttl=1)
+    for i in range(5):
+        put(store, f"new{i}", ttl=10, now=100)
+
+    assert store.evictions == 0
+    assert {f"new{i}" for i in range(5)} <= store.slots.keys()
+
+
+def test_used_entries_survive_a_scan() -> None:
+    """Keys read once pass through a tenth of the room."""
+    store = MemoryStore(L1(max_entries=100, max_bytes="1MiB"))
+    for i in range(100):
+        kept(store, f"hot{i}").visited = True
+
+    for i in range(1000):
+        put(store, f"once{i}")
+
+    assert sum(key.startswith("hot") for key in store.slots) >= 85
+
+
+def test_removed_values_are_freed_without_the_collector() -> None:
+    """A store that is cleared leaves no reference cycle behind: values go at once."""
+
+    class Value:
+        pass
+
+    store = MemoryStore(L1(max_entries=100, max_bytes="1MiB"))
+    values = [Value() for _ in range(150)]
+    watched = [weakref.ref(value) for value in values]
+    gc.disable()
+    try:
+        for i, value in enumerate(values):
+            put(store, f"k{i}", value=value)
+        del value
+        values.clear()
+        alive_while_full = sum(ref() is not None for ref in watched)
+        store.clear()
+
+        assert (alive_while_full, [ref() for ref in watched]) == (100, [None] * 150)
+    finally:
+        gc.enable()
+
+
+def test_a_large_store_is_cleared_and_deallocated() -> None:
+    """A hundred thousand linked slots are freed by clear, and without it by the collector."""
+    stores = [MemoryStore(L1(max_entries=100_000, max_bytes="1GiB")) for _ in range(2)]
+    for store in stores:
+        for i in range(100_000):
+            put(store, f"k{i}")
+
+    stores[0].clear()
+    del store
+    stores.clear()
+    gc.collect()
+
+    assert not any(type(thing) is Slot for thing in gc.get_objects())
+
+
+def test_a_cleared_store_goes_on() -> None:
+    """After clear the store keeps, evicts and expires as before."""
+    store = MemoryStore(L1(max_entries=3, max_bytes=800))
+    slots = store.slots
+    for i in range(5):
+        put(store, f"k{i}")
+
+    store.clear()
+    for i in range(5):
+        put(store, f"k{i}")
+
+    assert len(store) == 3
+    assert store.slots is slots
+
+
+def test_the_repr_shows_the_room_taken(store: MemoryStore) -> None:
+    """`repr` is the debugging view; no keys, no values."""
+    put(store, "k", value="secret", size=7)
+
+    assert repr(store) == "<MemoryStore 1/10 entries, 7/800 bytes>"

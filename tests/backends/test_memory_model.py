@@ -1,0 +1,165 @@
+"""L1 against a plain dict: any order of operations, every structure checked after each."""
+
+import math
+from typing import Any
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from async_tiercache._entry import Entry, Header
+from async_tiercache._options import L1
+from async_tiercache.backends.memory import MemoryStore, Slot
+from async_tiercache.policies.eviction import Queue
+
+KEYS = st.sampled_from([f"k{i}" for i in range(16)])
+HEADER = Header(b"0123456789abcdef", 1.0, 2.0, 3.0, 0.5, b"01234567")
+
+
+def nodes_of(queue: Queue) -> list[Slot]:
+    """Return the nodes of a queue, newest first, after checking every link of the circle."""
+    nodes: list[Slot] = []
+    newer: Any = queue
+    node: Any = queue.next
+    while node is not queue:
+        assert node.prev is newer
+        assert node.queue is queue
+        nodes.append(node)
+        newer, node = node, node.next
+    assert queue.prev is newer
+    assert queue.length == len(nodes)
+    return nodes
+
+
+def check(store: MemoryStore) -> None:
+    """Assert everything that holds between two operations of a store."""
+    queues = store._queues
+    queued = nodes_of(queues._small) + nodes_of(queues._main)
+    assert {id(slot) for slot in queued} == {id(slot) for slot in store.slots.values()}
+    assert len(queued) == len(store) == len(queues) <= store.bounds.max_entries
+    assert store.bytes == sum(slot.size for slot in queued) <= store.bounds.max_bytes
+    assert all(store.slots[slot.key] is slot for slot in queued)
+    assert any(queues._hand is place for place in [queues._small, queues._main, *queued])
+    assert queues.ghosts.size_in_bytes <= 32 * store.bounds.max_entries
+
+
+class StoreMachine(RuleBasedStateMachine):
+    """The model knows the last put of every key; the store may hold fewer, never other ones."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 0.0
+        self.model: dict[str, tuple[int, int, float]] = {}
+        self.removed: list[Slot] = []
+        self.table: dict[Any, Slot] = {}
+        self.serial = 0
+
+    @initialize(entries=st.integers(1, 12), room=st.integers(8, 120))
+    def build(self, entries: int, room: int) -> None:
+        self.store = MemoryStore(L1(max_entries=entries, max_bytes=room))
+
+    @rule(
+        key=KEYS,
+        size=st.integers(0, 16),
+        soft=st.floats(0, 3),
+        grace=st.floats(0, 3),
+    )
+    def put(self, key: str, size: int, soft: float, grace: float) -> None:
+        before = dict(self.store.slots)
+        counts = (self.store.evictions, self.store.expiries, self.store.oversized)
+        self.serial += 1
+        deadline = self.now + soft + grace
+
+        slot = self.store.put(
+            key,
+            Entry(self.serial, HEADER, size),
+            soft_deadline=self.now + soft,
+            deadline=deadline,
+            now=self.now,
+        )
+
+        gone = [old for old in before.values() if self.store.slots.get(old.key) is not old]
+        too_large = size * 8 > self.store.bounds.max_bytes
+        assert (slot is None) == too_large
+        if slot is None:
+            assert gone == ([before[key]] if key in before else [])
+            assert self.store.oversized == counts[2] + 1
+            self.model.pop(key, None)
+        else:
+            assert self.store.slots[key] is slot
+            assert self.store.evictions + self.store.expiries - sum(counts[:2]) == len(gone)
+            self.model[key] = (self.serial, size, deadline)
+        self.removed += gone
+
+    @rule(key=KEYS)
+    def get(self, key: str) -> None:
+        before = self.store.slots.get(key)
+
+        slot = self.store.get(key, self.now)
+
+        if before is not None:
+            assert (slot is None) == (self.now >= self.model[key][2])
+        if slot is None and before is not None:
+            self.removed.append(before)
+        if slot is not None:
+            slot.visited = True
+
+    @rule(key=KEYS)
+    def drop(self, key: str) -> None:
+        before = self.store.slots.get(key)
+
+        assert self.store.drop(key) == (before is not None)
+
+        self.model.pop(key, None)
+        if before is not None:
+            self.removed.append(before)
+
+    @rule(key=KEYS, table_key=st.integers(0, 3))
+    def link(self, key: str, table_key: int) -> None:
+        slot = self.store.slots.get(key)
+        if slot is None:
+            return
+        free = slot.table is None and table_key not in self.table
+
+        self.store.link(slot, self.table, table_key)
+
+        if free:
+            assert self.table[table_key] is slot
+
+    @rule()
+    def clear(self) -> None:
+        self.removed += self.store.slots.values()
+
+        self.store.clear()
+
+        assert len(self.store) == 0
+        self.model.clear()
+
+    @rule(seconds=st.floats(0.1, 4))
+    def pass_time(self, seconds: float) -> None:
+        self.now += seconds
+
+    @invariant()
+    def only_last_puts_are_kept(self) -> None:
+        for key, slot in self.store.slots.items():
+            value, size, deadline = self.model[key]
+            assert (slot.value, slot.size, slot.deadline) == (value, size, deadline)
+            assert slot.header == HEADER
+
+    @invariant()
+    def aliases_lead_to_live_slots(self) -> None:
+        for table_key, slot in self.table.items():
+            assert self.store.slots[slot.key] is slot
+            assert (slot.table, slot.table_key) == (self.table, table_key)
+
+    @invariant()
+    def removed_slots_cannot_be_hit(self) -> None:
+        assert all(slot.soft_deadline == -math.inf for slot in self.removed)
+
+    @invariant()
+    def structure_holds(self) -> None:
+        check(self.store)
+
+
+StoreMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=40)
+TestStoreMachine = StoreMachine.TestCase

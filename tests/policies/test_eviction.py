@@ -1,0 +1,278 @@
+"""S3-FIFO: what makes room, what is promoted, what is remembered."""
+
+import bisect
+import itertools
+import random
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from async_tiercache.policies.eviction import Ghosts, Node, S3Fifo
+
+
+def filled(keys: Sequence[str]) -> tuple[S3Fifo[Node], dict[str, Node]]:
+    """Return queues with a node per key, pushed in order."""
+    queues: S3Fifo[Node] = S3Fifo()
+    nodes = {key: Node(key) for key in keys}
+    for node in nodes.values():
+        queues.push(node, reused=False)
+    return queues, nodes
+
+
+def names(start: int, count: int) -> list[str]:
+    return [f"k{i}" for i in range(start, start + count)]
+
+
+def in_main(queues: S3Fifo[Node], node: Node) -> bool:
+    return node.queue is queues._main
+
+
+def test_the_oldest_unused_node_makes_room() -> None:
+    """Without any use the queue is first in, first out."""
+    queues, _ = filled(names(0, 5))
+
+    assert [queues.pop().key for _ in range(5)] == names(0, 5)
+
+
+def test_a_used_node_is_promoted_instead_of_evicted() -> None:
+    """One use while in the small queue moves a node to main when its turn comes."""
+    queues, nodes = filled(names(0, 5))
+    nodes["k0"].visited = True
+
+    assert queues.pop().key == "k1"
+    assert in_main(queues, nodes["k0"])
+    assert not nodes["k0"].visited
+
+
+def test_a_key_evicted_lately_comes_back_to_main() -> None:
+    """A key whose ghost is known was dropped too early: it skips the small queue."""
+    queues, _ = filled(names(0, 20))
+    again = Node(queues.pop().key)
+
+    queues.push(again, reused=False)
+
+    assert in_main(queues, again)
+
+
+def test_a_key_evicted_long_ago_comes_back_as_new() -> None:
+    """Ghosts reach back as many evictions as there are nodes."""
+    queues, _ = filled(names(0, 20))
+    first = queues.pop().key
+    for key in names(20, 40):
+        queues.push(Node(key), reused=False)
+        queues.pop()
+    again = Node(first)
+
+    queues.push(again, reused=False)
+
+    assert not in_main(queues, again)
+
+
+def test_a_removed_node_leaves_no_ghost() -> None:
+    """What was invalidated was not evicted: it comes back as new."""
+    queues, nodes = filled(names(0, 20))
+    queues.pop()
+    queues.remove(nodes["k5"])
+    again = Node("k5")
+
+    queues.push(again, reused=False)
+
+    assert not in_main(queues, again)
+
+
+def test_a_node_out_of_the_queues_holds_no_other() -> None:
+    """A removed node keeps no neighbour alive."""
+    queues, nodes = filled(names(0, 3))
+
+    queues.remove(nodes["k1"])
+
+    assert not any(hasattr(nodes["k1"], link) for link in ("queue", "prev", "next"))
+
+
+def test_one_scan_does_not_flush_what_is_used() -> None:
+    """A thousand keys read once pass through the small queue; used nodes stay."""
+    queues, nodes = filled(names(0, 100))
+    for node in nodes.values():
+        node.visited = True
+    for key in names(1000, 1000):
+        queues.pop()
+        queues.push(Node(key), reused=False)
+
+    assert sum(hasattr(node, "queue") for node in nodes.values()) >= 85
+
+
+def test_one_eviction_passes_over_a_bounded_number_of_used_nodes() -> None:
+    """With every node in use an eviction clears few bits, not all of them."""
+    queues, nodes = filled(names(0, 1000))
+    for node in nodes.values():
+        node.visited = True
+
+    queues.pop()
+
+    assert sum(not node.visited for node in nodes.values()) <= 64
+
+
+def test_clear_takes_every_node_out_and_unlinks_it() -> None:
+    """After clear the queues are empty and no node holds another."""
+    queues, nodes = filled(names(0, 10))
+
+    queues.clear()
+
+    assert len(queues) == 0
+    assert not any(hasattr(node, "next") for node in nodes.values())
+
+
+def test_ghosts_take_no_memory_before_the_first_eviction() -> None:
+    """The table is made when it is first needed."""
+    ghosts = Ghosts()
+
+    assert not ghosts.take(hash("k"), window=10)
+    assert ghosts.size_in_bytes == 0
+
+
+def test_ghosts_take_a_bounded_share_of_memory() -> None:
+    """However many hashes are added, the table has at most four words per node."""
+    ghosts = Ghosts()
+
+    for i in range(10_000):
+        ghosts.add(hash(f"k{i}"), window=1000)
+
+    assert ghosts.size_in_bytes <= 4 * 1000 * 8
+
+
+def test_a_ghost_is_taken_once() -> None:
+    """A ghost that was found is forgotten."""
+    ghosts = Ghosts()
+    ghosts.add(hash("k"), window=10)
+
+    assert [ghosts.take(hash("k"), window=10), ghosts.take(hash("k"), window=10)] == [True, False]
+
+
+def test_nearly_all_ghosts_of_the_window_are_known() -> None:
+    """The two-way table loses few of the last hashes to collisions."""
+    ghosts, draw = Ghosts(), random.Random(1)
+    hashes = [draw.getrandbits(64) - 2**63 for _ in range(10_000)]
+    for hashed in hashes:
+        ghosts.add(hashed, window=1000)
+
+    known = sum(ghosts.take(hashed, window=1000) for hashed in hashes[-1000:])
+
+    assert known >= 850
+    assert not any(ghosts.take(hashed, window=1000) for hashed in hashes[:-1000])
+
+
+def test_the_eviction_number_may_wrap() -> None:
+    """Ghosts stay known over the end of the 32-bit count."""
+    ghosts = Ghosts()
+    ghosts._count = 2**32 - 2
+    hashes = [i << 32 | 2 * i for i in (1, 2, 3)]
+    for hashed in hashes:
+        ghosts.add(hashed, window=100)
+
+    assert [ghosts.take(hashed, window=100) for hashed in hashes] == [True] * 3
+
+
+@given(
+    actions=st.lists(
+        st.tuples(st.sampled_from(["push", "pop", "remove", "visit"]), st.integers(0, 11))
+    ),
+    steps=st.integers(0, 5),
+)
+def test_the_hand_meets_every_node_that_stays(actions: list[tuple[str, int]], steps: int) -> None:
+    """From any state, steps for every node and one per queue return each node."""
+    queues: S3Fifo[Node] = S3Fifo()
+    nodes: dict[int, Node] = {}
+    for action, i in actions:
+        if action == "push" and i not in nodes:
+            nodes[i] = Node(str(i))
+            queues.push(nodes[i], reused=False)
+        elif action == "pop" and nodes:
+            del nodes[int(queues.pop().key)]
+        elif action == "remove" and i in nodes:
+            queues.remove(nodes.pop(i))
+        elif action == "visit" and i in nodes:
+            nodes[i].visited = True
+        for _ in range(steps):
+            queues.step()
+
+    met = {queues.step() for _ in range(len(nodes) + 2)}
+
+    assert met - {None} == set(nodes.values())
+
+
+def zipf(exponent: float, objects: int, seed: int) -> Iterator[int]:
+    """Yield object numbers, the i-th most popular with weight ``i ** -exponent``."""
+    draw = random.Random(seed)
+    weights = list(itertools.accumulate(i**-exponent for i in range(1, objects + 1)))
+    while True:
+        yield bisect.bisect(weights, draw.random() * weights[-1])
+
+
+def with_scans(trace: Iterator[int]) -> Iterator[int]:
+    """Yield a trace with 250 one-time keys after every 1,000 requests."""
+    for once in itertools.count(10**6, 250):
+        yield from itertools.islice(trace, 1000)
+        yield from range(once, once + 250)
+
+
+def lru_hits(trace: Sequence[int], room: int) -> int:
+    kept: OrderedDict[int, None] = OrderedDict()
+    hits = 0
+    for key in trace:
+        if key in kept:
+            hits += 1
+            kept.move_to_end(key)
+        else:
+            kept[key] = None
+            if len(kept) > room:
+                kept.popitem(last=False)
+    return hits
+
+
+def s3_fifo_hits(trace: Sequence[int], room: int) -> int:
+    queues: S3Fifo[Node] = S3Fifo()
+    kept: dict[str, Node] = {}
+    hits = 0
+    for key in map(str, trace):
+        node = kept.get(key)
+        if node is not None:
+            node.visited = True
+            hits += 1
+            continue
+        if len(kept) == room:
+            del kept[queues.pop().key]
+        kept[key] = node = Node(key)
+        queues.push(node, reused=False)
+    return hits
+
+
+@pytest.mark.parametrize("room", [30, 300], ids=["room-1%", "room-10%"])
+@pytest.mark.parametrize(
+    "trace",
+    [
+        pytest.param(lambda: zipf(0.7, 3000, seed=7), id="zipf-0.7"),
+        pytest.param(lambda: zipf(0.9, 3000, seed=9), id="zipf-0.9"),
+        pytest.param(lambda: zipf(1.1, 3000, seed=11), id="zipf-1.1"),
+        pytest.param(lambda: with_scans(zipf(0.9, 3000, seed=13)), id="zipf-0.9-with-scans"),
+        pytest.param(lambda: itertools.cycle(range(360)), id="loop"),
+    ],
+)
+def test_hit_ratio_is_at_most_three_points_below_lru(
+    trace: Callable[[], Iterator[int]], room: int
+) -> None:
+    """Over popularity, scans and loops S3-FIFO hits at least as often as LRU less 3 points."""
+    requests = list(itertools.islice(trace(), 15_000))
+
+    s3_fifo, lru = s3_fifo_hits(requests, room), lru_hits(requests, room)
+
+    assert s3_fifo / len(requests) >= lru / len(requests) - 0.03
+
+
+def test_a_loop_a_little_larger_than_the_room_still_hits() -> None:
+    """Where LRU never hits, the ghosts keep a part of the loop in main."""
+    requests = list(itertools.islice(itertools.cycle(range(360)), 15_000))
+
+    assert s3_fifo_hits(requests, 300) / len(requests) >= 0.4
