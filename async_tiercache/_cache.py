@@ -296,8 +296,7 @@ class TierCache:
         if not core.enabled:
             return default
         core.admit()
-        codecs = {codec.fingerprint: codec for codec in self._codecs}
-        outcome = await core.reader.look(check_text(key), codecs, stale=stale)
+        outcome = await core.reader.look(check_text(key), self._codecs, stale=stale)
         if outcome is None:
             return default
         self._counts.l2_hits += 1

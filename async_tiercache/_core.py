@@ -21,6 +21,7 @@ from async_tiercache._options import L1
 from async_tiercache._reader import Reader
 from async_tiercache._recovery import Recovery
 from async_tiercache._tasks import Tasks
+from async_tiercache._tiers import Tiers
 from async_tiercache._writer import Writer
 from async_tiercache.abc import Clock, Observer, Remote
 from async_tiercache.backends.memory import MemoryStore
@@ -66,10 +67,18 @@ class Core:
         self.ledger = Ledger()
         self.guard = Guard(clock, self.notify)
         fences = Fences(self._remote, self.guard, self.tasks, clock)
-        self.reader = Reader(
+        self.tiers = Tiers(
             namespace=namespace,
             remote=self._remote,
             guard=self.guard,
+            ledger=self.ledger,
+            flights=self.flights,
+            fences=fences,
+            clock=clock,
+            notify=self.notify,
+        )
+        self.reader = Reader(
+            tiers=self.tiers,
             ledger=self.ledger,
             flights=self.flights,
             fences=fences,
@@ -81,7 +90,7 @@ class Core:
             remote=remote,
             guard=self.guard,
             ledger=self.ledger,
-            forget=self.reader.forget,
+            forget=self.tiers.forget,
             clock=clock,
             tasks=self.tasks,
         )
@@ -90,20 +99,19 @@ class Core:
             guard=self.guard,
             ledger=self.ledger,
             recovery=self._recovery,
-            forget=self.reader.forget,
+            forget=self.tiers.forget,
             notify=self.notify,
         )
         self.writer = Writer(
-            reader=self.reader,
+            tiers=self.tiers,
             invalidator=self.invalidator,
             fences=fences,
-            remote=self._remote,
             ledger=self.ledger,
             clock=clock,
         )
         if remote is None:
             # Nobody else writes what L1 alone holds, so it serves from the start.
-            self.reader.store = self.store
+            self.tiers.store = self.store
         _CORES.add(self)
 
     def notify(self, event: Event) -> None:
@@ -167,14 +175,14 @@ class Core:
         if self.has_remote and self.enabled:
             with contextlib.suppress(TierError):
                 await self.guard.call(self._remote.open)
-        self.reader.store = self.store
+        self.tiers.store = self.store
 
     async def aclose(self) -> None:
         """Stop: cancel loads, let stores and invalidations finish, close our connections."""
         if self.state not in {"new", "open"}:
             return
         self.state = "closed"
-        self.reader.store = None
+        self.tiers.store = None
         if self.store is not None:
             self.store.clear()
         if self._loop is asyncio.get_running_loop():
@@ -190,7 +198,7 @@ class Core:
     def disown(self) -> None:
         """Be unusable in a forked child: connections, loop and tasks are the parent's."""
         self.state = "forked"
-        self.reader.store = None
+        self.tiers.store = None
         if self.store is not None:
             self.store.clear()
 

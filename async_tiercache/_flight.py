@@ -7,8 +7,6 @@ invalidation detaches a flight: its waiters still get its value, later readers s
 
 import asyncio
 import copy
-from collections.abc import Generator
-from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Final
@@ -49,6 +47,7 @@ class Flight:
         forced: Whether a stored value must not answer it (`refresh`).
         cancel_when_abandoned: Whether the last waiter's going cancels the load.
         offered: What readers may have at once while the flight goes on.
+        outcome: What the waiters get, once it is there.
         task: The task that runs the load, unless its first caller does.
         storing: Whether the loaded value is on its way into L2, which ends the flight.
         kept: The entry in L1 that is due for a refresh.
@@ -56,17 +55,17 @@ class Flight:
 
     __slots__ = (
         "_error_given",
+        "_waiters",
         "began_at",
         "cancel_when_abandoned",
         "forced",
-        "future",
         "generation",
         "kept",
         "key",
         "offered",
+        "outcome",
         "storing",
         "task",
-        "waiters",
         "waits_for",
     )
 
@@ -78,19 +77,38 @@ class Flight:
         self.began_at = began_at
         self.forced = forced
         self.cancel_when_abandoned = cancel
-        self.future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        self.offered: Outcome | None = None
-        self.task: asyncio.Task[None] | None = None
-        self.storing = False
         self.kept: Entry | None = None
-        self.waiters = 0
+        self.offered: Outcome | None = None
+        self.outcome: Outcome | None = None
+        self.storing = False
+        self.task: asyncio.Task[Outcome] | None = None
         self.waits_for: list[Flight] = []
+        self._waiters: set[asyncio.Future[Outcome]] = set()
         self._error_given = False
 
     def resolve(self, outcome: Outcome) -> None:
         """Give the waiters their outcome; the first one counts."""
-        if not self.future.done():
-            self.future.set_result(outcome)
+        if self.outcome is None:
+            self.outcome = outcome
+            for waiter in self._waiters:
+                if not waiter.done():
+                    waiter.set_result(outcome)
+
+    async def landed(self) -> Outcome:
+        """Return the outcome; the last waiter to be cancelled may take the load with it."""
+        if self.outcome is not None:
+            return self.outcome
+        waiter: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        self._waiters.add(waiter)
+        try:
+            return await waiter
+        finally:
+            self._waiters.discard(waiter)
+
+    @property
+    def abandoned(self) -> bool:
+        """Whether nobody waits for an outcome that is still to come."""
+        return self.outcome is None and not self._waiters
 
     def value_of(self, outcome: Outcome) -> Any:
         """Return the outcome's value, or raise its error: the waiter's own copy of it."""
@@ -104,9 +122,6 @@ class Flight:
     def leads_to(self, other: "Flight") -> bool:
         """Return whether this flight waits for the other, directly or through more."""
         return self is other or any(flight.leads_to(other) for flight in self.waits_for)
-
-
-_CURRENT: ContextVar[Flight | None] = ContextVar("tiercache_flight", default=None)
 
 
 class Flights:
@@ -157,44 +172,34 @@ class Flights:
         Raises:
             RecursiveLoadError: The flight waits for the load from which this is called.
         """
-        with waiting_for(flight):
+        current = begin_wait(flight)
+        try:
             if flight.offered is not None and not patient:
                 return flight.offered
-            flight.waiters += 1
-            try:
-                return await asyncio.shield(flight.future)
-            finally:
-                flight.waiters -= 1
-                if flight.waiters == 0 and not flight.future.done():
-                    self._abandon(flight)
-
-    def _abandon(self, flight: Flight) -> None:
-        if flight.task is not None and flight.cancel_when_abandoned:
-            self.end(flight)
-            flight.task.cancel()
+            return await flight.landed()
+        finally:
+            if current is not None:
+                current.waits_for.remove(flight)
+            if flight.abandoned and flight.task is not None and flight.cancel_when_abandoned:
+                self.end(flight)
+                flight.task.cancel()
 
 
-@contextmanager
-def flying(flight: Flight) -> Generator[None]:
-    """Mark what runs inside as the load of `flight`."""
-    token = _CURRENT.set(flight)
-    try:
-        yield
-    finally:
-        _CURRENT.reset(token)
+CURRENT: Final[ContextVar[Flight | None]] = ContextVar("tiercache_flight", default=None)
+"""The flight in whose load this runs."""
 
 
-@contextmanager
-def waiting_for(flight: Flight) -> Generator[None]:
-    """Mark that the load from which this is called waits for `flight`, if there is one.
+def begin_wait(flight: Flight) -> Flight | None:
+    """Note that the load from which this is called waits for `flight`, and return that load.
+
+    The caller removes `flight` from its `waits_for` when the wait is over.
 
     Raises:
         RecursiveLoadError: The flight waits for that load, so neither would ever end.
     """
-    current = _CURRENT.get()
+    current = CURRENT.get()
     if current is None:
-        yield
-        return
+        return None
     if flight.leads_to(current):
         raise RecursiveLoadError(
             f"The load of {current.key!r} waits for {flight.key!r}, which waits for it",
@@ -202,10 +207,7 @@ def waiting_for(flight: Flight) -> Generator[None]:
             hint="Let the loader read the source instead of its own cached function.",
         )
     current.waits_for.append(flight)
-    try:
-        yield
-    finally:
-        current.waits_for.remove(flight)
+    return current
 
 
 def _own_copy(error: BaseException) -> BaseException:

@@ -16,9 +16,9 @@ from async_tiercache._fence import Fence, Fences
 from async_tiercache._invalidator import Invalidator
 from async_tiercache._ledger import Ledger
 from async_tiercache._options import MISSING
-from async_tiercache._reader import Reader
 from async_tiercache._report import Report
-from async_tiercache.abc import Clock, Invalidation, Remote
+from async_tiercache._tiers import Tiers
+from async_tiercache.abc import Clock, Invalidation
 from async_tiercache.errors import TierError, UsageError
 from async_tiercache.policies.freshness import lifetime
 
@@ -59,17 +59,15 @@ class Writer:
     def __init__(
         self,
         *,
-        reader: Reader,
         invalidator: Invalidator,
         fences: Fences,
-        remote: Remote,
+        tiers: Tiers,
         ledger: Ledger,
         clock: Clock,
     ) -> None:
-        self._reader = reader
+        self._tiers = tiers
         self._invalidator = invalidator
         self._fences = fences
-        self._remote = remote
         self._ledger = ledger
         self._clock = clock
 
@@ -93,7 +91,7 @@ class Writer:
         before it ended. Without `set`, or when the block raises, the key is only invalidated.
         """
         writing = Writing(family)
-        self._reader.forget(Invalidation(token_bytes(16), (key,)))
+        self._tiers.forget(Invalidation(token_bytes(16), (key,)))
         fence = await self._seize(key)
         generation = self._ledger.generation(key)
         try:
@@ -102,7 +100,7 @@ class Writer:
         except BaseException:
             await self._invalidator.invalidate((key,))
             raise
-        created_at = self._remote.now()
+        created_at = self._tiers.now()
         entry = None
         if fence is not None and writing.value is not MISSING:
             entry = self._entry(family, writing, created_at)
@@ -110,9 +108,9 @@ class Writer:
             writing.report = await self._invalidator.invalidate((key,))
             return
         if self._ledger.may_keep(key, generation):
-            self._reader.forget(Invalidation(token_bytes(16), (key,)))
+            self._tiers.forget(Invalidation(token_bytes(16), (key,)))
             generation = self._ledger.generation(key)
-            self._reader.keep(
+            self._tiers.keep(
                 key,
                 entry,
                 generation,
@@ -147,4 +145,4 @@ class Writer:
             return None
 
     async def _commit(self, fence: Fence | None, entry: Entry, payload: bytes) -> bool:
-        return fence is not None and await self._reader.commit(fence, entry.header, payload) == "l2"
+        return fence is not None and await self._tiers.commit(fence, entry.header, payload) == "l2"

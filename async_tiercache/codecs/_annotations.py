@@ -63,8 +63,9 @@ def _resolve(cls: type) -> dict[str, Any]:
         try:
             return get_type_hints(cls, include_extras=True)
         except NameError:
-            # A class defined inside a function is found under its own name only here.
-            return get_type_hints(cls, localns={cls.__name__: cls}, include_extras=True)
+            # A class defined inside a function, and type parameters, are found only here.
+            own = {parameter.__name__: parameter for parameter in parameters(cls)}
+            return get_type_hints(cls, localns={cls.__name__: cls, **own}, include_extras=True)
     except Exception as error:
         raise ConfigurationError(
             f"the annotations of {cls.__qualname__} cannot be resolved: {error}",

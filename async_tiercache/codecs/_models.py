@@ -43,16 +43,12 @@ class Shape:
     kind: type
 
 
-def shape_of(cls: type, arguments: Sequence[Any]) -> Shape | None:
-    """Return how a class is stored, or `None` if it is not of a supported family.
+def family_of(cls: type) -> Callable[[Any, Sequence[Any]], Shape] | None:
+    """Return what makes the shape of a class and its type arguments, or `None` if it is no model.
 
-    Raises:
-        ConfigurationError: It is, but keeps state that cannot be stored.
+    The function raises `ConfigurationError` for a model with state that cannot be stored.
     """
-    for mark, shape in _FAMILIES.items():
-        if hasattr(cls, mark):
-            return shape(cls, arguments)
-    return None
+    return next((shape for mark, shape in _FAMILIES.items() if hasattr(cls, mark)), None)
 
 
 def _dataclass(cls: Any, arguments: Sequence[Any]) -> Shape:

@@ -20,14 +20,13 @@ from types import NoneType, UnionType
 from typing import Any, Final, Literal, NewType, TypeVar, Union, cast, get_args, get_origin
 
 from async_tiercache.codecs._annotations import parameters, substitute
-from async_tiercache.codecs._models import Shape, shape_of
+from async_tiercache.codecs._models import Shape, family_of
 from async_tiercache.codecs._nodes import (
     MismatchError,
     Node,
     Side,
     each,
     guard,
-    is_model,
     plain,
     row,
 )
@@ -216,17 +215,18 @@ class _Compiler:
         return None
 
     def _alias(self, annotation: Any, origin: Any) -> Node:
-        if annotation in self._aliases:
-            return self._aliases[annotation]
+        key = origin, self._schemas(get_args(annotation))
+        if key in self._aliases:
+            return self._aliases[key]
         parts: list[Node] = []
-        self._aliases[annotation] = Node(
+        self._aliases[key] = Node(
             f"@{origin.__name__}",
             Side(None, lambda value: _convert(parts[0].encode, value)),
             Side(None, lambda value: _convert(parts[0].decode, value)),
         )
         scope = dict(zip(parameters(origin), get_args(annotation), strict=False))
         node = self.node(substitute(origin.__value__, scope))
-        del self._aliases[annotation]
+        del self._aliases[key]
         judges = [Side(None, guard(side, node.schema)) for side in (node.encode, node.decode)]
         parts.append(Node(node.schema, *judges))
         return node
@@ -266,20 +266,23 @@ class _Compiler:
             return None
         if issubclass(cls, enum.Enum):
             return self._enum(cls)
-        if annotation in self._models:
-            return self._models[annotation]
-        if not (is_model(cls) or hasattr(cast("Any", cls), "__required_keys__")):
+        model = cast("type[Any]", cls)
+        family = family_of(model)
+        if family is None:
             return None
-        return self._model(cls, arguments, annotation)
+        key = model, self._schemas(arguments)
+        if key not in self._models:
+            self._model(key, family(model, arguments), annotation)
+        return self._models[key]
 
-    def _model(self, cls: Any, arguments: tuple[Any, ...], annotation: Any) -> Node:
-        shape = shape_of(cls, arguments)
-        assert shape is not None
-        given = f"[{', '.join(self.node(a).schema for a in arguments)}]" if arguments else ""
-        name = self._name(cls, given, annotation)
+    def _schemas(self, arguments: Sequence[Any]) -> str:
+        return f"[{', '.join(self.node(a).schema for a in arguments)}]" if arguments else ""
+
+    def _model(self, key: tuple[type, str], shape: Shape, annotation: Any) -> None:
+        name = self._name(*key)
         parts: list[Node] = []
         # Stands for the model inside itself, until its own node is complete.
-        self._models[annotation] = Node(
+        self._models[key] = Node(
             name,
             Side(frozenset({shape.kind}), lambda value: _convert(parts[0].encode, value)),
             Side(frozenset({list}), lambda value: _convert(parts[0].decode, value)),
@@ -292,11 +295,10 @@ class _Compiler:
         )
         self.definitions[name] = f"{shape.family}({text})"
         parts.append(_assembled(name, shape, nodes))
-        self._models[annotation] = parts[0]
-        return parts[0]
+        self._models[key] = parts[0]
 
     def _enum(self, cls: type[enum.Enum]) -> Node:
-        name = self._name(cls, "", cls)
+        name = self._name(cls, "")
         flags = issubclass(cls, enum.Flag)
         members = "; ".join(f"{n}={_constant(m.value)}" for n, m in cls.__members__.items())
         self.definitions[name] = f"{'flag' if flags else 'enum'}({members})"
@@ -314,12 +316,12 @@ class _Compiler:
             Side(frozenset({str}), by_name.__getitem__),
         )
 
-    def _name(self, cls: type, arguments: str, annotation: Any) -> str:
+    def _name(self, cls: type, arguments: str) -> str:
         """Return the name of a class in the schema: its own, if no other class bears it."""
         name = cls.__qualname__ + arguments
-        if self._named.setdefault(name, annotation) != annotation:
+        if self._named.setdefault(name, cls) is not cls:
             name = f"{cls.__module__}.{name}"
-        while self._named.setdefault(name, annotation) != annotation:
+        while self._named.setdefault(name, cls) is not cls:
             name += "'"
         return name
 

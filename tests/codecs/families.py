@@ -126,9 +126,9 @@ def same(a: Any, b: Any) -> bool:
     if isinstance(a, complex):
         return same(a.real, b.real) and same(a.imag, b.imag)
     if isinstance(a, Decimal):
-        return a.as_tuple() == b.as_tuple()
+        return bool(a.as_tuple() == b.as_tuple())
     if isinstance(a, datetime | time):
-        return a == b and a.utcoffset() == b.utcoffset() and a.fold == b.fold
+        return bool(a == b and a.utcoffset() == b.utcoffset() and a.fold == b.fold)
     if isinstance(a, dict):
         return len(a) == len(b) and all(any(same(x, y) for y in b.items()) for x in a.items())
     if isinstance(a, set | frozenset):
@@ -151,5 +151,3 @@ def _fields(value: Any) -> tuple[str, ...] | None:
     if dataclasses.is_dataclass(value):
         return tuple(field.name for field in dataclasses.fields(value))
     return None
-
-

@@ -1,10 +1,12 @@
 """The law of the codec, and that no bytes can break it: over generated annotations and values."""
 
 import dataclasses
+import functools
+import operator
 from collections.abc import Callable, Sequence
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
-from typing import Any, Literal, NamedTuple, Optional, Union
+from typing import Any, Literal, NamedTuple, TypeAlias, cast
 from uuid import UUID
 
 import attrs
@@ -23,11 +25,18 @@ PROPERTY = settings(
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
-Case = tuple[Any, st.SearchStrategy[Any]]
+Case: TypeAlias = tuple[Any, st.SearchStrategy[Any]]
 
-_zones = st.none() | st.timezones() | st.timedeltas(
-    timedelta(hours=-23), timedelta(hours=23)
-).map(timezone)
+# Subscripted with types that are known only at run time, which no checker follows.
+LIST, TUPLE, SEQUENCE, DICT, SET, FROZENSET = (
+    cast("Any", kind) for kind in (list, tuple, Sequence, dict, set, frozenset)
+)
+
+_zones = (
+    st.none()
+    | st.timezones()
+    | st.timedeltas(timedelta(hours=-23), timedelta(hours=23)).map(timezone)
+)
 HASHABLE: list[Case] = [
     (type(None), st.none()),
     (bool, st.booleans()),
@@ -89,17 +98,20 @@ def _attrs(fields: dict[str, Any]) -> Callable[..., Any]:
 
 
 def _named_tuple(fields: dict[str, Any]) -> Callable[..., Any]:
-    return NamedTuple("Model", list(fields.items()))  # type: ignore[misc]
+    make: Any = NamedTuple
+    return cast("Callable[..., Any]", make("Model", list(fields.items())))
 
 
 def _typed_dict(fields: dict[str, Any]) -> Callable[..., Any]:
-    return TypedDict("Model", fields)  # type: ignore[operator]
+    make: Any = TypedDict
+    return cast("Callable[..., Any]", make("Model", fields))
 
 
 def _pydantic(fields: dict[str, Any]) -> Callable[..., Any]:
     definitions: dict[str, Any] = {name: (t, ...) for name, t in fields.items()}
     config = pydantic.ConfigDict(arbitrary_types_allowed=True)
-    return pydantic.create_model("Model", __config__=config, **definitions)
+    make: Any = pydantic.create_model
+    return cast("Callable[..., Any]", make("Model", __config__=config, **definitions))
 
 
 FAMILIES = [_dataclass, _slotted, _struct, _attrs, _named_tuple, _typed_dict, _pydantic]
@@ -108,34 +120,34 @@ FAMILIES = [_dataclass, _slotted, _struct, _attrs, _named_tuple, _typed_dict, _p
 @st.composite
 def cases(draw: st.DrawFn, depth: int = 3) -> Case:
     """Draw an annotation with the strategy of its values."""
-    kinds = ["scalar"] if depth == 0 else ["scalar", "list", "tuple", "fixed", "set", "dict"] + [
-        "optional", "union", "model", "any", "sequence",
-    ]  # fmt: skip
-    return _DRAW[draw(st.sampled_from(kinds))](draw, cases(depth - 1))
+    kinds = list(_DRAW) if depth else ["scalar"]
+    case: Case = _DRAW[draw(st.sampled_from(kinds))](draw, cases(depth - 1))
+    return case
 
 
 def _fixed(draw: st.DrawFn, inner: Any) -> Case:
     parts = draw(st.lists(inner, min_size=1, max_size=3))
-    return tuple[tuple(kind for kind, _ in parts)], st.tuples(*(values for _, values in parts))
+    return TUPLE[tuple(kind for kind, _ in parts)], st.tuples(*(values for _, values in parts))
 
 
 def _union(draw: st.DrawFn, inner: Any) -> Case:
     parts = draw(st.lists(inner, min_size=2, max_size=3))
-    return Union[tuple(kind for kind, _ in parts)], st.one_of([values for _, values in parts])
+    kinds, values = zip(*parts, strict=True)
+    return functools.reduce(operator.or_, kinds), st.one_of(values)
 
 
 def _keyed(draw: st.DrawFn, inner: Any) -> Case:
     (key, keys), (kind, values) = draw(st.sampled_from(HASHABLE)), draw(inner)
     if draw(st.booleans()):
-        key, keys = tuple[key, ...], st.lists(keys, max_size=2).map(tuple)
-    return dict[key, kind], st.dictionaries(keys, values, max_size=3)
+        key, keys = TUPLE[key, ...], st.lists(keys, max_size=2).map(tuple)
+    return DICT[key, kind], st.dictionaries(keys, values, max_size=3)
 
 
 def _set(draw: st.DrawFn, inner: Any) -> Case:
     kind, values = draw(st.sampled_from(HASHABLE))
     if draw(st.booleans()):
-        return frozenset[kind], st.frozensets(values, max_size=3)
-    return set[kind], st.sets(values, max_size=3)
+        return FROZENSET[kind], st.frozensets(values, max_size=3)
+    return SET[kind], st.sets(values, max_size=3)
 
 
 def _model(draw: st.DrawFn, inner: Any) -> Case:
@@ -159,14 +171,14 @@ def _each(make: Callable[[Any], Any], build: Callable[[list[Any]], Any]) -> Any:
 
 def _optional(draw: st.DrawFn, inner: Any) -> Case:
     kind, values = draw(inner)
-    return Optional[kind], st.none() | values
+    return kind | None, st.none() | values
 
 
 _DRAW: dict[str, Any] = {
     "scalar": lambda draw, _: draw(st.sampled_from(SCALAR)),
-    "list": _each(lambda kind: list[kind], list),
-    "tuple": _each(lambda kind: tuple[kind, ...], tuple),
-    "sequence": _each(lambda kind: Sequence[kind], tuple),
+    "list": _each(lambda kind: LIST[kind], list),
+    "tuple": _each(lambda kind: TUPLE[kind, ...], tuple),
+    "sequence": _each(lambda kind: SEQUENCE[kind], tuple),
     "fixed": _fixed,
     "set": _set,
     "dict": _keyed,

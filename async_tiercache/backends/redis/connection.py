@@ -1,17 +1,21 @@
 """Connections: redis-py makes them, with settings that fail fast.
 
-redis-py's own defaults cost seconds on a dead port and a minute on a hung server. The deadline of
-every turn belongs to `turns`, so the sockets have none, and one immediate retry covers a pooled
-connection that the server has closed meanwhile.
+redis-py's own defaults cost seconds on a dead port and a minute on a hung server, and its pool,
+retry wrapper and timeouts are most of the cost of a command. So it makes, secures and parses the
+connections, and a few of them are driven here: a turn is one write and its replies. The deadline of
+a turn belongs to `turns`.
 """
 
+from collections.abc import Sequence
 from typing import Any, cast
 from urllib.parse import urlsplit
 
+import hiredis
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ResponseError
 
 from async_tiercache.errors import ConfigurationError
 
@@ -45,9 +49,69 @@ def connect(url: str, *, connect_timeout: float) -> Redis:
     settings: dict[str, Any] = {
         "decode_responses": False,
         "socket_timeout": None,
-        "retry": Retry(NoBackoff(), 1),
-        "retry_on_error": [RedisConnectionError],
+        "retry": Retry(NoBackoff(), 0),
     }
     if not url.startswith("unix:"):
         settings |= {"socket_connect_timeout": connect_timeout, "socket_keepalive": True}
     return cast("Redis", cast("Any", Redis).from_url(url, **settings))
+
+
+_pack = cast("Any", hiredis).pack_command
+
+
+class Wires:
+    """A few connections of a client, each carrying one turn at a time.
+
+    Args:
+        client: The client whose settings they have.
+    """
+
+    __slots__ = ("_idle", "_pool")
+
+    def __init__(self, client: Redis) -> None:
+        self._pool: Any = client.connection_pool
+        self._idle: list[Any] = []
+
+    async def exchange(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
+        """Send commands together and return their replies; an error reply is one of them.
+
+        A wire that the server has closed since its last turn is connected again, once: every
+        command that we send may be repeated.
+
+        Raises:
+            RedisError: The server is out of reach or hung up.
+        """
+        wire = self._idle.pop() if self._idle else self._pool.make_connection()
+        may_be_closed = wire.is_connected
+        try:
+            try:
+                replies = await _turn(wire, commands)
+            except (RedisConnectionError, OSError):
+                if not may_be_closed:
+                    raise
+                await wire.disconnect(nowait=True)
+                replies = await _turn(wire, commands)
+        except BaseException:
+            # Replies that are still to come must not be read as those of the next turn.
+            await wire.disconnect(nowait=True)
+            raise
+        self._idle.append(wire)
+        return replies
+
+    async def aclose(self) -> None:
+        """Close the wires that carry nothing."""
+        while self._idle:
+            await self._idle.pop().disconnect()
+
+
+async def _turn(wire: Any, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
+    await wire.connect()
+    packed: list[bytes] = [_pack(command) for command in commands]
+    await wire.send_packed_command(packed, check_health=False)
+    replies: list[Any] = []
+    for _ in commands:
+        try:
+            replies.append(await wire.read_response())
+        except ResponseError as error:
+            replies.append(error)
+    return replies

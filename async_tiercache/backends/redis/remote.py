@@ -23,7 +23,7 @@ from redis.exceptions import (
 
 from async_tiercache.abc import Clock, Invalidation
 from async_tiercache.backends.redis import scripts
-from async_tiercache.backends.redis.connection import connect
+from async_tiercache.backends.redis.connection import Wires, connect
 from async_tiercache.backends.redis.turns import Turns
 from async_tiercache.errors import TierError, TierRefusedError
 
@@ -156,7 +156,7 @@ class RedisRemote:
                 self._client = connect(self._url, connect_timeout=OPERATION_LIMIT)
             assert self._client is not None
             self._loop = loop
-            self._turns = Turns(self._client, limit=OPERATION_LIMIT)
+            self._turns = Turns(Wires(self._client), limit=OPERATION_LIMIT)
         return self._turns
 
     async def _ask(self, reply: Awaitable[Any]) -> Any:

@@ -8,13 +8,12 @@ so a caller's cancellation never reaches a socket, and every turn ends within th
 import asyncio
 import hashlib
 from collections.abc import Sequence
-from types import TracebackType
 from typing import Any, Final
 
-from redis.asyncio import Redis
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from async_tiercache._tasks import Tasks
+from async_tiercache.backends.redis.connection import Wires
 
 MAX_TURNS: Final = 8
 """Turns on the wire at the same time; what comes meanwhile gathers for the next one."""
@@ -29,14 +28,14 @@ class Turns:
     """Gathers commands and sends them, a loop tick at a time.
 
     Args:
-        client: The redis-py client that carries them.
+        wires: The connections that carry them.
         limit: How long one turn may take, in seconds.
     """
 
-    __slots__ = ("_client", "_limit", "_queue", "_scheduled", "_sending", "_tasks")
+    __slots__ = ("_limit", "_queue", "_scheduled", "_sending", "_tasks", "_wires")
 
-    def __init__(self, client: Redis, *, limit: float) -> None:
-        self._client: Any = client
+    def __init__(self, wires: Wires, *, limit: float) -> None:
+        self._wires = wires
         self._limit = limit
         self._queue: list[tuple[Command, asyncio.Future[Any]]] = []
         self._scheduled = False
@@ -65,8 +64,9 @@ class Turns:
             return await self.submit("EVAL", script, len(keys), *keys, *arguments)
 
     async def aclose(self) -> None:
-        """Wait for the turns on the wire; each ends within the limit."""
+        """Wait for the turns on the wire, each of which ends within the limit, and hang up."""
         await self._tasks.settle()
+        await self._wires.aclose()
 
     def _send(self) -> None:
         """Start turns with what has gathered."""
@@ -76,93 +76,66 @@ class Turns:
             batch = [(command, reply) for command, reply in batch if not reply.done()]
             if batch:
                 self._sending += 1
-                self._tasks.start(self._turn(batch), name="tiercache-turn")
+                self._watch(self._tasks.start(self._turn(batch), name="tiercache-turn"))
+
+    def _watch(self, turn: asyncio.Task[None]) -> None:
+        """Cancel a turn that takes longer than the limit.
+
+        When the loop itself was blocked, its timers fire before the replies that wait in the
+        socket are seen; so a timer that is late starts over.
+        """
+        loop = asyncio.get_running_loop()
+
+        def expire(due: float) -> None:
+            now = loop.time()
+            if turn.done():
+                return
+            if now - due > self._limit * _LAG:
+                loop.call_later(self._limit, expire, now + self._limit)
+            else:
+                turn.cancel()
+
+        timer = loop.call_later(self._limit, expire, loop.time() + self._limit)
+        turn.add_done_callback(lambda _: timer.cancel())
 
     async def _turn(self, batch: list[tuple[Command, asyncio.Future[Any]]]) -> None:
         try:
-            async with _PatientTimeout(self._limit):
-                replies = await self._exchange([command for command, _ in batch])
-        except (RedisError, OSError, TimeoutError, asyncio.CancelledError) as error:
+            replies = await self._exchange([command for command, _ in batch])
+        except (RedisError, OSError, asyncio.CancelledError) as error:
             # What waits behind a dead server would only wait as long again.
             batch += self._queue
             self._queue = []
-            replies = [error] * len(batch)
+            late = isinstance(error, asyncio.CancelledError)
+            replies = [TimeoutError() if late else error] * len(batch)
         finally:
             self._sending -= 1
         for (_, future), reply in zip(batch, replies, strict=True):
             if future.done():
                 continue
-            if isinstance(reply, asyncio.CancelledError):
-                future.cancel()
-            elif isinstance(reply, Exception):
+            if isinstance(reply, Exception):
                 future.set_exception(reply)
             else:
                 future.set_result(reply)
-        self._send()
+        if self._queue:
+            self._send()
 
     async def _exchange(self, commands: list[Command]) -> list[Any]:
         """Send the commands as one turn and return the replies in their order."""
         reads = [command[1] for command in commands if command[0] == "GET"]
+        if len(reads) < 2:
+            replies = await self._wires.exchange(commands)
+            return [_value(*each) for each in zip(commands, replies, strict=True)]
         others = [command for command in commands if command[0] != "GET"]
-        if not others:
-            return await self._read(reads)
-        pipeline = self._client.pipeline(transaction=False)
-        if reads:
-            pipeline.execute_command("MGET", *reads)
-        for command in others:
-            # Without `get`, redis-py makes a bool of what SET returns.
-            pipeline.execute_command(*command, **({"get": True} if command[0] == "SET" else {}))
-        replies = iter(await pipeline.execute(raise_on_error=False))
-        values = iter(_each(next(replies), len(reads)) if reads else ())
-        return [next(values if command[0] == "GET" else replies) for command in commands]
-
-    async def _read(self, keys: list[str]) -> list[Any]:
-        if len(keys) > 1:
-            return _each(await self._client.execute_command("MGET", *keys), len(keys))
-        try:
-            return [await self._client.execute_command("GET", keys[0])]
-        except ResponseError as error:
-            # MGET answers nil for a key of another type; a lone read must not differ.
-            if str(error).startswith("WRONGTYPE"):
-                return [None]
-            raise
+        answers = iter(await self._wires.exchange([("MGET", *reads), *others]))
+        values = iter(_each(next(answers), len(reads)))
+        return [next(values if command[0] == "GET" else answers) for command in commands]
 
 
-class _PatientTimeout:
-    """Raises `TimeoutError` after `limit` seconds in which the loop could have seen a reply.
-
-    When the loop itself was blocked, its timers fire before the replies that wait in the socket
-    are seen; so a timer that is late starts over.
-    """
-
-    __slots__ = ("_limit", "_loop", "_timeout", "_timer")
-
-    def __init__(self, limit: float) -> None:
-        self._limit = limit
-        self._loop = asyncio.get_running_loop()
-        self._timeout = asyncio.timeout(None)
-        self._timer = self._start()
-
-    async def __aenter__(self) -> None:
-        await self._timeout.__aenter__()
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._timer.cancel()
-        await self._timeout.__aexit__(kind, error, traceback)
-
-    def _start(self) -> asyncio.TimerHandle:
-        return self._loop.call_later(self._limit, self._expire, self._loop.time() + self._limit)
-
-    def _expire(self, due: float) -> None:
-        if self._loop.time() - due > self._limit * _LAG:
-            self._timer = self._start()
-        else:
-            self._timeout.reschedule(self._loop.time())
+def _value(command: Command, reply: Any) -> Any:
+    """Return the reply; a lone GET of a key of another type answers nil, as MGET does."""
+    if command[0] == "GET" and isinstance(reply, ResponseError):
+        return None if str(reply).startswith("WRONGTYPE") else reply
+    return reply
 
 
 def _each(reply: Any, count: int) -> list[Any]:

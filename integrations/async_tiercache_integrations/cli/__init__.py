@@ -1,4 +1,4 @@
-"""The command `tiercache`. Importing it needs no optional package; running it says what is missing."""
+"""The command `tiercache`: imports without its extra, and says at run time what is missing."""
 
 import sys
 
@@ -9,7 +9,7 @@ def main() -> None:
     """Run the command line; what the entry point of the package calls."""
     try:
         try:
-            from async_tiercache_integrations.cli._app import app  # noqa: PLC0415
+            from async_tiercache_integrations.cli._app import app
         except ImportError as error:
             raise MissingExtraError(
                 f"The command line needs the package {error.name!r}, which is not installed",

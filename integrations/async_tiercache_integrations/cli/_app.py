@@ -56,13 +56,14 @@ def demo(
 ) -> None:
     """Show the cache at work on a real database and a real Redis.
 
-    Starts a PostgreSQL and a Valkey of its own, fills a shop with 260,000 rows, and lets three
-    processes use it: without the cache, with it, in a stampede, and while Redis is killed.
-    Nothing is left behind but the report.
+    Starts a PostgreSQL and a Valkey of its own and fills a shop with 260,000 rows.
+
+    Three processes use it: without the cache, with it, in a stampede, and while
+    Redis is killed and comes back. Nothing is left behind but the report.
     """
     try:
-        from async_tiercache_integrations.cli.demo._command import run  # noqa: PLC0415
-        from async_tiercache_integrations.cli.demo._run import Options  # noqa: PLC0415
+        from async_tiercache_integrations.cli.demo._command import run
+        from async_tiercache_integrations.cli.demo._run import Options
     except ImportError as error:
         raise MissingExtraError(
             f"The demo needs the package {error.name!r}, which is not installed",

@@ -16,11 +16,11 @@ from async_tiercache_integrations.cli.demo._measure import (
     Point,
     Results,
 )
-from async_tiercache_integrations.cli.demo._summary import duration, percent
+from async_tiercache_integrations.cli.demo._summary import duration, percent, quantiles
 
-WIDTH: Final = 480
-_LEFT: Final = 44
-_RIGHT: Final = 468
+WIDTH: Final = 480.0
+_LEFT: Final = 44.0
+_RIGHT: Final = 468.0
 
 LABELS: Final[dict[Answerer, str]] = {
     "l1": "L1, this process",
@@ -86,7 +86,7 @@ def time_chart(results: Results, title: str, value: Callable[[Point], float], ki
 
 def latency_chart(phases: Sequence[Phase]) -> str:
     """Draw median and 99th percentile of each tier on a logarithmic axis."""
-    rows = [
+    rows: list[tuple[Answerer, Histogram]] = [
         (name, phase.tally.latency[name])
         for name in ANSWERERS
         for phase in phases
@@ -100,10 +100,7 @@ def latency_chart(phases: Sequence[Phase]) -> str:
         parts.append(text(words, x(power), bottom + 16, "middle"))
     for number, (name, histogram) in enumerate(rows):
         parts.append(_span(name, histogram, 28 + 46 * number, x))
-    words = "; ".join(
-        f"{LABELS[name]} {duration(histogram.quantile(0.5))} and {duration(histogram.quantile(0.99))}"
-        for name, histogram in rows
-    )
+    words = "; ".join(f"{LABELS[name]} {quantiles(histogram)}" for name, histogram in rows)
     return _svg(bottom + 26, "Latency by the tier that answered", f"p50 and p99: {words}.", parts)
 
 
@@ -162,15 +159,14 @@ def age_chart(ages: Histogram, bound: float) -> str:
     x, y = linear(0, end, _LEFT, _RIGHT), linear(0, grid[-1], 190, 24)
     parts = [_row(y(tick), short(tick)) for tick in grid]
     width = (x(end) - x(0)) / columns
-    for number, count in enumerate(counts):
+    for number, value in enumerate(counts):
         left = x(number * end / columns)
         parts.append(
-            tag("rect", x=left + 1, y=y(count), width=width - 2, height=190 - y(count), rx=2,
+            tag("rect", x=left + 1, y=y(value), width=width - 2, height=190 - y(value), rx=2,
                 class_="fill-old")
         )  # fmt: skip
-    for tick in ticks(end):
-        if tick <= end:
-            parts.append(text(f"{tick:g} s", x(tick), 208, "middle"))
+    marks = (tick for tick in ticks(end) if tick <= end)
+    parts += [text(f"{tick:g} s", x(tick), 208, "middle") for tick in marks]
     parts.append(tag("line", x1=x(bound), x2=x(bound), y1=24, y2=190, class_="mark"))
     parts.append(text(f"l1_ttl {bound:g} s", x(bound) - 5, 18, "end", "label strong"))
     words = f"{ages.count:,} reads; at most {duration(ages.highest)}; l1_ttl is {bound:g} s."
@@ -214,9 +210,7 @@ def _row(y: float, words: str) -> str:
     return line + text(words, _LEFT - 6, y + 4, "end")
 
 
-def _course(
-    phase: Phase, x: Scale, y: Scale, value: Callable[[Point], float], kind: str
-) -> str:
+def _course(phase: Phase, x: Scale, y: Scale, value: Callable[[Point], float], kind: str) -> str:
     # The first and the last sample stand for the edges of the phase as well.
     first, last = phase.points[0], phase.points[-1]
     corners = [(phase.began_at, value(first))]
@@ -236,10 +230,9 @@ def _span(name: Answerer, histogram: Histogram, y: float, x: Scale) -> str:
     median, high = histogram.quantile(0.5), histogram.quantile(0.99)
     left, right = (x(max(-6.0, min(0.0, math.log10(value)))) for value in (median, high))
     words = f"{LABELS[name]}: p50 {duration(median)}, p99 {duration(high)}"
-    # The words go where there is room for them.
-    at, anchor = (left - 4, "start") if left < WIDTH / 2 else (right + 4, "end")
+    # The words begin above the dot, or further left where they would not fit.
     return (
-        text(words, at, y, anchor, "label strong")
+        text(words, min(left - 4, WIDTH - 330), y, class_="label strong")
         + tag("line", x1=left, x2=right, y1=y + 14, y2=y + 14, class_=f"span stroke-{name}")
         + tag("circle", cx=left, cy=y + 14, r=6, class_=f"fill-{name}")
         + tag("circle", cx=right, cy=y + 14, r=3.5, class_=f"fill-{name}")

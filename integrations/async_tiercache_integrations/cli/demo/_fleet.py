@@ -7,14 +7,16 @@ import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self
 
 from async_tiercache.errors import TierCacheError
-from async_tiercache_integrations.cli.demo import _worker
 from async_tiercache_integrations.cli.demo._measure import Stampede, Tally
 from async_tiercache_integrations.cli.demo._sandbox import Sandbox
-from async_tiercache_integrations.cli.demo._worker import Setting
+from async_tiercache_integrations.cli.demo._setting import Setting
+
+_WORKER: Final = "async_tiercache_integrations.cli.demo._worker"
 
 # One line holds a whole tally; the default limit of asyncio is 64 KiB.
 _LONGEST_LINE: Final = 2**22
@@ -30,47 +32,42 @@ class ProcessDiedError(TierCacheError):
     """An application process ended before its time; the hint has its last words."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Reply:
+    """What a process counted since its last reply, and how long its part of a stampede took."""
+
+    tally: Tally
+    seconds: float
+
+
 class _Process:
-    """One application process and the task that listens to it."""
+    """One application process: commands go in, and each is answered in turn."""
 
     def __init__(self, sandbox: Sandbox, child: asyncio.subprocess.Process, log: Path) -> None:
         self._sandbox = sandbox
-        self.child = child
-        self.tally = Tally()
+        self._child = child
         self._log = log
-        self._replies: asyncio.Queue[Any] = asyncio.Queue()
-        self._listening = asyncio.create_task(self._listen(), name=f"listen-{child.pid}")
 
     def tell(self, **command: Any) -> None:
-        assert self.child.stdin is not None
-        self.child.stdin.write(f"{json.dumps(command)}\n".encode())
+        assert self._child.stdin is not None
+        self._child.stdin.write(f"{json.dumps(command)}\n".encode())
 
-    async def reply(self) -> Any:
-        reply = await self._replies.get()
-        if isinstance(reply, ProcessDiedError):
-            raise reply
-        return reply
-
-    async def _listen(self) -> None:
-        assert self.child.stdout is not None
-        while line := await self.child.stdout.readline():
-            message = json.loads(line)
-            if "tally" in message:
-                self.tally.merge(Tally.from_json(message["tally"]))
-            else:
-                self._replies.put_nowait(message["reply"])
-        words = self._log.read_text(errors="replace").strip()[-1500:]
-        self._replies.put_nowait(ProcessDiedError("An application process ended", hint=words))
+    async def reply(self) -> _Reply:
+        assert self._child.stdout is not None
+        line = await self._child.stdout.readline()
+        if not line:
+            words = self._log.read_text(errors="replace").strip()[-1500:]
+            raise ProcessDiedError("An application process ended", hint=words)
+        message = json.loads(line)
+        return _Reply(Tally.from_json(message["tally"]), message["seconds"])
 
     async def aclose(self) -> None:
         """Let it close its cache and its sessions, and end it when that takes long."""
-        assert self.child.stdin is not None
-        self.child.stdin.close()
+        assert self._child.stdin is not None
+        self._child.stdin.close()
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self.child.wait(), _PATIENCE)
-        await self._sandbox.stop(self.child)
-        self._listening.cancel()
-        await asyncio.gather(self._listening, return_exceptions=True)
+            await asyncio.wait_for(self._child.wait(), _PATIENCE)
+        await self._sandbox.stop(self._child)
 
 
 class Fleet:
@@ -100,23 +97,16 @@ class Fleet:
         await self._close()
 
     async def start(self, users: int) -> None:
-        """Let so many users per process come in, with fresh tallies."""
-        for process in self._processes:
-            process.tally = Tally()
-            process.tell(do="start", users=users)
+        """Let so many users per process come in; what was counted before is forgotten."""
+        await self._ask(do="start", users=users)
 
-    async def stop(self) -> None:
-        """Let all users leave; afterwards the tally is complete."""
-        for process in self._processes:
-            process.tell(do="stop")
-        await self._replies()
+    async def tally(self) -> Tally:
+        """Return what all users saw since the last call."""
+        return _total(await self._ask(do="tally"))
 
-    def tally(self) -> Tally:
-        """Return what all users saw since `start`, up to the last tick."""
-        total = Tally()
-        for process in self._processes:
-            total.merge(process.tally)
-        return total
+    async def stop(self) -> Tally:
+        """Let all users leave; return what they saw since the last call."""
+        return _total(await self._ask(do="stop"))
 
     async def stampede(self, readers: int, region: int) -> tuple[Stampede, Tally]:
         """Let readers of all processes ask for one cold report; the loads are not yet filled in."""
@@ -125,17 +115,15 @@ class Fleet:
         for number, process in enumerate(self._processes):
             share = readers // count + (number < readers % count)
             process.tell(do="stampede", readers=share, region=region, at=starts_at)
-        tally, last = Tally(), 0.0
-        for reply in await self._replies():
-            tally.merge(Tally.from_json(reply["tally"]))
-            last = max(last, reply["seconds"])
-        return Stampede(readers=readers, loads=0, seconds=last, errors=tally.failed), tally
+        replies = await self._replies()
+        tally, seconds = _total(replies), max(reply.seconds for reply in replies)
+        return Stampede(readers=readers, loads=0, seconds=seconds, errors=tally.failed), tally
 
     async def _spawn(self, setting: Setting) -> _Process:
         log = self._sandbox.path / f"application-{setting.number}.log"
         with log.open("ab") as errors:
             child = await self._sandbox.spawn(
-                sys.executable, "-P", "-m", _worker.__name__, setting.as_json(),
+                sys.executable, "-P", "-m", _WORKER, setting.as_json(),
                 env=self._environment,
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
@@ -144,8 +132,20 @@ class Fleet:
             )  # fmt: skip
         return _Process(self._sandbox, child, log)
 
-    async def _replies(self) -> list[Any]:
+    async def _ask(self, **command: Any) -> list[_Reply]:
+        for process in self._processes:
+            process.tell(**command)
+        return await self._replies()
+
+    async def _replies(self) -> list[_Reply]:
         return [await process.reply() for process in self._processes]
 
     async def _close(self) -> None:
         await asyncio.gather(*(process.aclose() for process in self._processes))
+
+
+def _total(replies: Sequence[_Reply]) -> Tally:
+    total = Tally()
+    for reply in replies:
+        total.merge(reply.tally)
+    return total

@@ -12,8 +12,13 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from async_tiercache_integrations.cli.demo._measure import ANSWERERS, Answerer, Phase, Point
-from async_tiercache_integrations.cli.demo._measure import Stampede
+from async_tiercache_integrations.cli.demo._measure import (
+    ANSWERERS,
+    Answerer,
+    Phase,
+    Point,
+    Stampede,
+)
 from async_tiercache_integrations.cli.demo._summary import NONE, duration, percent
 
 _COLOURS: Final[dict[Answerer, str]] = {
@@ -48,7 +53,6 @@ class LiveView:
     """Draws the phases, the rates, who answers, and how fast; a context manager."""
 
     def __init__(self, console: Console) -> None:
-        self._live = Live(console=console, get_renderable=self._draw, refresh_per_second=8)
         self._step = ""
         self._tables: dict[str, tuple[int, int]] = {}
         self._names: list[str] = []
@@ -58,6 +62,8 @@ class LiveView:
         self._stampedes: list[Stampede] = []
         self._requests: deque[float] = deque(maxlen=_HISTORY)
         self._statements: deque[float] = deque(maxlen=_HISTORY)
+        # The last: it draws at once.
+        self._live = Live(console=console, get_renderable=self._draw, refresh_per_second=8)
 
     def __enter__(self) -> Self:
         self._live.start()
@@ -71,30 +77,31 @@ class LiveView:
     ) -> None:
         self._live.stop()
 
-    def step(self, text: str) -> None:  # noqa: D102
+    def step(self, text: str) -> None:
         self._step = text
 
-    def seeded(self, table: str, done: int, total: int) -> None:  # noqa: D102
+    def seeded(self, table: str, done: int, total: int) -> None:
         self._step = "Filling the shop"
         self._tables[table] = (done, total)
 
-    def planned(self, names: list[str]) -> None:  # noqa: D102
+    def planned(self, names: list[str]) -> None:
         self._names = names
         self._step = ""
 
-    def phase_began(self, phase: Phase, seconds: float) -> None:  # noqa: D102
+    def phase_began(self, phase: Phase, seconds: float) -> None:
         self._phase, self._seconds = phase, seconds
         if not seconds:
             self._done.append(phase.name)
 
-    def sampled(self, phase: Phase, point: Point) -> None:  # noqa: D102
+    def sampled(self, phase: Phase, point: Point) -> None:
+        self._phase = phase
         self._requests.append(point.requests)
         self._statements.append(point.statements)
 
-    def phase_ended(self, phase: Phase) -> None:  # noqa: D102
+    def phase_ended(self, phase: Phase) -> None:
         self._done.append(phase.name)
 
-    def stampeded(self, stampede: Stampede) -> None:  # noqa: D102
+    def stampeded(self, stampede: Stampede) -> None:
         self._stampedes.append(stampede)
 
     def _draw(self) -> RenderableType:

@@ -1,6 +1,7 @@
-"""What is counted: latencies in histograms, answers per tier, old reads. Pure; merges over processes."""
+"""What is counted: latencies, who answered, old reads. Pure, and merges over processes."""
 
 import math
+import operator
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, Self, TypeAlias
@@ -34,9 +35,8 @@ class Histogram:
 
     def merge(self, other: "Histogram") -> None:
         """Add the counts of another histogram."""
-        for bucket, count in enumerate(other._counts):
-            if count:
-                self._counts[bucket] += count
+        theirs = other._counts  # noqa: SLF001 - of the same class
+        self._counts = list(map(operator.add, self._counts, theirs))
         self.count += other.count
         self.highest = max(self.highest, other.highest)
 
@@ -72,6 +72,10 @@ class Histogram:
         return histogram
 
 
+def _empty() -> dict[Answerer, Histogram]:
+    return {name: Histogram() for name in ANSWERERS}
+
+
 @dataclass
 class Tally:
     """What callers saw during some time.
@@ -87,9 +91,7 @@ class Tally:
         statements: How many statements the application sent, if it counts them itself.
     """
 
-    latency: dict[Answerer, Histogram] = field(
-        default_factory=lambda: {name: Histogram() for name in ANSWERERS}
-    )
+    latency: dict[Answerer, Histogram] = field(default_factory=_empty)
     updates: int = 0
     errors: dict[str, int] = field(default_factory=dict[str, int])
     joined: int = 0
@@ -136,10 +138,10 @@ class Tally:
 
     def merge(self, other: "Tally") -> None:
         """Add another tally to this one."""
-        for name, histogram in other.latency.items():
-            self.latency[name].merge(histogram)
-        for name, count in other.errors.items():
-            self.errors[name] = self.errors.get(name, 0) + count
+        for answerer, histogram in other.latency.items():
+            self.latency[answerer].merge(histogram)
+        for error, count in other.errors.items():
+            self.errors[error] = self.errors.get(error, 0) + count
         self.updates += other.updates
         self.joined += other.joined
         self.checked += other.checked
@@ -155,12 +157,16 @@ class Tally:
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Self:
         """Return the tally that `as_json` described."""
-        tally = cls(**{**data, "old_other": Histogram.from_json(data["old_other"]), "latency": {}})
-        tally.latency = {name: Histogram() for name in ANSWERERS}
+        plain = {name: value for name, value in data.items() if name not in _NESTED}
+        tally = cls(**plain)
+        tally.old_other = Histogram.from_json(data["old_other"])
         for name in ANSWERERS:
             if name in data["latency"]:
                 tally.latency[name] = Histogram.from_json(data["latency"][name])
         return tally
+
+
+_NESTED: Final = frozenset({"latency", "old_other"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,7 +221,6 @@ class Phase:
         """
         reads = self.tally.reads
         return 1 - max(self.statements - self.tally.updates, 0) / reads if reads else 0.0
-
 
     @property
     def database_cost(self) -> float:

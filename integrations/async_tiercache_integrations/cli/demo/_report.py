@@ -10,28 +10,26 @@ from typing import Final
 
 from async_tiercache_integrations.cli.demo import _charts
 from async_tiercache_integrations.cli.demo._charts import LABELS, tag
-from async_tiercache_integrations.cli.demo._measure import ANSWERERS, Histogram, Phase, Results
+from async_tiercache_integrations.cli.demo._measure import ANSWERERS, Phase, Results
+from async_tiercache_integrations.cli.demo._method import NOT_PROMISED
 from async_tiercache_integrations.cli.demo._summary import (
-    NONE,
     cells,
     duration,
-    paid,
     percent,
-    quantiles,
     sentences,
 )
 
 _COLUMNS: Final = (
-    "Phase", "requests/s", "from L1", "from L2", "L1 p50 / p99", "L2 p50 / p99",
-    "database p50 / p99", "statements/s", "saved", "errors",
-)  # fmt: skip
-
-_NOT_PROMISED: Final = (
-    "An invalidation reaches L2 and its own process at once. The L1 of another process may serve"
-    " its copy until l1_ttl ends: the age of old reads is bounded, and printed here; it is not yet"
-    " brought near zero. Updates follow the same Zipf's law as reads, so the most read rows are"
-    " changed several times a second: the hardest case for an L1.",
-    "One invalidation for many keys (tags) and for a CDN is not part of this release.",
+    "Phase",
+    "requests/s",
+    "from L1",
+    "from L2",
+    "L1, p50 / p99",
+    "L2, p50 / p99",
+    "database, p50 / p99",
+    "statements/s",
+    "saved",
+    "errors",
 )
 
 
@@ -80,7 +78,7 @@ def _headlines(results: Results) -> Iterable[str]:
             yield _tile(percent(warm.saved), "of the statements saved", "warm, against no cache")
     if warm is not None and uncached is not None:
         before, after = (phase.tally.requests / phase.seconds for phase in (uncached, warm))
-        yield _tile(f"× {after / before:.1f}", "requests served",
+        yield _tile(f"{after / before:.1f}\N{MULTIPLICATION SIGN}", "the requests served",
                     f"{before:,.0f} → {after:,.0f} a second, same users")  # fmt: skip
         medians = [
             duration(histogram.quantile(0.5))
@@ -97,8 +95,8 @@ def _headlines(results: Results) -> Iterable[str]:
     yield _tile(f"{results.errors:,}", "errors seen by callers",
                 "while Redis was killed, too" if results.marks else "in all phases")  # fmt: skip
     old = results.cached
-    yield _tile(percent(old.old_share), "of reads were old",
-                f"by {duration(old.old_other.highest)} at most; l1_ttl is {results.bound:g} s")  # fmt: skip
+    age = f"by {duration(old.old_other.highest)} at most; l1_ttl is {results.bound:g} s"
+    yield _tile(percent(old.old_share), "of reads were old", age)
 
 
 def _tile(figure: str, what: str, more: str) -> str:
@@ -188,7 +186,7 @@ def _method(results: Results) -> Iterable[str]:
     yield tag("h3", "Read the figures with care")
     yield tag("ul", *(tag("li", escape(line)) for line in results.caveats))
     yield tag("h3", "What is not promised yet")
-    yield tag("ul", *(tag("li", escape(line)) for line in _NOT_PROMISED))
+    yield tag("ul", *(tag("li", escape(line)) for line in NOT_PROMISED))
 
 
 def _footer(results: Results) -> str:

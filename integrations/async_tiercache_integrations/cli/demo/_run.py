@@ -1,31 +1,29 @@
-"""The course of the demo: servers, rows, processes, then phase by phase; returns what was measured."""
+"""The course of the demo: servers, rows, processes, then phase by phase; returns the results."""
 
 import asyncio
-import os
-import platform
 import secrets
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from pathlib import Path
 from typing import Final, TypeAlias
 
-from async_tiercache._version import __version__
-from async_tiercache_integrations.cli.demo import _stores
+from async_tiercache_integrations.cli.demo import _method, _stores
 from async_tiercache_integrations.cli.demo._fleet import Fleet
-from async_tiercache_integrations.cli.demo._measure import Phase, Point, Results
+from async_tiercache_integrations.cli.demo._measure import Phase, Point, Results, Tally
 from async_tiercache_integrations.cli.demo._sandbox import Sandbox
+from async_tiercache_integrations.cli.demo._setting import Setting
 from async_tiercache_integrations.cli.demo._stores import Database, Redis, Work
 from async_tiercache_integrations.cli.demo._view import View
-from async_tiercache_integrations.cli.demo._worker import Setting
 from async_tiercache_integrations.cli.demo._workload import Sizes
 
 L1_TTL: Final = 2.0
 """The shop's `l1_ttl` in seconds: how long another process may serve its old copy."""
 
 SAMPLE: Final = 0.5  # seconds between two points of a chart
+
+_INCIDENT_AT: Final = 1 / 8  # of a phase, so that the chart shows what was before
 
 Incident: TypeAlias = tuple[str, Callable[[], Awaitable[None]]]
 
@@ -55,6 +53,40 @@ class Options:
     database_url: str | None = None
     sizes: Sizes = field(default_factory=Sizes)
     think_seconds: float = 0.025
+
+
+class _Sampler:
+    """Brings a running phase up to date."""
+
+    def __init__(self, phase: Phase, database: Database, before: Work) -> None:
+        self._phase = phase
+        self._database = database
+        self._before = before
+
+    async def sample(self, news: Tally, elapsed: float, *, last: bool = False) -> Point:
+        """Add what was seen since the last sample; return the rates since then.
+
+        Args:
+            news: What callers saw.
+            elapsed: Seconds since the phase began.
+            last: Whether users are leaving, so that the rates mean nothing.
+        """
+        phase = self._phase
+        work = await self._database.work() - self._before
+        counted = phase.tally.statements + news.statements
+        statements = work.statements if self._database.counts else counted
+        took = max(elapsed - phase.seconds, 1e-9)
+        point = Point(
+            at=phase.began_at + elapsed,
+            requests=news.requests / took,
+            statements=(statements - phase.statements) / took,
+        )
+        phase.tally.merge(news)
+        phase.seconds, phase.statements = elapsed, statements
+        phase.database_seconds = work.seconds
+        if not last:
+            phase.points.append(point)
+        return point
 
 
 class Run:
@@ -110,49 +142,22 @@ class Run:
     ) -> None:
         """Run one phase: users come in, something may happen, users leave."""
         seconds = self._options.seconds
-        before = await database.work()
+        sampler = _Sampler(phase, database, await database.work())
         started = time.monotonic()
         phase.began_at = started - self._began
         self._view.phase_began(phase, seconds)
         await fleet.start(self._options.users)
-        sampling = asyncio.create_task(self._sample(phase, fleet, database, before))
-        try:
-            if incident is not None:
-                await asyncio.sleep(seconds / 8)
-                self._results.marks.append((time.monotonic() - self._began, incident[0]))
+        while (elapsed := time.monotonic() - started) < seconds:
+            if incident is not None and elapsed >= seconds * _INCIDENT_AT:
+                self._results.marks.append((phase.began_at + elapsed, incident[0]))
                 await incident[1]()
-            await asyncio.sleep(max(0.0, started + seconds - time.monotonic()))
-        finally:
-            sampling.cancel()
-            await asyncio.gather(sampling, return_exceptions=True)
-        await fleet.stop()
-        phase.seconds = time.monotonic() - started
-        phase.tally = fleet.tally()
-        work = await database.work() - before
-        phase.statements = work.statements if database.counts else phase.tally.statements
-        phase.database_seconds = work.seconds
+                incident = None
+            await asyncio.sleep(min(SAMPLE, seconds - elapsed))
+            point = await sampler.sample(await fleet.tally(), time.monotonic() - started)
+            self._view.sampled(phase, point)
+        await sampler.sample(await fleet.stop(), time.monotonic() - started, last=True)
         self._results.phases.append(phase)
         self._view.phase_ended(phase)
-
-    async def _sample(
-        self, phase: Phase, fleet: Fleet, database: Database, before: Work
-    ) -> None:
-        at, requests, statements = time.monotonic(), 0, 0
-        while True:
-            await asyncio.sleep(SAMPLE)
-            now, tally = time.monotonic(), fleet.tally()
-            work = await database.work() - before
-            counted = work.statements if database.counts else tally.statements
-            point = Point(
-                at=now - self._began,
-                requests=(tally.requests - requests) / (now - at),
-                statements=(counted - statements) / (now - at),
-            )
-            at, requests, statements = now, tally.requests, counted
-            phase.tally, phase.seconds = tally, now - self._began - phase.began_at
-            phase.statements = counted
-            phase.points.append(point)
-            self._view.sampled(phase, point)
 
     async def _stampedes(self, fleet: Fleet, database: Database) -> None:
         readers = self._options.readers
@@ -172,10 +177,7 @@ class Run:
         url = self._options.redis_url
         if url is None:
             return _stores.own_redis(sandbox)
-        self._results.caveats.append(
-            "The Redis was given by --redis-url. It is not ours to kill, so the two phases that"
-            " kill and restart it were left out."
-        )
+        self._results.caveats.append(_method.NOT_KILLED)
         return _stores.given_redis(url, self._namespace)
 
     def _database(self, sandbox: Sandbox) -> AbstractAsyncContextManager[Database]:
@@ -209,38 +211,19 @@ class Run:
 
     def _describe(self, redis: Redis, database: Database) -> None:
         options, sizes = self._options, self._options.sizes
-        think = f"{options.think_seconds * 1e3:g} ms"
+        rows = f"{sizes.users:,} users, {sizes.orders:,} orders, {sizes.products:,} products"
+        load = (
+            f"{options.processes} processes with {options.users} concurrent users each; a user"
+            f" calls, waits {options.think_seconds * 1e3:g} ms on average (exponential), and calls"
+            " again"
+        )
         self._results.setting += [
-            ("Machine", machine()),
-            ("Versions", f"async-tiercache {__version__}, Python {platform.python_version()},"
-                         f" {redis.version}, {database.version}"),
-            ("Rows", f"{sizes.users:,} users, {sizes.orders:,} orders, {sizes.products:,} products"),
-            ("Load", f"{options.processes} processes with {options.users} concurrent users each;"
-                     f" a user calls, waits {think} on average (exponential), and calls again"),
-            ("Mix", "70 % point reads, 20 % joins, 8 % aggregates over all orders, 2 % updates that"
-                    " invalidate; keys by Zipf's law with exponent 1.0"),
+            ("Machine", _method.machine()),
+            ("Versions", _method.versions(redis.version, database.version)),
+            ("Rows", rows),
+            ("Load", load),
+            ("Mix", _method.MIX),
             ("Cache", f"ttl 1 min, l1_ttl {L1_TTL:g} s, grace 1 min, at most 10,000 entries in L1"),
             ("Statements", f"counted by {database.counted_by}"),
-        ]  # fmt: skip
-        self._results.caveats += [
-            "One machine runs everything: the database, the cache server and the application"
-            " processes share its cores, and loopback replaces the network.",
-            "The load is a closed loop with think time: a user who waits sends nothing, so a slow"
-            " phase gets fewer requests, and its latencies look better than they would to users"
-            " who arrive regardless.",
-            "Latency is from the call of a repository method to its value, in the event loop of a"
-            " busy process. Reads that joined another call's load count for the tier that"
-            " answered.",
-            "Sales reports carry no version: only point reads and joins are checked for age.",
         ]
-
-
-def machine() -> str:
-    """Describe this machine in a line."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    info = Path("/proc/cpuinfo")
-    model = platform.processor() or platform.machine()
-    if info.exists():
-        names = (line for line in info.read_text().splitlines() if line.startswith("model name"))
-        model = next(names, f": {model}").split(":", 1)[1].strip()
-    return f"{cores} cores, {model}, {platform.system()} {platform.release()}"
+        self._results.caveats += _method.CAVEATS

@@ -28,10 +28,7 @@ class Sandbox:
     _watchdog: asyncio.subprocess.Process
 
     async def __aenter__(self) -> Self:
-        parent = tempfile.gettempdir()
-        if len(parent) > _LONGEST_PARENT and Path("/tmp").is_dir():  # noqa: S108
-            parent = "/tmp"  # noqa: S108 - mkdtemp is private wherever it is
-        self.path = Path(tempfile.mkdtemp(prefix="tiercache-demo-", dir=parent))
+        self.path = _private_folder()
         try:
             self._watchdog = await asyncio.create_subprocess_exec(
                 sys.executable, "-I", "-S", _guard.__file__, str(self.path),
@@ -83,3 +80,10 @@ class Sandbox:
         # Unbuffered to the kernel: a small write goes out at once, so SIGKILL cannot lose it.
         assert self._watchdog.stdin is not None
         self._watchdog.stdin.write(f"{line}\n".encode())
+
+
+def _private_folder() -> Path:
+    parent = tempfile.gettempdir()
+    if len(parent) > _LONGEST_PARENT:
+        parent = "/tmp"  # noqa: S108 - mkdtemp makes a private folder wherever it is
+    return Path(tempfile.mkdtemp(prefix="tiercache-demo-", dir=parent))

@@ -60,11 +60,11 @@ async def create(admin: Connection, sizes: Sizes, progress: Progress) -> None:
     await admin.execute(_TABLES)
     chance = random.Random(42)
     await _copy(admin, "users", ("user_id", "name", "email", "region", "member_since"),
-                _users(sizes, chance), sizes.users, progress)  # fmt: skip
+                _users(sizes, chance), sizes.users, progress=progress)  # fmt: skip
     await _copy(admin, "products", ("product_id", "name", "category", "price"),
-                _products(sizes, chance), sizes.products, progress)  # fmt: skip
+                _products(sizes, chance), sizes.products, progress=progress)  # fmt: skip
     await _copy(admin, "orders", ("user_id", "product_id", "quantity", "placed_at"),
-                _orders(sizes, chance), sizes.orders, progress)  # fmt: skip
+                _orders(sizes, chance), sizes.orders, progress=progress)  # fmt: skip
     await admin.execute(_INDEXES)
 
 
@@ -79,6 +79,7 @@ async def _copy(
     columns: Sequence[str],
     rows: Iterator[tuple[Any, ...]],
     total: int,
+    *,
     progress: Progress,
 ) -> None:
     done = 0

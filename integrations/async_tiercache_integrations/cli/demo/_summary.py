@@ -1,8 +1,8 @@
 """The table at the end of the run, and the wording of figures that it shares with the report."""
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Group
 from rich.table import Table
-from rich.text import Text
 
 from async_tiercache_integrations.cli.demo._measure import (
     Answerer,
@@ -12,7 +12,7 @@ from async_tiercache_integrations.cli.demo._measure import (
     Tally,
 )
 
-NONE = "–"
+NONE = "\N{EN DASH}"
 
 
 def duration(seconds: float) -> str:
@@ -56,19 +56,26 @@ def paid(tally: Tally) -> Histogram:
 
 
 def summary(results: Results) -> Group:
-    """Return the table of phases and the sentences below it."""
-    table = Table(pad_edge=False, title="p50 / p99 by the tier that answered", title_justify="left")
-    table.add_column("Phase", no_wrap=True)
-    for column in ("requests/s", "from L1", "from L2", "L1", "L2", "database",
-                   "statements/s", "saved", "errors"):  # fmt: skip
-        table.add_column(column, justify="right")
+    """Return the figures of all phases in two narrow tables, and the sentences below them."""
+    rates = _table("requests/s", "from L1", "from L2", "statements/s", "saved", "errors")
+    latencies = _table("L1, p50 / p99", "L2, p50 / p99", "database, p50 / p99")
     for phase in results.phases:
-        table.add_row(*cells(phase))
-    return Group("", table, "", *(Text(f"{line}") for line in sentences(results)), "")
+        name, requests, l1, l2, by_l1, by_l2, by_database, statements, saved, errors = cells(phase)
+        rates.add_row(name, requests, l1, l2, statements, saved, errors)
+        latencies.add_row(name, by_l1, by_l2, by_database)
+    return Group("", rates, latencies, *(f"[bold]·[/] {line}" for line in sentences(results)), "")
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("", no_wrap=True, min_width=12)
+    for column in columns:
+        table.add_column(column, justify="right", no_wrap=True)
+    return table
 
 
 def cells(phase: Phase) -> list[str]:
-    """Return a phase as a row of the table."""
+    """Return a phase as a row of a table."""
     tally = phase.tally
     return [
         phase.name,

@@ -40,23 +40,23 @@ class View(Protocol):
 class PlainView:
     """One line for each thing that is done."""
 
-    def step(self, text: str) -> None:  # noqa: D102
+    def step(self, text: str) -> None:
         print(f"- {text}", flush=True)
 
-    def seeded(self, table: str, done: int, total: int) -> None:  # noqa: D102
+    def seeded(self, table: str, done: int, total: int) -> None:
         if done == total:
             print(f"  {total:>9,} {table}", flush=True)
 
-    def planned(self, names: list[str]) -> None:  # noqa: D102
+    def planned(self, names: list[str]) -> None:
         print(f"- Phases: {', '.join(names)}", flush=True)
 
-    def phase_began(self, phase: Phase, seconds: float) -> None:  # noqa: D102
+    def phase_began(self, phase: Phase, seconds: float) -> None:
         print(f"- {phase.name} ({seconds:g} s): {phase.about}", flush=True)
 
     def sampled(self, phase: Phase, point: Point) -> None:
         """Say nothing: the end of the phase sums it up."""
 
-    def phase_ended(self, phase: Phase) -> None:  # noqa: D102
+    def phase_ended(self, phase: Phase) -> None:
         tally, reads = phase.tally, phase.tally.all_reads()
         tiers = "  ".join(
             f"{name} {tally.share(name):.0%}" for name in tally.latency if tally.share(name)
@@ -69,7 +69,7 @@ class PlainView:
             flush=True,
         )
 
-    def stampeded(self, stampede: Stampede) -> None:  # noqa: D102
+    def stampeded(self, stampede: Stampede) -> None:
         print(
             f"  {stampede.readers:>9,} readers of one cold key: {stampede.loads} load(s),"
             f" the last one served after {stampede.seconds * 1e3:.0f} ms",

@@ -11,7 +11,6 @@ import sys
 import time
 from array import array
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict, dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -21,47 +20,13 @@ from async_tiercache_integrations.cli.demo._answers import Answer, current
 from async_tiercache_integrations.cli.demo._database import Pool, open_pool
 from async_tiercache_integrations.cli.demo._measure import Answerer, Tally
 from async_tiercache_integrations.cli.demo._seed import CATEGORIES, REGIONS
-from async_tiercache_integrations.cli.demo._workload import Board, Kind, Sizes, Zipf, kind_of
-
-TICK: Final = 0.2  # seconds between two tallies
+from async_tiercache_integrations.cli.demo._setting import Setting
+from async_tiercache_integrations.cli.demo._workload import Board, Kind, Zipf, board_keys, kind_of
 
 # The last category is kept for stampedes: nobody else ever reads it.
 STAMPEDE_CATEGORY: Final = CATEGORIES
 
 Send: TypeAlias = Callable[[dict[str, Any]], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """What a process needs to know; the cache's own options come by environment variables.
-
-    Attributes:
-        number: Which of the processes it is, from 0.
-        database_url: The database, as the application's role.
-        board: The file of acknowledged versions.
-        sizes: How many rows there are.
-        pool_size: How many sessions with the database it keeps.
-        think_seconds: How long a user waits on average between two calls.
-        counts_statements: Whether it counts statements because the database does not.
-    """
-
-    number: int
-    database_url: str
-    board: str
-    sizes: Sizes
-    pool_size: int = 4
-    think_seconds: float = 0.01
-    counts_statements: bool = False
-
-    def as_json(self) -> str:
-        """Return what `from_json` takes."""
-        return json.dumps(asdict(self))
-
-    @classmethod
-    def from_json(cls, text: str) -> "Setting":
-        """Return the setting that `as_json` described."""
-        data = json.loads(text)
-        return cls(**{**data, "sizes": Sizes(**data["sizes"])})
 
 
 class Application:
@@ -96,18 +61,16 @@ class Application:
         await asyncio.gather(*self._tasks)
         self._tasks = []
 
-    async def stampede(self, readers: int, region: int, starts_at: float) -> dict[str, Any]:
-        """Let many readers ask for one cold report at the same moment."""
+    async def stampede(self, readers: int, region: int, starts_at: float) -> float:
+        """Let many readers ask for one cold report at once; return how long the last one waited."""
 
         async def ask() -> None:
             current.set(Answer())
             await asyncio.sleep(max(0.0, starts_at - time.monotonic()))
             await self._read(self._products.sales, STAMPEDE_CATEGORY, region)
 
-        self.tally = tally = Tally()
         await asyncio.gather(*(ask() for _ in range(readers)))
-        self.tally = Tally()
-        return {"tally": tally.as_json(), "seconds": time.monotonic() - starts_at}
+        return time.monotonic() - starts_at
 
     async def _visit(self) -> None:
         current.set(Answer())
@@ -192,11 +155,6 @@ class Application:
         self._board.close()
 
 
-def board_keys(sizes: Sizes) -> int:
-    """Return how many keys the board must have room for."""
-    return 2 * sizes.users + sizes.products
-
-
 async def _commands() -> asyncio.StreamReader:
     reader = asyncio.StreamReader()
     loop = asyncio.get_running_loop()
@@ -204,38 +162,24 @@ async def _commands() -> asyncio.StreamReader:
     return reader
 
 
-async def _tick(application: Application, counter: list[int], send: Send) -> None:
-    while True:
-        await asyncio.sleep(TICK)
-        _report(application, counter, send)
-
-
-def _report(application: Application, counter: list[int], send: Send) -> None:
-    tally, application.tally = application.tally, Tally()
-    tally.statements, counter[0] = counter[0], 0
-    send({"tally": tally.as_json()})
-
-
 async def _obey(
     application: Application, counter: list[int], commands: asyncio.StreamReader, send: Send
 ) -> None:
-    ticking: asyncio.Task[None] | None = None
+    """Do one command after the other; each answers with what was counted since the one before."""
     while line := await commands.readline():
         command = json.loads(line)
+        seconds = 0.0
         if command["do"] == "start":
             application.start(command["users"])
-            ticking = asyncio.create_task(_tick(application, counter, send), name="ticking")
         elif command["do"] == "stop":
             await application.stop()
-            if ticking is not None:
-                ticking.cancel()
-            _report(application, counter, send)
-            send({"reply": None})
-        else:
-            counter[0] = 0
-            reply = await application.stampede(command["readers"], command["region"], command["at"])
-            reply["tally"]["statements"] = counter[0]
-            send({"reply": reply})
+        elif command["do"] == "stampede":
+            seconds = await application.stampede(
+                command["readers"], command["region"], command["at"]
+            )
+        tally, application.tally = application.tally, Tally()
+        tally.statements, counter[0] = counter[0], 0
+        send({"tally": tally.as_json(), "seconds": seconds})
 
 
 async def serve(setting: Setting, send: Send) -> None:
@@ -246,7 +190,7 @@ async def serve(setting: Setting, send: Send) -> None:
         open_pool(setting.database_url, size=setting.pool_size, counter=counter) as pool,
     ):
         application = Application(setting, pool, cached=shop.CACHED)
-        send({"reply": None})
+        send({"tally": Tally().as_json(), "seconds": 0.0})  # it is ready
         try:
             await _obey(application, counter or [0], await _commands(), send)
         finally:

@@ -21,7 +21,7 @@ MIX: Final[tuple[tuple[Kind, float], ...]] = (
 )
 """The share of each operation: 70 % point reads, 20 % joins, 8 % aggregates, 2 % updates."""
 
-_KINDS: Final = tuple(kind for kind, _ in MIX)
+_KINDS: Final[tuple[Kind, ...]] = tuple(kind for kind, _ in MIX)
 _MIX_UP_TO: Final = tuple(accumulate(share for _, share in MIX))
 
 
@@ -64,6 +64,11 @@ class Sizes:
     users: int = 50_000
     products: int = 10_000
     orders: int = 200_000
+
+
+def board_keys(sizes: Sizes) -> int:
+    """Return how many keys the board must have room for."""
+    return 2 * sizes.users + sizes.products
 
 
 class Board:

@@ -1,0 +1,76 @@
+"""The command line: `python -m benchmarks hits [--quick] [--json PATH]`."""
+
+import argparse
+import importlib
+import json
+import pkgutil
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+import benchmarks
+from benchmarks import _table
+from benchmarks._apart import SkipGroup, measure_apart, measure_here
+from benchmarks._harness import Effort
+from benchmarks._machine import describe
+
+FULL: Final = Effort(rounds=9, scale=1.0)
+QUICK: Final = Effort(rounds=5, scale=0.2)
+
+
+def main() -> int:
+    """Run what the arguments say; 1 if `--check` was given and a bar was missed."""
+    names = [name for _, name, _ in pkgutil.iter_modules(benchmarks.__path__) if name[0] != "_"]
+    options = _parser(names).parse_args()
+    if options.bench is None:
+        for name in names:
+            print(f"{name:<12} {_question(name)}")
+        return 0
+    effort = QUICK if options.quick else FULL
+    groups = importlib.import_module(f"benchmarks.{options.bench}").GROUPS
+    if options.group is not None:
+        return _answer_parent(groups[options.group], effort)
+    print(f"{_question(options.bench)}\n{_table.machine_line(describe())}\n")
+    results: list[dict[str, Any]] = []
+    for name in groups:
+        try:
+            measured = measure_apart(options.bench, name, quick=options.quick)
+        except SkipGroup as reason:
+            print(f"-- {name}: skipped, {reason}\n")
+            continue
+        results += measured["results"]
+        print(_table.group(name, measured), flush=True)
+    if options.json is not None:
+        report = {"bench": options.bench, "machine": describe(), "results": results}
+        options.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    missed = [result for result in results if result["passed"] is False]
+    print(f"{len(missed)} of {sum(r['bar'] is not None for r in results)} bars missed")
+    return 1 if options.check and missed else 0
+
+
+def _answer_parent(group: Any, effort: Effort) -> int:
+    """Measure one group in this process and print it as JSON, for `measure_apart`."""
+    try:
+        print(json.dumps(measure_here(group, effort)))
+    except SkipGroup as reason:
+        print(json.dumps({"skipped": str(reason)}))
+    return 0
+
+
+def _parser(names: list[str]) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("bench", nargs="?", choices=names, help="without one they are listed")
+    parser.add_argument("--quick", action="store_true", help="a fifth of the work, fewer rounds")
+    parser.add_argument("--json", type=Path, metavar="PATH", help="write every figure to PATH")
+    parser.add_argument("--check", action="store_true", help="exit with 1 when a bar is missed")
+    parser.add_argument("--group", help=argparse.SUPPRESS)
+    return parser
+
+
+def _question(name: str) -> str:
+    docstring = importlib.import_module(f"benchmarks.{name}").__doc__ or ""
+    return docstring.splitlines()[0]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

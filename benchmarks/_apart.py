@@ -1,0 +1,59 @@
+"""Each group of cases runs in a process of its own, so that no library warms or burdens another."""
+
+import asyncio
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import asdict
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from benchmarks._harness import Case, Effort, measure
+
+Group: TypeAlias = Callable[[Effort], AbstractAsyncContextManager[list[Case]]]
+"""Sets its cases up, yields them, and cleans up."""
+
+
+class SkipGroup(Exception):  # noqa: N818 - it tells of no error
+    """A group cannot run here; the message says why."""
+
+
+def require(package: str) -> None:
+    """Raise `SkipGroup` unless a package is installed."""
+    if find_spec(package) is None:
+        raise SkipGroup(f"{package.replace('_', '-')} is not installed")
+
+
+def measure_apart(bench: str, group: str, *, quick: bool) -> dict[str, Any]:
+    """Return what a group gave in a process of its own.
+
+    Raises:
+        SkipGroup: The group cannot run here.
+    """
+    command = [sys.executable, "-m", "benchmarks", bench, "--group", group]
+    root = Path(__file__).parent.parent
+    done = subprocess.run(
+        [*command, *(["--quick"] if quick else [])], cwd=root, stdout=subprocess.PIPE, check=True
+    )
+    answer: dict[str, Any] = json.loads(done.stdout)
+    if "skipped" in answer:
+        raise SkipGroup(answer["skipped"])
+    for result in answer["results"]:
+        result["group"] = group
+    return answer
+
+
+def measure_here(group: Group, effort: Effort) -> dict[str, Any]:
+    """Return what a group gives in this process, on uvloop if that is installed."""
+
+    async def run() -> list[dict[str, Any]]:
+        async with group(effort) as cases:
+            return [asdict(result) for result in await measure(cases, effort)]
+
+    loop = "asyncio" if find_spec("uvloop") is None else "uvloop"
+    factory = __import__("uvloop").new_event_loop if loop == "uvloop" else None
+    with asyncio.Runner(loop_factory=factory) as runner:
+        return {"loop": loop, "results": runner.run(run())}

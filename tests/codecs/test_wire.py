@@ -1,0 +1,158 @@
+"""Stored payloads and frames keep being read, and today's encoder still writes the same bytes.
+
+`python -m tests.codecs.test_wire` adds what is missing in `tests/wire` and changes nothing else.
+"""
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, date, datetime, time, timedelta, timezone
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, Literal
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from async_tiercache._entry import Header
+from async_tiercache.codecs import codec_for
+from async_tiercache.codecs.frame import digest_key, namespace_id, pack, unpack
+from tests.codecs.families import (
+    Access,
+    Account,
+    Color,
+    Item,
+    Level,
+    Order,
+    Page,
+    Pair,
+    Point,
+    Row,
+    Tree,
+    Unit,
+    User,
+    same,
+)
+
+WIRE = Path(__file__).parent.parent / "wire"
+MANIFEST = WIRE / "manifest.json"
+USER = User(1, "Ada", ["admin"])
+
+STORED: Mapping[str, tuple[Any, Any]] = {
+    "none": (None, None),
+    "bool": (bool, True),
+    "int": (int, -42),
+    "int-beyond-64-bits": (int, -(2**100)),
+    "float": (float, -0.5),
+    "complex": (complex, complex(1, -2)),
+    "str": (str, "žluťoučký 🐎"),
+    "bytes": (bytes, b"\x00\xff"),
+    "bytearray": (bytearray, bytearray(b"\x00\xff")),
+    "decimal": (Decimal, Decimal("-12.3400")),
+    "uuid": (UUID, UUID(int=2**127 + 1)),
+    "datetime-naive": (datetime, datetime(2024, 2, 29, 12, 30, 59, 123456)),  # noqa: DTZ001
+    "datetime-utc": (datetime, datetime(2024, 2, 29, tzinfo=UTC)),
+    "datetime-offset": (datetime, datetime(2024, 1, 1, tzinfo=timezone(timedelta(hours=-3)))),
+    "datetime-zone": (
+        datetime,
+        datetime(2024, 10, 27, 2, 30, tzinfo=ZoneInfo("Europe/Prague"), fold=1),
+    ),
+    "date": (date, date(2024, 2, 29)),
+    "time": (time, time(23, 59, 59, 999999)),
+    "timedelta": (timedelta, timedelta(days=-1, seconds=3, microseconds=5)),
+    "enum": (Color, Color.BLUE),
+    "int-enum": (Level, Level.HIGH),
+    "str-enum": (Unit, Unit.KILO),
+    "flag": (Access, Access.READ | Access.WRITE),
+    "literal": (Literal["a", 1, Color.RED], Color.RED),
+    "list": (list[int], [1, 2, 300]),
+    "tuple": (tuple[int, ...], (1, 2)),
+    "tuple-fixed": (tuple[int, str], (1, "a")),
+    "set": (set[int], {7}),
+    "frozenset": (frozenset[str], frozenset({"a"})),
+    "dict": (dict[int, list[str]], {1: ["a"], 2: []}),
+    "dict-of-tuples": (dict[tuple[int, str], bool], {(1, "a"): True}),
+    "optional": (User | None, None),
+    "union-tagged": (User | Order | Row | None, USER),
+    "any": (Any, {"a": [1, (2, {3}, frozenset({4}))], 5: None, (6,): Decimal("7.0")}),
+    "dataclass": (User, USER),
+    "dataclass-frozen": (Order, Order(total=Decimal("9.90"), user=USER)),
+    "dataclass-generic": (Page[User], Page([USER], Page([]))),
+    "dataclass-recursive": (Tree, Tree(1, [Tree(2)])),
+    "pydantic": (Account, Account(id=1, email="a@b.c", children=[])),
+    "pydantic-unset": (Account, Account(id=1)),
+    "struct": (Item, Item("sku", 2.5)),
+    "attrs": (Point, Point(1, 2)),
+    "namedtuple": (Pair, Pair(1, Color.BLUE)),
+    "typeddict": (Row, {"id": 1, "note": "x"}),
+    "typeddict-partial": (Row, {"id": 1}),
+    "list-of-models": (list[User], [USER, User(2, "Bob")]),
+}
+HEADER = Header(bytes(range(16)), 1.7e9, 1.7e9 + 60, 1.7e9 + 3600.5, 0.25, b"12345678")
+BINDING: Any = {
+    "key_digest": digest_key("shop", "user:42:profile"),
+    "namespace_id": namespace_id("shop"),
+}
+
+
+def test_every_stored_payload_is_known() -> None:
+    """The manifest, the files and the cases above list the same names."""
+    files = {path.stem for path in WIRE.glob("*.bin")}
+
+    assert files == set(_manifest()) == {*STORED, "frame-v1"}
+
+
+@pytest.mark.parametrize("name", STORED)
+def test_a_stored_payload_is_read_for_ever(name: str) -> None:
+    """What an older release wrote is what it was."""
+    annotation, value = STORED[name]
+    codec = codec_for(annotation)
+
+    assert _manifest()[name]["fingerprint"] == codec.fingerprint.hex()
+    assert same(codec.decode(_stored(name)), value)
+
+
+@pytest.mark.parametrize("name", STORED)
+def test_the_encoder_still_writes_the_stored_bytes(name: str) -> None:
+    """An older release reads what this one writes, on every version of Python."""
+    annotation, value = STORED[name]
+
+    assert codec_for(annotation).encode(value) == _stored(name)
+
+
+def test_a_stored_frame_is_read_for_ever() -> None:
+    """Layout, key digest and namespace id stay as they are."""
+    header, payload = unpack(_stored("frame-v1"), **BINDING)
+
+    assert (header, bytes(payload)) == (HEADER, b"payload")
+    assert pack(HEADER, b"payload", **BINDING) == _stored("frame-v1")
+
+
+def _stored(name: str) -> bytes:
+    return (WIRE / f"{name}.bin").read_bytes()
+
+
+def _manifest() -> dict[str, dict[str, str]]:
+    loaded: dict[str, dict[str, str]] = json.loads(MANIFEST.read_text("utf-8"))
+    return loaded
+
+
+def _add_missing() -> None:
+    manifest = _manifest() if MANIFEST.exists() else {}
+    for name, (annotation, value) in STORED.items():
+        if name not in manifest:
+            codec = codec_for(annotation)
+            (WIRE / f"{name}.bin").write_bytes(codec.encode(value))
+            manifest[name] = {
+                "schema": codec.schema,
+                "fingerprint": codec.fingerprint.hex(),
+                "value": repr(value),
+            }
+    if "frame-v1" not in manifest:
+        (WIRE / "frame-v1.bin").write_bytes(pack(HEADER, b"payload", **BINDING))
+        manifest["frame-v1"] = {"key": "user:42:profile", "namespace": "shop", "value": "payload"}
+    MANIFEST.write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", "utf-8")
+
+
+if __name__ == "__main__":
+    _add_missing()

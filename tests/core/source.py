@@ -1,0 +1,93 @@
+"""A source of values: loaders that a test counts, gates and changes."""
+
+import asyncio
+from collections.abc import Awaitable
+from typing import Any, Final, TypeVar
+
+from async_tiercache import BoundCached, TierCache
+
+T = TypeVar("T")
+
+DEADLINE: Final = 2.0
+"""How long anything in a test may take; reached only by tests that fail."""
+
+
+class Source:
+    """What a loader reads.
+
+    Attributes:
+        value: What the next load returns.
+        error: What the next loads raise instead.
+        loads: How many loads have begun.
+        ended: How many have ended, in whichever way.
+        gate: While it is not set, loads wait here; they have read `value` before.
+    """
+
+    def __init__(self, value: Any = "v1") -> None:
+        self.value = value
+        self.error: BaseException | None = None
+        self.loads = 0
+        self.ended = 0
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self._loading = asyncio.Event()
+
+    def close(self) -> None:
+        """Let loads wait from here on."""
+        self.gate.clear()
+
+    async def loading(self, count: int = 1) -> None:
+        """Return when `count` loads have begun."""
+        while self.loads < count:
+            self._loading.clear()
+            await self._loading.wait()
+
+    async def load(self) -> Any:
+        """Read the value, then wait for the gate."""
+        self.loads += 1
+        self._loading.set()
+        try:
+            value, error = self.value, self.error
+            await self.gate.wait()
+            if error is not None:
+                raise error
+            return value
+        finally:
+            self.ended += 1
+
+
+def function_of(cache: TierCache, source: Source, **options: Any) -> BoundCached[[int], Any]:
+    """Return a cached function that reads the source; its loads run as tasks of their own."""
+
+    @cache.cached("value:{key}", **options)
+    async def value(key: int) -> Any:
+        return await source.load()
+
+    return value
+
+
+def method_of(cache: TierCache, source: Source, **options: Any) -> BoundCached[[int], Any]:
+    """Return a cached method that reads the source; its loads run in their callers' lives."""
+
+    class Repository:
+        @cache.cached("value:{key}", **options)
+        async def value(self, key: int) -> Any:
+            return await source.load()
+
+    return Repository().value
+
+
+KEY: Final = "value:1"
+"""The key of ``function_of(...)(1)`` and ``method_of(...)(1)``."""
+
+
+async def ticks(count: int = 40) -> None:
+    """Let every task that can run get to where it waits."""
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+async def soon(work: Awaitable[T]) -> T:
+    """Await something that must not hang."""
+    async with asyncio.timeout(DEADLINE):
+        return await work

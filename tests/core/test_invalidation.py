@@ -1,0 +1,610 @@
+"""Invalidation: a reader that begins after it has returned gets nothing older (G1, G2, G5)."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from async_tiercache import MISSING, Invalidated, Loaded, Report, TierCache
+from async_tiercache.errors import CacheClosedError, ConfigurationError, UnkeyableError, UsageError
+from async_tiercache.testing import FakeClock, MemoryServer, Recorder, settled
+from tests.conftest import MakeCache
+from tests.core.source import KEY, Source, function_of, method_of, soon, ticks
+from tests.core.wire import Wire, client_of
+
+Read = Callable[[TierCache, Source], Callable[[], Awaitable[Any]]]
+
+
+def by_function(cache: TierCache, source: Source) -> Callable[[], Awaitable[Any]]:
+    value = function_of(cache, source)
+    return lambda: value(1)
+
+
+def by_method(cache: TierCache, source: Source) -> Callable[[], Awaitable[Any]]:
+    value = method_of(cache, source)
+    return lambda: value(1)
+
+
+def by_get_or_load(cache: TierCache, source: Source) -> Callable[[], Awaitable[Any]]:
+    return lambda: cache.get_or_load(KEY, source.load)
+
+
+every_way_to_read = pytest.mark.parametrize(
+    "reading",
+    [
+        pytest.param(by_function, id="function"),
+        pytest.param(by_method, id="method"),
+        pytest.param(by_get_or_load, id="get_or_load"),
+    ],
+)
+
+
+@every_way_to_read
+async def test_a_reader_after_an_invalidation_does_not_join_an_older_load(
+    cache: TierCache, reading: Read
+) -> None:
+    """The load that was in progress is detached: only those who waited get its value."""
+    source = Source("old")
+    source.close()
+    read = reading(cache, source)
+    before = asyncio.ensure_future(read())
+    await soon(source.loading())
+
+    source.value = "new"
+    await cache.invalidate(keys=[KEY])
+    after = asyncio.ensure_future(read())
+    await soon(source.loading(2))
+    source.gate.set()
+
+    assert await soon(asyncio.gather(before, after)) == ["old", "new"]
+
+
+@every_way_to_read
+async def test_a_load_that_was_overtaken_is_kept_nowhere(
+    cache: TierCache, other: TierCache, reading: Read
+) -> None:
+    """Neither L1 nor L2 ever holds what was read before the invalidation."""
+    source = Source("old")
+    source.close()
+    before = asyncio.ensure_future(reading(cache, source)())
+    await soon(source.loading())
+
+    await cache.invalidate(keys=[KEY])
+    source.gate.set()
+    await soon(before)
+    await soon(settled(cache))
+
+    assert await cache.get(KEY, "nothing") == "nothing"
+    assert await other.get(KEY, "nothing") == "nothing"
+
+
+async def test_get_does_not_join_a_load_older_than_an_invalidation(cache: TierCache) -> None:
+    """`get` waits for loads in progress, but not for one that is detached."""
+    source = Source("old")
+    source.close()
+    before = asyncio.ensure_future(function_of(cache, source)(1))
+    await soon(source.loading())
+
+    await cache.invalidate(keys=[KEY])
+
+    assert await soon(cache.get(KEY, "nothing")) == "nothing"
+    source.gate.set()
+    await soon(before)
+
+
+async def test_peek_does_not_see_what_was_invalidated(cache: TierCache) -> None:
+    """L1 has dropped the key when `invalidate` returns."""
+    value = function_of(cache, Source())
+    await value(1)
+    await settled(cache)
+    assert value.peek(1) == "v1"
+
+    await value.invalidate(1)
+
+    assert value.peek(1) is MISSING
+
+
+async def test_the_compiled_hit_path_does_not_see_what_was_invalidated(cache: TierCache) -> None:
+    """The table of bare arguments forgets with the key."""
+    source = Source("old")
+    value = function_of(cache, source)
+    for _ in range(3):
+        await value(1)
+        await settled(cache)
+
+    source.value = "new"
+    await value.invalidate(1)
+
+    assert await value(1) == "new"
+
+
+async def test_a_failing_load_that_was_detached_leaves_the_newer_one_alone(
+    cache: TierCache,
+) -> None:
+    """The end of an old load removes its own flight only."""
+    old, new = Source("old"), Source("new")
+    old.error = LookupError("gone")
+    old.close()
+    new.close()
+    before = asyncio.ensure_future(cache.get_or_load(KEY, old.load))
+    await soon(old.loading())
+    await cache.invalidate(keys=[KEY])
+    after = asyncio.ensure_future(cache.get_or_load(KEY, new.load))
+    await soon(new.loading())
+
+    old.gate.set()
+    with pytest.raises(LookupError):
+        await soon(before)
+    joining = asyncio.ensure_future(cache.get_or_load(KEY, old.load))
+    await ticks()
+    new.gate.set()
+
+    assert await soon(asyncio.gather(after, joining)) == ["new", "new"]
+
+
+async def test_waiters_of_a_detached_load_still_get_its_value(cache: TierCache) -> None:
+    """They began before the invalidation returned, so the older value is theirs to have."""
+    source = Source("old")
+    source.close()
+    value = function_of(cache, source)
+    waiters = [asyncio.ensure_future(value(1)) for _ in range(3)]
+    await soon(source.loading())
+
+    await value.invalidate(1)
+    source.gate.set()
+
+    assert await soon(asyncio.gather(*waiters)) == ["old"] * 3
+    assert cache.statistics().overtaken == 1
+
+
+# The schedules that break weaker protocols, between two processes.
+
+
+async def test_a_load_overtaken_by_another_process_is_refused_by_l2(
+    cache: TierCache, other: TierCache, events: Recorder
+) -> None:
+    """The invalidation takes the lease away, so the commit compares unequal."""
+    source = Source("old")
+    source.close()
+    before = asyncio.ensure_future(function_of(cache, source)(1))
+    await soon(source.loading())
+
+    await other.invalidate(keys=[KEY])
+    source.gate.set()
+    await soon(before)
+    await soon(settled(cache))
+
+    assert await other.get(KEY, "nothing") == "nothing"
+    assert [event.stored for event in events.of(Loaded)] == ["overtaken"]
+
+
+async def test_a_load_that_l2_refused_is_not_kept_in_l1_either(
+    cache: TierCache, other: TierCache
+) -> None:
+    """Lease without generation keeps it: there L1 would be older than L2 for ever."""
+    source = Source("old")
+    source.close()
+    value = function_of(cache, source)
+    before = asyncio.ensure_future(value(1))
+    await soon(source.loading())
+
+    await other.invalidate(keys=[KEY])
+    source.gate.set()
+    await soon(before)
+    await soon(settled(cache))
+
+    assert value.peek(1) is MISSING
+
+
+async def test_an_invalidation_and_a_refill_between_lease_and_commit_are_noticed(
+    cache: TierCache, other: TierCache
+) -> None:
+    """ABA: the key holds a value again, but not what the fence names."""
+    old, new = Source("old"), Source("new")
+    old.close()
+    before = asyncio.ensure_future(cache.get_or_load(KEY, old.load))
+    await soon(old.loading())
+
+    await other.invalidate(keys=[KEY])
+    await other.get_or_load(KEY, new.load)
+    await soon(settled(other))
+    old.gate.set()
+    await soon(before)
+    await soon(settled(cache))
+
+    assert await cache.get(KEY) == "new"
+
+
+async def test_a_lease_that_was_lost_stores_nothing(
+    cache: TierCache, server: MemoryServer, other: TierCache
+) -> None:
+    """Eviction, FLUSHALL or a restart of an empty server cost a miss, never an old value."""
+    source = Source("old")
+    source.close()
+    before = asyncio.ensure_future(function_of(cache, source)(1))
+    await soon(source.loading())
+
+    await server.client().flushall()
+    source.gate.set()
+    await soon(before)
+    await soon(settled(cache))
+
+    assert await other.get(KEY, "nothing") == "nothing"
+
+
+async def test_an_own_invalidation_overtakes_a_load_whose_commit_is_under_way(
+    make_cache: MakeCache, server: MemoryServer
+) -> None:
+    """The commit wins in L2, then the delete follows; L1 looks at the generation."""
+    wire = Wire(server)
+    cache = await make_cache(client=client_of(wire))
+    source = Source("old")
+    commit = wire.hold_reply("COMMIT")
+    value = function_of(cache, source)
+    assert await value(1) == "old"
+    await soon(commit.reached.wait())
+
+    await soon(value.invalidate(1))
+    wire.let_pass("COMMIT")
+    await soon(settled(cache))
+
+    assert value.peek(1) is MISSING
+    assert await server.client().exists("test:{value:1}") == 0
+
+
+async def test_a_read_of_l2_that_began_before_the_delete_is_not_kept(
+    make_cache: MakeCache, server: MemoryServer, other: TierCache
+) -> None:
+    """Generations rise before and after the delete; once is too little."""
+    await other.set(KEY, "old")
+    wire = Wire(server)
+    cache = await make_cache(client=client_of(wire))
+    value = function_of(cache, Source("new"))
+    deletion, reply = wire.hold("DEL"), wire.hold_reply("GET")
+    invalidating = asyncio.ensure_future(value.invalidate(1))
+    await soon(deletion.reached.wait())
+    reading = asyncio.ensure_future(cache.get_or_load("other", Source().load))
+    between = asyncio.ensure_future(value(1))
+    await soon(reply.reached.wait())
+
+    wire.let_pass("DEL")
+    await soon(invalidating)
+    wire.let_pass("GET")
+    await soon(asyncio.gather(reading, between))
+    await soon(settled(cache))
+
+    assert value.peek(1) in {MISSING, "new"}
+    assert await value(1) == "new"
+
+
+async def test_a_process_reads_around_l2_while_its_delete_is_under_way(
+    make_cache: MakeCache, server: MemoryServer, other: TierCache
+) -> None:
+    """What L2 holds until then must not be believed."""
+    await other.set(KEY, "old")
+    wire = Wire(server)
+    cache = await make_cache(client=client_of(wire))
+    deletion = wire.hold("DEL")
+    value = function_of(cache, Source("new"))
+    invalidating = asyncio.ensure_future(value.invalidate(1))
+    await soon(deletion.reached.wait())
+
+    assert await soon(value(1)) == "new"
+    assert "GET" not in wire.sent
+    wire.let_pass("DEL")
+    await soon(invalidating)
+
+
+# Redis does not answer.
+
+
+async def test_an_invalidation_that_l2_does_not_confirm_is_queued(
+    cache: TierCache, server: MemoryServer, clock: FakeClock
+) -> None:
+    """The report does not promise more than is known."""
+    server.connected = False
+
+    report = await cache.invalidate(keys=[KEY])
+
+    assert report == Report("queued")
+    assert cache.statistics().pending == 1
+    server.connected = True
+    await clock.advance(1)
+    assert cache.statistics().pending == 0
+
+
+async def test_a_queued_invalidation_reaches_the_others_once_l2_is_back(
+    cache: TierCache, other: TierCache, server: MemoryServer, clock: FakeClock
+) -> None:
+    """The recovery repeats it."""
+    await other.set(KEY, "old", l1_ttl=0)
+    server.connected = False
+    await cache.invalidate(keys=[KEY])
+
+    server.connected = True
+    await clock.advance(1)
+
+    assert await other.get(KEY, "nothing") == "nothing"
+    assert await cache.invalidate(keys=[KEY]) == Report("done")
+
+
+async def test_a_process_reads_its_own_queued_invalidation(
+    cache: TierCache, server: MemoryServer, clock: FakeClock
+) -> None:
+    """Redis answers again and still holds the old value: it is not asked for this key."""
+    source = Source("old")
+    value = function_of(cache, source)
+    await value(1)
+    await settled(cache)
+    server.connected = False
+    source.value = "new"
+    await value.invalidate(1)
+
+    server.connected = True
+
+    assert await value(1) == "new"
+    assert await cache.get("other", "nothing") == "nothing"
+    await clock.advance(1)
+
+
+async def test_what_was_loaded_around_l2_is_forgotten_when_l2_has_been_told(
+    cache: TierCache, server: MemoryServer, clock: FakeClock
+) -> None:
+    """Other processes may have written meanwhile; from here on L2 has the say again."""
+    server.connected = False
+    value = function_of(cache, Source("new"))
+    await value.invalidate(1)
+    await value(1)
+    await ticks()
+    assert value.peek(1) == "new"
+
+    server.connected = True
+    await clock.advance(1)
+
+    assert value.peek(1) is MISSING
+
+
+async def test_several_queued_invalidations_are_all_repeated(
+    cache: TierCache, server: MemoryServer, clock: FakeClock
+) -> None:
+    """None is dropped for another, and each of a key's must be confirmed."""
+    server.connected = False
+    for key in ("a", "b", "a"):
+        await cache.invalidate(keys=[key])
+    assert cache.statistics().pending == 3
+
+    await clock.advance(3)
+    server.connected = True
+    await clock.advance(1)
+
+    assert cache.statistics().pending == 0
+
+
+async def test_a_cancelled_invalidation_is_repeated(
+    make_cache: MakeCache, server: MemoryServer, clock: FakeClock, other: TierCache
+) -> None:
+    """Whoever asked for it is gone, what is no longer true stays untrue."""
+    await other.set(KEY, "old", l1_ttl=0)
+    wire = Wire(server)
+    cache = await make_cache(client=client_of(wire))
+    deletion = wire.hold("DEL")
+    invalidating = asyncio.ensure_future(cache.invalidate(keys=[KEY]))
+    await soon(deletion.reached.wait())
+
+    invalidating.cancel()
+    await ticks()
+    assert cache.statistics().pending == 1
+    wire.let_pass("DEL")
+    await clock.advance(0.2)
+
+    assert cache.statistics().pending == 0
+    assert await other.get(KEY, "nothing") == "nothing"
+
+
+async def test_closing_tells_l2_what_is_pending(
+    make_cache: MakeCache, server: MemoryServer, other: TierCache, clock: FakeClock
+) -> None:
+    """A process that stops after an outage does not leave old values behind."""
+    await other.set(KEY, "old", l1_ttl=0)
+    cache = await make_cache()
+    server.connected = False
+    await cache.invalidate(keys=[KEY])
+    server.connected = True
+    clock._now += 1  # the breaker's period
+
+    await soon(cache.aclose())
+
+    assert await other.get(KEY, "nothing") == "nothing"
+
+
+@pytest.mark.leaves_pending
+async def test_closing_with_something_pending_says_so(
+    make_cache: MakeCache, server: MemoryServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What could not be told is in the log, with its number."""
+    cache = await make_cache()
+    server.connected = False
+    await cache.invalidate(keys=["a"])
+
+    await soon(cache.aclose())
+
+    assert "Closed with 1 invalidations that L2 has not confirmed" in caplog.text
+
+
+async def test_concurrent_invalidations_leave_no_recovery_behind(cache: TierCache) -> None:
+    """Another call's invalidation that is under way is not pending trouble."""
+    await asyncio.gather(*(cache.invalidate(keys=[f"k{n}"]) for n in range(5)))
+
+    assert [task.get_name() for task in cache._core.tasks._running] == []
+
+
+async def test_a_lost_reply_of_a_delete_is_queued_and_repeated(
+    make_cache: MakeCache, server: MemoryServer, clock: FakeClock
+) -> None:
+    """Deleting twice is harmless, not knowing is not."""
+    wire = Wire(server)
+    cache = await make_cache(client=client_of(wire))
+    wire.fail("DEL", RedisConnectionError("connection reset"))
+
+    assert await cache.invalidate(keys=["k"]) == Report("queued")
+    await clock.advance(1)
+
+    assert cache.statistics().pending == 0
+    assert wire.sent.count("DEL") == 1
+
+
+# The calls.
+
+
+async def test_an_invalidation_of_many_keys_is_one_turn(
+    make_cache: MakeCache, server: MemoryServer, events: Recorder
+) -> None:
+    """One DEL, one event."""
+    wire = Wire(server)
+    cache = await make_cache(client=client_of(wire), observers=[events])
+
+    await cache.invalidate(keys=["a", "b", "a"])
+
+    assert wire.sent == ["TIME", "DEL"]
+    assert events.of(Invalidated) == [Invalidated(("a", "b"), "done")]
+
+
+async def test_invalidating_nothing_is_done_at_once(cache: TierCache, events: Recorder) -> None:
+    """An empty list is no error and no event."""
+    assert await cache.invalidate(keys=[]) == Report("done")
+    assert events.of(Invalidated) == []
+
+
+async def test_an_invalidation_without_l2_says_off(alone: TierCache) -> None:
+    """L1 alone has nobody to tell."""
+    value = function_of(alone, Source())
+    await value(1)
+    await ticks()
+
+    assert await value.invalidate(1) == Report("off")
+    assert value.peek(1) is MISSING
+
+
+async def test_one_text_instead_of_a_list_is_refused(cache: TierCache) -> None:
+    """Its characters are no keys."""
+    with pytest.raises(UsageError, match="is one text"):
+        await cache.invalidate(keys="user:1")
+
+
+async def test_a_pattern_as_a_key_is_refused(cache: TierCache) -> None:
+    """It would silently invalidate nothing."""
+    with pytest.raises(UnkeyableError):
+        await cache.invalidate(keys=["user:*"])
+
+
+# The decorator.
+
+
+class Rows:
+    """A source that is changed through a decorated method."""
+
+    def __init__(self, cache: TierCache) -> None:
+        self.source = Source("old")
+        self.read = function_of(cache, self.source)
+
+        @cache.invalidates(keys=["value:{key}"])
+        async def rename(key: Any, value: str, *, fail: bool = False) -> str:
+            if fail:
+                raise LookupError
+            self.source.value = value
+            return f"renamed {key}"
+
+        self.rename = rename
+
+
+async def test_the_decorator_invalidates_after_success(cache: TierCache) -> None:
+    """The result of the function is passed through."""
+    rows = Rows(cache)
+    await rows.read(1)
+    await settled(cache)
+
+    assert await rows.rename(1, "new") == "renamed 1"
+    assert await rows.read(1) == "new"
+
+
+async def test_the_decorator_invalidates_nothing_after_a_failure(
+    cache: TierCache, events: Recorder
+) -> None:
+    """The source has not changed."""
+    rows = Rows(cache)
+
+    with pytest.raises(LookupError):
+        await rows.rename(1, "new", fail=True)
+
+    assert events.of(Invalidated) == []
+
+
+async def test_an_argument_without_a_key_fails_before_the_source_changes(
+    cache: TierCache,
+) -> None:
+    """Afterwards it would be too late: the old value would stay."""
+    rows = Rows(cache)
+
+    with pytest.raises(UnkeyableError):
+        await rows.rename(object(), "new")
+
+    assert rows.source.value == "old"
+
+
+async def test_a_closed_cache_fails_before_the_source_changes(make_cache: MakeCache) -> None:
+    """The caller is told nothing happened, so nothing must have happened."""
+    cache = await make_cache()
+    rows = Rows(cache)
+    await cache.aclose()
+
+    with pytest.raises(CacheClosedError):
+        await rows.rename(1, "new")
+
+    assert rows.source.value == "old"
+
+
+async def test_the_keys_are_those_of_the_call_whatever_the_function_does(
+    cache: TierCache, events: Recorder
+) -> None:
+    """A function that changes its own arguments invalidates what it was asked for."""
+
+    @cache.invalidates(keys=["rows:{ids}"])
+    async def remove(ids: list[int]) -> None:
+        ids.clear()
+
+    key = "rows:[1,2]"
+    await remove([1, 2])
+
+    assert [event.keys for event in events.of(Invalidated)] == [(key,)]
+
+
+async def test_the_decorator_works_on_methods(cache: TierCache, events: Recorder) -> None:
+    """Positional, keyword and default arguments make the same keys."""
+
+    class Users:
+        @cache.invalidates(keys=["user:{user_id}", "users:{group}"])
+        async def rename(self, user_id: int, group: str = "all") -> None:
+            return
+
+    await Users().rename(1)
+    await Users().rename(group="all", user_id=1)
+
+    assert [event.keys for event in events.of(Invalidated)] == [("user:1", "users:all")] * 2
+
+
+@pytest.mark.parametrize("keys", [(), "user:{user_id}"], ids=["none", "one text"])
+async def test_a_decorator_without_a_list_of_keys_is_refused(cache: TierCache, keys: Any) -> None:
+    """It would invalidate nothing, or single characters."""
+    with pytest.raises(ConfigurationError, match="needs the keys"):
+        cache.invalidates(keys=keys)
+
+
+async def test_a_template_that_does_not_fit_the_function_is_refused(cache: TierCache) -> None:
+    """At decoration, not at the first call."""
+    with pytest.raises(ConfigurationError, match="user_id"):
+
+        @cache.invalidates(keys=["user:{user_id}"])
+        async def rename(user: int) -> None:
+            return

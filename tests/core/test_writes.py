@@ -1,0 +1,405 @@
+"""Writes: `set`, `put` and `writing` put a value where a fence of theirs stands."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from async_tiercache import MISSING, Report, TierCache, Writing
+from async_tiercache.errors import EncodeError, UsageError
+from async_tiercache.testing import FakeClock, MemoryServer, settled
+from tests.conftest import MakeCache
+from tests.core.source import KEY, Source, function_of, method_of, soon, ticks
+from tests.core.wire import Wire, client_of
+
+RAW = "test:{value:1}"
+
+
+async def test_a_value_that_was_set_is_there_for_all(cache: TierCache, other: TierCache) -> None:
+    """In this process's L1 and in L2."""
+    assert await cache.set(KEY, "put") == Report("done")
+
+    assert function_of(cache, Source()).peek(1) == "put"
+    assert await other.get(KEY) == "put"
+
+
+async def test_a_value_that_was_put_answers_the_function(cache: TierCache) -> None:
+    """`put` takes the value first, then the function's own arguments."""
+    source = Source()
+    value = function_of(cache, source)
+
+    await value.put("put", 1)
+
+    assert await value(1) == "put"
+    assert source.loads == 0
+
+
+async def test_a_write_without_l2_is_kept_in_l1(alone: TierCache) -> None:
+    """L1 alone behaves as with L2."""
+    assert await alone.set("k", "put") == Report("off")
+
+    assert await alone.get("k") == "put"
+
+
+async def test_the_last_of_two_writers_wins(cache: TierCache, other: TierCache) -> None:
+    """Whichever process it is in."""
+    await cache.set(KEY, "first", l1_ttl=0)
+    await other.set(KEY, "second")
+
+    assert await cache.get(KEY) == "second"
+
+
+@pytest.mark.parametrize(
+    "form", [pytest.param(function_of, id="function"), pytest.param(method_of, id="method")]
+)
+async def test_a_load_in_progress_loses_against_a_write(
+    cache: TierCache, other: TierCache, form: Any
+) -> None:
+    """What was read before the write is stored nowhere."""
+    source = Source("loaded")
+    source.close()
+    value = form(cache, source)
+    loading = asyncio.ensure_future(value(1))
+    await soon(source.loading())
+
+    await cache.set(KEY, "put")
+    source.gate.set()
+    await soon(loading)
+    await soon(settled(cache))
+
+    assert value.peek(1) == "put"
+    assert await other.get(KEY) == "put"
+
+
+async def test_a_load_in_progress_elsewhere_loses_against_a_write(
+    cache: TierCache, other: TierCache
+) -> None:
+    """The write takes its lease away."""
+    source = Source("loaded")
+    source.close()
+    value = function_of(cache, source)
+    loading = asyncio.ensure_future(value(1))
+    await soon(source.loading())
+
+    await other.set(KEY, "put")
+    source.gate.set()
+    await soon(loading)
+    await soon(settled(cache))
+
+    assert value.peek(1) is MISSING
+    assert await value(1) == "put"
+
+
+async def test_a_value_that_cannot_be_stored_changes_nothing(
+    cache: TierCache, server: MemoryServer
+) -> None:
+    """The old value stays: the caller has been told."""
+    await cache.set(KEY, "before")
+    held = await server.client().get(RAW)
+
+    with pytest.raises(EncodeError):
+        await cache.set(KEY, object())
+
+    assert await server.client().get(RAW) == held
+    assert await cache.get(KEY) == "before"
+
+
+async def test_a_value_of_another_type_than_annotated_is_refused(cache: TierCache) -> None:
+    """`put` checks what a loader's result is checked for."""
+
+    @cache.cached("count:{n}")
+    async def count(n: int) -> int:
+        return n
+
+    wrong: Any = "seven"
+    with pytest.raises(EncodeError):
+        await count.put(wrong, 1)
+
+
+async def test_a_write_that_l2_does_not_answer_is_queued_as_an_invalidation(
+    cache: TierCache, server: MemoryServer, clock: FakeClock
+) -> None:
+    """The value is kept nowhere: what L2 holds may be older, and others may write."""
+    server.connected = False
+
+    assert await cache.set(KEY, "put") == Report("queued")
+    assert function_of(cache, Source()).peek(1) is MISSING
+    server.connected = True
+    await clock.advance(1)
+
+
+async def test_a_lost_reply_of_a_commit_is_queued_as_an_invalidation(
+    make_cache: MakeCache, server: MemoryServer, clock: FakeClock
+) -> None:
+    """Nobody knows whether it was stored, so the key goes."""
+    wire = Wire(server)
+    cache = await make_cache(client=client_of(wire))
+    wire.fail("COMMIT", RedisConnectionError("connection reset"))
+
+    report = await cache.set(KEY, "put")
+    await clock.advance(1)
+
+    assert report == Report("queued")
+    assert await server.client().exists(RAW) == 0
+
+
+async def test_a_cancelled_write_gives_its_lease_back(
+    make_cache: MakeCache, server: MemoryServer
+) -> None:
+    """Readers of other processes need not wait for it to expire."""
+    wire = Wire(server)
+    cache = await make_cache(client=client_of(wire))
+    seizing = wire.hold_reply("SET")
+    writing = asyncio.ensure_future(cache.set(KEY, "put"))
+    await soon(seizing.reached.wait())
+
+    writing.cancel()
+    wire.let_pass("SET")
+    await ticks()
+    await soon(settled(cache))
+
+    assert await server.client().exists(RAW) == 0
+
+
+async def test_writing_puts_what_the_block_has_set(cache: TierCache, other: TierCache) -> None:
+    """The value is there when the block has ended."""
+    async with cache.writing(KEY) as writing:
+        writing.set("written")
+
+    assert writing.report == Report("done")
+    assert await other.get(KEY) == await cache.get(KEY) == "written"
+
+
+async def test_writing_without_set_only_invalidates(cache: TierCache, other: TierCache) -> None:
+    """For a change whose result is not known."""
+    await cache.set(KEY, "before", l1_ttl=0)
+
+    async with cache.writing(KEY) as writing:
+        pass
+
+    assert writing.report == Report("done")
+    assert await other.get(KEY, "nothing") == "nothing"
+
+
+async def test_the_last_set_of_a_block_counts(cache: TierCache) -> None:
+    """Nothing is put before the block ends."""
+    async with cache.writing(KEY) as writing:
+        writing.set("first")
+        writing.set("second")
+
+    assert await cache.get(KEY) == "second"
+
+
+async def test_none_is_a_value_to_write(cache: TierCache) -> None:
+    """`set(None)` is not the same as no `set`."""
+    async with cache.writing(KEY) as writing:
+        writing.set(None)
+
+    assert await cache.get(KEY, "nothing") is None
+
+
+async def test_readers_of_every_process_wait_for_the_block(
+    cache: TierCache, other: TierCache, clock: FakeClock
+) -> None:
+    """They get the new value, and the loader is not asked."""
+    source = Source("old")
+    async with cache.writing(KEY) as writing:
+        readers = [asyncio.ensure_future(function_of(each, source)(1)) for each in (cache, other)]
+        await clock.advance(0.05)
+        assert not any(reader.done() for reader in readers)
+        writing.set("new")
+    await clock.advance(1)
+
+    assert await soon(asyncio.gather(*readers)) == ["new", "new"]
+    assert source.loads == 0
+
+
+async def test_a_long_block_keeps_its_lease(
+    cache: TierCache, other: TierCache, clock: FakeClock, server: MemoryServer
+) -> None:
+    """The lease is renewed while the source is being changed."""
+    async with cache.writing(KEY) as writing:
+        await server.client().pexpire(RAW, 50_000)
+        await clock.advance(0.5)
+        renewed = await server.client().pttl(RAW)
+        writing.set("new")
+
+    assert renewed <= 1000
+    assert await other.get(KEY) == "new"
+
+
+@pytest.mark.parametrize("who", ["own", "other"])
+async def test_an_invalidation_inside_the_block_wins(
+    cache: TierCache, other: TierCache, who: str
+) -> None:
+    """What the block has set may be older than the change that somebody else reports."""
+    async with cache.writing(KEY) as writing:
+        writing.set("written")
+        await (cache if who == "own" else other).invalidate(keys=[KEY])
+
+    assert await cache.get(KEY, "nothing") == "nothing"
+    assert await other.get(KEY, "nothing") == "nothing"
+
+
+async def test_an_invalidation_inside_the_block_wins_without_l2(alone: TierCache) -> None:
+    """L1 alone decides by the generation."""
+    async with alone.writing(KEY) as writing:
+        writing.set("written")
+        await alone.invalidate(keys=[KEY])
+
+    assert await alone.get(KEY, "nothing") == "nothing"
+
+
+async def test_a_block_that_raises_invalidates(cache: TierCache, other: TierCache) -> None:
+    """Nobody knows whether the source has changed."""
+    await cache.set(KEY, "before", l1_ttl=0)
+
+    with pytest.raises(LookupError):
+        async with cache.writing(KEY) as writing:
+            writing.set("written")
+            raise LookupError
+
+    assert await other.get(KEY, "nothing") == "nothing"
+
+
+async def test_a_value_that_cannot_be_stored_ends_the_block(
+    cache: TierCache, other: TierCache
+) -> None:
+    """`set` raises inside the block, which then invalidates."""
+    await cache.set(KEY, "before", l1_ttl=0)
+
+    with pytest.raises(EncodeError):
+        async with cache.writing(KEY) as writing:
+            writing.set(object())
+
+    assert await other.get(KEY, "nothing") == "nothing"
+
+
+async def test_a_lease_that_ends_inside_the_block_stores_nothing(
+    cache: TierCache, other: TierCache, server: MemoryServer
+) -> None:
+    """A process that was stopped for longer than its lease has lost the right to store."""
+    async with cache.writing(KEY) as writing:
+        writing.set("written")
+        await server.client().delete(RAW)
+
+    assert writing.report == Report("done")
+    assert await cache.get(KEY, "nothing") == "nothing"
+    assert await other.get(KEY, "nothing") == "nothing"
+
+
+async def test_a_value_that_came_between_is_removed(
+    cache: TierCache, other: TierCache, server: MemoryServer
+) -> None:
+    """It was read while the source changed, so it may be the old one."""
+    async with cache.writing(KEY) as writing:
+        writing.set("written")
+        await server.client().delete(RAW)
+        await other.get_or_load(KEY, Source("between").load, l1_ttl=0)
+        await soon(settled(other))
+
+    assert await other.get(KEY, "nothing") == "nothing"
+
+
+async def test_a_load_of_another_process_begun_inside_the_block_stores_nothing(
+    cache: TierCache, other: TierCache, server: MemoryServer
+) -> None:
+    """It took its lease after ours was lost; the commit of the block removes it."""
+    source = Source("between")
+    source.close()
+    async with cache.writing(KEY):
+        await server.client().delete(RAW)
+        loading = asyncio.ensure_future(other.get_or_load(KEY, source.load))
+        await soon(source.loading())
+    source.gate.set()
+    await soon(loading)
+    await soon(settled(other))
+
+    assert await other.get(KEY, "nothing") == "nothing"
+
+
+async def test_what_was_read_during_the_block_is_forgotten_without_l2(
+    alone: TierCache,
+) -> None:
+    """Without L2 nobody waits for the block, but nothing read in it is kept."""
+    source = Source("old")
+    value = function_of(alone, source)
+    async with alone.writing(KEY) as writing:
+        assert await value(1) == "old"
+        await ticks()
+        writing.set("new")
+
+    assert await value(1) == "new"
+
+
+async def test_a_block_cancelled_at_its_commit_leaves_nothing_old_in_l1(
+    make_cache: MakeCache, server: MemoryServer, other: TierCache, clock: FakeClock
+) -> None:
+    """The source has changed: what this process read meanwhile must go, whatever L2 did."""
+    await other.set(KEY, "old", l1_ttl=0)
+    wire = Wire(server)
+    cache = await make_cache(client=client_of(wire))
+    source = Source("new")
+    value = function_of(cache, source)
+    seizing = wire.hold("SET")
+
+    async def change() -> None:
+        async with cache.writing(KEY) as writing:
+            writing.set("new")
+
+    changing = asyncio.ensure_future(change())
+    await soon(seizing.reached.wait())
+    assert await soon(value(1)) == "old"
+    commit = wire.hold("COMMIT")
+    wire.let_pass("SET")
+    await soon(commit.reached.wait())
+    changing.cancel()
+    await ticks()
+    wire.let_pass("COMMIT")
+    await clock.advance(1)
+
+    assert await soon(value(1)) == "new"
+
+
+async def test_set_after_the_block_is_refused(cache: TierCache) -> None:
+    """It would be put nowhere."""
+    async with cache.writing(KEY) as writing:
+        pass
+
+    with pytest.raises(UsageError, match="after the block"):
+        writing.set("late")
+
+
+async def test_set_after_a_block_that_raised_is_refused(cache: TierCache) -> None:
+    """However the block ended."""
+    kept: list[Writing] = []
+    with pytest.raises(LookupError):
+        async with cache.writing(KEY) as writing:
+            kept.append(writing)
+            raise LookupError
+
+    with pytest.raises(UsageError, match="after the block"):
+        kept[0].set("late")
+
+
+async def test_a_none_that_is_not_to_be_kept_only_invalidates(cache: TierCache) -> None:
+    """`negative_ttl=0` holds for writes as for loads."""
+    await cache.set(KEY, "before")
+
+    await cache.set(KEY, None, negative_ttl=0)
+
+    assert await cache.get(KEY, "nothing") == "nothing"
+
+
+async def test_a_write_lives_as_long_as_its_policy_says(
+    cache: TierCache, clock: FakeClock
+) -> None:
+    """In L1 by the process's clock."""
+    await cache.set(KEY, "put", ttl=10, jitter=0)
+    await clock.advance(9.9)
+    assert function_of(cache, Source()).peek(1) == "put"
+
+    await clock.advance(0.2)
+
+    assert function_of(cache, Source()).peek(1) is MISSING

