@@ -420,7 +420,7 @@ class TierCache:
         chosen = self._families.values() if family is None else [self._families[family]]
         counts = [each for group in chosen for each in group]
         core = self._core
-        of_the_cache: dict[str, int] = {"pending": len(core.ledger.pending())}
+        of_the_cache: dict[str, int] = {"pending": core.ledger.pending}
         if core.store is not None:
             of_the_cache |= {
                 "l1_entries": len(core.store),

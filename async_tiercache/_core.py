@@ -108,6 +108,7 @@ class Core:
             fences=fences,
             ledger=self.ledger,
             clock=clock,
+            enabled=enabled,
         )
         if remote is None:
             # Nobody else writes what L1 alone holds, so it serves from the start.
@@ -190,9 +191,10 @@ class Core:
             await self._recovery.flush()
             self.flights.cancel()
             await self.tasks.finish()
-        left = self.ledger.pending()
-        if left:
-            _log.warning("Closed with %d invalidations that L2 has not confirmed", len(left))
+        if self.ledger.pending:
+            _log.warning(
+                "Closed with %d invalidations that L2 has not confirmed", self.ledger.pending
+            )
         await self._remote.aclose()
 
     def disown(self) -> None:

@@ -317,10 +317,10 @@ def invalidating_form(
     async def changing(*args: P.args, **kwargs: P.kwargs) -> R:
         bound = signature.bind(*args, **kwargs)
         bound.apply_defaults()
-        # The keys are made first: a bad argument must fail before the source has changed.
+        # A bad argument or a closed cache must fail before the source has changed.
         texts = [template.text(bound.arguments) for template in templates]
-        result = await function(*args, **kwargs)
         core.admit()
+        result = await function(*args, **kwargs)
         await core.invalidator.invalidate(texts)
         return result
 

@@ -5,6 +5,7 @@ generations of its keys: a load that began under an older generation is kept now
 has not confirmed an invalidation it is pending, and L2 is not asked for its keys.
 """
 
+import itertools
 from array import array
 from typing import Final
 
@@ -17,12 +18,11 @@ STRIPES: Final = 4096
 class Ledger:
     """Generations and pending invalidations."""
 
-    __slots__ = ("_generations", "_pending", "_waiting")
+    __slots__ = ("_generations", "_pending")
 
     def __init__(self) -> None:
         self._generations = array("Q", bytes(8 * STRIPES))
-        self._pending: dict[bytes, Invalidation] = {}
-        self._waiting: dict[str, int] = {}
+        self._pending: dict[str, bytes] = {}
 
     def generation(self, key: str) -> int:
         """Return the key's generation, to be shown to `may_keep` after the load."""
@@ -33,29 +33,29 @@ class Ledger:
         for key in record.keys:
             self._generations[hash(key) % STRIPES] += 1
 
+    @property
+    def pending(self) -> int:
+        """How many keys have an invalidation that Redis has not confirmed."""
+        return len(self._pending)
+
     def hold(self, record: Invalidation) -> None:
-        """Remember a record until Redis confirms it."""
-        if record.id not in self._pending:
-            self._pending[record.id] = record
-            for key in record.keys:
-                self._waiting[key] = self._waiting.get(key, 0) + 1
+        """Remember a record's keys until Redis confirms it, or a later record of the key."""
+        for key in record.keys:
+            self._pending[key] = record.id
 
     def confirm(self, record: Invalidation) -> None:
-        """Forget a record that Redis has confirmed."""
-        if self._pending.pop(record.id, None) is not None:
-            for key in record.keys:
-                if self._waiting[key] == 1:
-                    del self._waiting[key]
-                else:
-                    self._waiting[key] -= 1
+        """Forget what Redis has confirmed; a later record of a key still waits for its own."""
+        for key in record.keys:
+            if self._pending.get(key) == record.id:
+                del self._pending[key]
 
-    def pending(self) -> list[Invalidation]:
-        """Return what Redis has not confirmed, the oldest first."""
-        return list(self._pending.values())
+    def held(self, count: int) -> tuple[str, ...]:
+        """Return up to `count` pending keys, those that wait longest first."""
+        return tuple(itertools.islice(self._pending, count))
 
     def may_ask(self, key: str) -> bool:
         """Return whether what L2 holds for the key may be believed."""
-        return key not in self._waiting
+        return key not in self._pending
 
     def may_keep(self, key: str, generation: int) -> bool:
         """Return whether a value whose making began under `generation` may be kept."""

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import Callable
+from secrets import token_bytes
 from typing import Final
 
 from async_tiercache._guard import Guard
@@ -12,6 +13,8 @@ from async_tiercache.abc import Clock, Invalidation, Remote
 from async_tiercache.errors import TierError
 
 PAUSE_SECONDS: Final = 0.1
+BATCH: Final = 512
+"""Keys that are told in one turn."""
 
 
 class Recovery:
@@ -46,7 +49,7 @@ class Recovery:
 
     def wake(self) -> None:
         """Start repeating, if something is pending and nobody does."""
-        if self._ledger.pending() and (self._task is None or self._task.done()):
+        if self._ledger.pending and (self._task is None or self._task.done()):
             self._task = self._tasks.start(self._repeat(), name="tiercache-recovery")
 
     async def stop(self) -> None:
@@ -57,15 +60,18 @@ class Recovery:
             self._task = None
 
     async def flush(self) -> None:
-        """Tell L2 now what is pending, once."""
-        if self._remote is not None:
-            with contextlib.suppress(TierError):
-                for record in self._ledger.pending():
-                    await self._guard.call(self._remote.invalidate, record)
-                    self._forget(record)
-                    self._ledger.confirm(record)
+        """Tell L2 now what is pending; stop at the first sign that it does not answer."""
+        if self._remote is None:
+            return
+        with contextlib.suppress(TierError):
+            while keys := self._ledger.held(BATCH):
+                record = Invalidation(token_bytes(16), keys)
+                self._ledger.hold(record)
+                await self._guard.call(self._remote.invalidate, record)
+                self._forget(record)
+                self._ledger.confirm(record)
 
     async def _repeat(self) -> None:
-        while self._ledger.pending():
+        while self._ledger.pending:
             await self._clock.sleep(PAUSE_SECONDS)
             await self.flush()

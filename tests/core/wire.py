@@ -1,20 +1,20 @@
-"""A client between a cache and its server: a test counts, holds and fails what passes."""
+"""Connections between a cache and its server: a test counts, holds and fails what passes."""
 
 import asyncio
-from collections import defaultdict
-from collections.abc import Callable
-from typing import Any, cast
+from collections import deque
+from typing import Any, Final, cast
 
+import hiredis
 from redis.asyncio import Redis
 
 from async_tiercache.backends.redis import scripts
 from async_tiercache.backends.redis.turns import _digest
 from async_tiercache.testing import MemoryServer
 
-_SCRIPTS = {
-    name: getattr(scripts, name) for name in ("COMMIT", "REPLACE", "RELEASE", "RENEW")
+_SCRIPTS: Final = {
+    name: cast("str", getattr(scripts, name)) for name in ("COMMIT", "REPLACE", "RELEASE", "RENEW")
 }
-_NAMES = {text: name for name, text in _SCRIPTS.items()} | {
+_NAMES: Final = {text: name for name, text in _SCRIPTS.items()} | {
     _digest(text): name for name, text in _SCRIPTS.items()
 }
 
@@ -38,92 +38,115 @@ class Gate:
 
 
 class Wire:
-    """As much of a redis-py client as the cache uses.
+    """A client of the server whose connections a test has in its hand.
 
     A command's name is its verb, or the script's: ``"GET"``, ``"SET"``, ``"DEL"``, ``"COMMIT"``.
+    Several reads of one turn are one ``"MGET"``.
 
     Attributes:
-        sent: The commands that the server was sent, by name, without unknown-script retries.
+        sent: The commands that the server has seen, by name; a script's retry by its text counts
+            with its first try.
     """
 
     def __init__(self, server: MemoryServer) -> None:
-        self._client: Any = server.client()
+        self._real: Any = server.client()
         self.sent: list[str] = []
         self._before: dict[str, Gate] = {}
         self._after: dict[str, Gate] = {}
-        self._failing: dict[str, list[Exception]] = defaultdict(list)
+        self._cuts: dict[str, int] = {}
+        self._refusals: dict[str, list[Exception]] = {}
+
+    @property
+    def client(self) -> "Redis":
+        """What `TierCache` is given."""
+        return cast("Redis", self)
+
+    @property
+    def connection_pool(self) -> "Wire":
+        """What makes the connections."""
+        return self
+
+    def make_connection(self) -> "_Connection":
+        """Return a new connection."""
+        return _Connection(self, self._real.connection_pool.make_connection())
 
     def hold(self, name: str) -> Gate:
-        """Hold the next commands of this name before the server sees them."""
+        """Hold the turns with this command before the server sees them."""
         return self._before.setdefault(name, Gate())
 
     def hold_reply(self, name: str) -> Gate:
-        """Hold the replies of the next commands of this name."""
+        """Hold the replies to this command, and what follows them."""
         return self._after.setdefault(name, Gate())
 
     def let_pass(self, name: str) -> None:
-        """Open the gates of a name and take them away."""
+        """Open the gates of a command and take them away."""
         for gates in (self._before, self._after):
             gate = gates.pop(name, None)
             if gate is not None:
                 gate.open.set()
 
-    def fail(self, name: str, error: Exception) -> None:
+    def cut(self, name: str) -> None:
+        """Lose the connection on which this command comes next, and the one of its second try."""
+        self._cuts[name] = 2
+
+    def refuse(self, name: str, error: Exception) -> None:
         """Answer the next command of this name with an error; the server does not see it."""
-        self._failing[name].append(error)
+        self._refusals.setdefault(name, []).append(error)
 
-    async def execute_command(self, *command: Any, **options: Any) -> Any:
-        """Send one command."""
-        return await self._passing(command, lambda: self._client.execute_command(*command, **options))
-
-    def pipeline(self, *, transaction: bool) -> "_Pipeline":
-        """Return a pipeline whose commands pass one by one."""
-        assert not transaction
-        return _Pipeline(self)
-
-    async def _passing(self, command: tuple[Any, ...], send: Callable[[], Any]) -> Any:
-        name = _name(command)
+    async def _sending(self, name: str) -> Exception | None:
         if name in self._before:
             await self._before[name].passed()
-        if self._failing[name]:
-            raise self._failing[name].pop(0)
-        if command[0] != "EVAL":
-            self.sent.append(name)
-        reply = await send()
+        if self._cuts.get(name):
+            self._cuts[name] -= 1
+            raise ConnectionResetError
+        refusals = self._refusals.get(name)
+        return refusals.pop(0) if refusals else None
+
+    async def _replying(self, name: str) -> None:
         if name in self._after:
             await self._after[name].passed()
-        return reply
 
 
-class _Pipeline:
-    def __init__(self, wire: Wire) -> None:
+class _Connection:
+    """One connection, between the cache and a connection of the server's."""
+
+    def __init__(self, wire: Wire, real: Any) -> None:
         self._wire = wire
-        self._commands: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+        self._real = real
+        self._expected: deque[tuple[str, Exception | None]] = deque()
 
-    def execute_command(self, *command: Any, **options: Any) -> None:
-        self._commands.append((command, options))
+    @property
+    def is_connected(self) -> bool:
+        return bool(self._real.is_connected)
 
-    async def execute(self, *, raise_on_error: bool) -> list[Any]:
-        replies: list[Any] = []
-        for command, options in self._commands:
-            try:
-                replies.append(await self._wire.execute_command(*command, **options))
-            except (ConnectionError, TimeoutError):
-                raise
-            except Exception as error:
-                if raise_on_error:
-                    raise
-                replies.append(error)
-        return replies
+    async def connect(self) -> None:
+        await self._real.connect()
 
+    async def disconnect(self, **options: Any) -> None:
+        self._expected.clear()
+        await self._real.disconnect(**options)
 
-def _name(command: tuple[Any, ...]) -> str:
-    verb = str(command[0])
-    if verb in {"EVAL", "EVALSHA"}:
-        return _NAMES[command[1]]
-    return verb
+    async def send_packed_command(self, packed: list[bytes], **options: Any) -> None:
+        passing: list[bytes] = []
+        for each in packed:
+            reader = hiredis.Reader()
+            reader.feed(each)
+            command = [part.decode(errors="replace") for part in reader.gets()]
+            name = _NAMES.get(command[1], command[0]) if len(command) > 1 else command[0]
+            error = await self._wire._sending(name)
+            self._expected.append((name, error))
+            if error is None:
+                passing.append(each)
+                if command[0] != "EVAL":
+                    self._wire.sent.append(name)
+        if passing:
+            await self._real.send_packed_command(passing, **options)
 
-
-def client_of(wire: Wire) -> "Redis":
-    """Return a wire as what `TierCache` takes for a client."""
-    return cast("Redis", wire)
+    async def read_response(self) -> Any:
+        name, error = self._expected.popleft()
+        if error is not None:
+            raise error
+        try:
+            return await self._real.read_response()
+        finally:
+            await self._wire._replying(name)

@@ -66,6 +66,11 @@ class Server:
         """The URL of database 0."""
         return f"redis://127.0.0.1:{self.port}/0"
 
+    @property
+    def answers(self) -> bool:
+        """Whether it runs and is not stopped."""
+        return self._process is not None and not self._stopped
+
     def start(self, *options: str) -> None:
         """Start it, on the port it had, and return once it answers, be it that it is loading."""
         for attempt in range(1, _ATTEMPTS + 1):

@@ -2,16 +2,23 @@
 
 import asyncio
 import contextlib
+import hashlib
 from dataclasses import dataclass, field
 from typing import Any, Self
 
 import hiredis
 
+from async_tiercache.backends.redis import scripts
+
 _HANDSHAKE = {b"HELLO", b"AUTH", b"CLIENT", b"SELECT"}
 _CHUNK = 2**16
+_SCRIPTS = {
+    hashlib.sha1(getattr(scripts, name).encode()).hexdigest().encode(): name.encode()
+    for name in ("COMMIT", "RELEASE", "RENEW", "REPLACE")
+}
 
 
-@dataclass
+@dataclass(eq=False)
 class _Link:
     """One connection through the proxy."""
 
@@ -20,7 +27,6 @@ class _Link:
     requests: Any = field(default_factory=hiredis.Reader)
     replied: bool = True
     handshake: bool = True
-    greeted: bool = False
 
 
 class Proxy:
@@ -111,27 +117,22 @@ class Proxy:
             writer.transport.abort()
             return
         link = _Link(writer, server)
-        link = self._add(link)
+        self._links.add(link)
+        pumps = [
+            asyncio.ensure_future(self._ask(reader, link)),
+            asyncio.ensure_future(self._answer(replies, link)),
+        ]
         try:
-            with contextlib.suppress(OSError):
-                async with asyncio.TaskGroup() as group:
-                    asking = group.create_task(self._ask(reader, link))
-                    answering = group.create_task(self._answer(replies, link))
-                    await asyncio.wait({asking, answering}, return_when="FIRST_COMPLETED")
-                    asking.cancel()
-                    answering.cancel()
-        except* OSError:
-            pass
+            await asyncio.wait(pumps, return_when="FIRST_COMPLETED")
         finally:
+            for pump in pumps:
+                pump.cancel()
+            await asyncio.gather(*pumps, return_exceptions=True)
             self._links.discard(link)
             for end in (writer, server):
                 end.close()
                 with contextlib.suppress(OSError):
                     await end.wait_closed()
-
-    def _add(self, link: _Link) -> _Link:
-        self._links.add(link)
-        return link
 
     async def _ask(self, reader: asyncio.StreamReader, link: _Link) -> None:
         while chunk := await reader.read(_CHUNK):
@@ -151,7 +152,7 @@ class Proxy:
         link.requests.feed(chunk)
         names: list[bytes] = []
         while (command := link.requests.gets()) is not False:
-            names.append(command[0])
+            names.append(_name(command))
         if names and all(name in _HANDSHAKE for name in names):
             link.replied = True
             return True
@@ -177,3 +178,8 @@ class Proxy:
                 return
             link.client.write(chunk)
             await link.client.drain()
+
+
+def _name(command: list[bytes]) -> bytes:
+    """Return a command's verb, or its script's name."""
+    return _SCRIPTS[command[1]] if command[0] == b"EVALSHA" else command[0]

@@ -6,8 +6,8 @@ connections, and a few of them are driven here: a turn is one write and its repl
 a turn belongs to `turns`.
 """
 
-from collections.abc import Sequence
-from typing import Any, cast
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias, cast
 from urllib.parse import urlsplit
 
 import hiredis
@@ -56,6 +56,8 @@ def connect(url: str, *, connect_timeout: float) -> Redis:
     return cast("Redis", cast("Any", Redis).from_url(url, **settings))
 
 
+Command: TypeAlias = tuple[Any, ...]
+
 _pack = cast("Any", hiredis).pack_command
 
 
@@ -64,15 +66,17 @@ class Wires:
 
     Args:
         client: The client whose settings they have.
+        told_time: Is told the server's time, in seconds since the epoch, on each new connection.
     """
 
-    __slots__ = ("_idle", "_pool")
+    __slots__ = ("_idle", "_pool", "_told_time")
 
-    def __init__(self, client: Redis) -> None:
+    def __init__(self, client: Redis, *, told_time: Callable[[float], None]) -> None:
         self._pool: Any = client.connection_pool
         self._idle: list[Any] = []
+        self._told_time = told_time
 
-    async def exchange(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
+    async def exchange(self, commands: Sequence[Command]) -> list[Any]:
         """Send commands together and return their replies; an error reply is one of them.
 
         A wire that the server has closed since its last turn is connected again, once: every
@@ -85,12 +89,12 @@ class Wires:
         may_be_closed = wire.is_connected
         try:
             try:
-                replies = await _turn(wire, commands)
+                replies = await self._turn(wire, commands)
             except (RedisConnectionError, OSError):
                 if not may_be_closed:
                     raise
                 await wire.disconnect(nowait=True)
-                replies = await _turn(wire, commands)
+                replies = await self._turn(wire, commands)
         except BaseException:
             # Replies that are still to come must not be read as those of the next turn.
             await wire.disconnect(nowait=True)
@@ -103,9 +107,18 @@ class Wires:
         while self._idle:
             await self._idle.pop().disconnect()
 
+    async def _turn(self, wire: Any, commands: Sequence[Command]) -> list[Any]:
+        if wire.is_connected:
+            return await _send_all(wire, commands)
+        await wire.connect()
+        # Whatever server this is by now: the times in headers are its own.
+        time, *replies = await _send_all(wire, [("TIME",), *commands])
+        if not isinstance(time, Exception):
+            self._told_time(int(time[0]) + int(time[1]) / 1e6)
+        return replies
 
-async def _turn(wire: Any, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
-    await wire.connect()
+
+async def _send_all(wire: Any, commands: Sequence[Command]) -> list[Any]:
     packed: list[bytes] = [_pack(command) for command in commands]
     await wire.send_packed_command(packed, check_health=False)
     replies: list[Any] = []

@@ -68,9 +68,8 @@ class RedisRemote:
         return self._clock.monotonic() + self._offset
 
     async def open(self) -> None:
-        """Connect and sample the server's clock."""
-        seconds, microseconds = await self._ask(self._on_loop().submit("TIME"))
-        self._offset = int(seconds) + int(microseconds) / 1e6 - self._clock.monotonic()
+        """Connect; each new connection tells the server's time."""
+        await self._ask(self._on_loop().submit("PING"))
 
     async def get_many(self, keys: Sequence[str], /) -> list[bytes | None]:
         """Return what each key holds."""
@@ -142,6 +141,9 @@ class RedisRemote:
                 await self._client.aclose()
         self._loop = None
 
+    def _set_time(self, seconds: float) -> None:
+        self._offset = seconds - self._clock.monotonic()
+
     def _key(self, key: str) -> str:
         return f"{self._prefix}{key}}}"
 
@@ -156,7 +158,8 @@ class RedisRemote:
                 self._client = connect(self._url, connect_timeout=OPERATION_LIMIT)
             assert self._client is not None
             self._loop = loop
-            self._turns = Turns(Wires(self._client), limit=OPERATION_LIMIT)
+            wires = Wires(self._client, told_time=self._set_time)
+            self._turns = Turns(wires, limit=OPERATION_LIMIT)
         return self._turns
 
     async def _ask(self, reply: Awaitable[Any]) -> Any:

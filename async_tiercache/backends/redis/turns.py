@@ -13,15 +13,13 @@ from typing import Any, Final
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from async_tiercache._tasks import Tasks
-from async_tiercache.backends.redis.connection import Wires
+from async_tiercache.backends.redis.connection import Command, Wires
 
 MAX_TURNS: Final = 8
 """Turns on the wire at the same time; what comes meanwhile gathers for the next one."""
 MAX_COMMANDS: Final = 512
 
 _LAG: Final = 0.2  # of the limit: a timer later than this tells of a busy loop, not of a server
-
-Command = tuple[Any, ...]
 
 
 class Turns:

@@ -1,0 +1,90 @@
+"""The demo runs with real servers and finds what the cache promises."""
+
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from redis.asyncio import from_url as client_of
+
+from async_tiercache_integrations.cli.demo import _servers
+from async_tiercache_integrations.cli.demo._measure import Results
+from async_tiercache_integrations.cli.demo._run import Options, Run
+from async_tiercache_integrations.cli.demo._sandbox import Sandbox
+from async_tiercache_integrations.cli.demo._stores import own_database, own_redis
+from async_tiercache_integrations.cli.demo._view import PlainView
+from async_tiercache_integrations.cli.demo._workload import Sizes
+
+pytestmark = [pytest.mark.redis, pytest.mark.postgres]
+
+SMALL = Options(
+    seconds=1.0,
+    users=5,
+    readers=60,
+    rounds=2,
+    sizes=Sizes(users=50, products=20, orders=400),
+    think_seconds=0.005,
+)
+
+
+@pytest.fixture(autouse=True)
+def _needs_both_servers() -> None:
+    try:
+        _servers.find_valkey()
+        _servers.find_postgres()
+    except _servers.ServerError as error:
+        pytest.skip(str(error))
+
+
+def folders() -> set[Path]:
+    return set(Path(tempfile.gettempdir()).glob("tiercache-demo-*"))
+
+
+def check(results: Results) -> None:
+    """Check what holds on any machine, however slow."""
+    warm = results.phase("Warm")
+    assert warm is not None
+    assert results.errors == 0
+    assert [stampede.loads for stampede in results.stampedes] == [1] * SMALL.rounds
+    assert results.cached.old_own == 0
+    assert warm.saved > 0.5
+    assert warm.tally.latency["l1"].count > 0
+
+
+async def test_demo_finds_what_the_cache_promises() -> None:
+    """No error even with Redis killed, one load per stampede, own writes seen, database spared."""
+    before = folders()
+
+    results = await Run(SMALL, PlainView())()
+
+    assert [phase.name for phase in results.phases] == [
+        "No cache",
+        "Cold",
+        "Warm",
+        "Redis killed",
+        "Redis back",
+    ]
+    check(results)
+    assert folders() == before
+
+
+async def test_given_servers_are_used_and_left_as_they_were() -> None:
+    """With both addresses given nothing is killed, and schema and keys are gone afterwards."""
+    async with (
+        Sandbox() as sandbox,
+        own_redis(sandbox) as redis,
+        own_database(sandbox, Sizes(1, 1, 1), lambda *_: None) as database,
+    ):
+        await database.admin.execute("DROP EXTENSION pg_stat_statements")
+        url = database.url.replace(database.role, "postgres")
+
+        results = await Run(replace(SMALL, redis_url=redis.url, database_url=url), PlainView())()
+
+        left = await database.admin.fetchval(
+            "SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'tiercache%'"
+        )
+        async with client_of(redis.url) as client:
+            keys = await client.dbsize()
+    assert [phase.name for phase in results.phases] == ["No cache", "Cold", "Warm"]
+    check(results)
+    assert (left, keys) == (0, 0)

@@ -1,0 +1,153 @@
+"""The report shows what was measured, alone, on any screen, and without running anything."""
+
+import re
+from html.parser import HTMLParser
+from typing import ClassVar
+from xml.etree import ElementTree as ET
+
+import pytest
+
+from async_tiercache_integrations.cli.demo import _report
+from async_tiercache_integrations.cli.demo._measure import (
+    Answerer,
+    Phase,
+    Point,
+    Results,
+    Stampede,
+    Tally,
+)
+from async_tiercache_integrations.cli.demo._summary import duration, percent, sentences
+
+
+def phase(name: str, number: int, **reads: tuple[int, float]) -> Phase:
+    """Return a phase of ten seconds with (count, seconds) reads for each tier."""
+    made = Phase(name, f"about {name}", began_at=number * 10.0, seconds=10.0)
+    answerers: tuple[Answerer, ...] = ("l1", "l2", "loader", "database")
+    for answerer in answerers:
+        count, seconds = reads.get(answerer, (0, 0.0))
+        for _ in range(count):
+            made.tally.latency[answerer].add(seconds)
+    made.tally.checked = made.tally.reads
+    made.statements = made.tally.latency["loader"].count + made.tally.latency["database"].count
+    made.database_seconds = made.statements * 0.01
+    made.points = [Point(made.began_at + at, 100.0 * number + at, 50.0) for at in range(1, 10)]
+    return made
+
+
+@pytest.fixture
+def results() -> Results:
+    """A small run with a figure for everything."""
+    warm = phase("Warm", 1, l1=(80, 2e-6), l2=(10, 4e-4), loader=(10, 3e-3))
+    warm.tally.old_other.add(1.25)
+    return Results(
+        phases=[
+            phase("No cache", 0, database=(100, 0.05)),
+            warm,
+            phase("Redis killed", 2, l1=(50, 2e-6), loader=(50, 0.02)),
+        ],
+        stampedes=[Stampede(readers=1_000, loads=1, seconds=0.04, errors=0)],
+        marks=[(22.0, "SIGKILL")],
+        bound=2.0,
+        setting=[("Machine", "2 cores <& more>")],
+        caveats=["One machine runs everything."],
+        finished="2026-11-23 05:38 UTC",
+    )
+
+
+def test_report_is_well_formed_with_one_chart_of_each_kind(results: Results) -> None:
+    """The page parses as XML, and its structure is the one the documentation describes."""
+    page = ET.fromstring(_report.render(results))
+
+    assert [heading.text for heading in page.iter("h2")] == [
+        "Requests per second",
+        "Statements per second",
+        "Latency by the tier that answered",
+        "Who answered",
+        "A stampede on one cold key",
+        "How old the old reads were",
+        "All phases",
+        "How it was measured",
+    ]
+    assert len(list(page.iter("svg"))) == 6
+    assert len(list(page.iter("tr"))) == 1 + len(results.phases)
+
+
+def test_report_headlines_are_the_measured_figures(results: Results) -> None:
+    """The figures on top are those of the run."""
+    page = ET.fromstring(_report.render(results))
+
+    figures = [item.text for item in page.iter("p") if item.get("class") == "figure"]
+
+    assert figures == ["90 %", "1.0\N{MULTIPLICATION SIGN}", "2 µs", "1", "0", "0.5 %"]
+
+
+def test_report_needs_nothing_from_outside_and_runs_nothing(results: Results) -> None:
+    """No script, no handler, no address: the file can be opened anywhere."""
+
+    class Reader(HTMLParser):
+        names: ClassVar[set[str]] = set()
+
+        def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+            Reader.names.update({tag}, (name for name, _ in attrs))
+
+    page = _report.render(results)
+    Reader().feed(page)
+
+    assert not Reader.names & {"script", "link", "img", "iframe", "href", "src", "object"}
+    assert not [name for name in Reader.names if name.startswith("on")]
+    assert not re.search(r"https?:|//|@import|url\((?!#)", page)
+
+
+def test_every_chart_is_described_in_words(results: Results) -> None:
+    """Who cannot see a chart can hear its figures."""
+    page = ET.fromstring(_report.render(results))
+
+    for chart in page.iter("svg"):
+        assert chart.get("role") == "img"
+        assert re.search(r"\d", chart.findtext("desc") or "")
+
+
+def test_text_from_outside_is_escaped(results: Results) -> None:
+    """A machine's name cannot become markup."""
+    assert "2 cores &lt;&amp; more&gt;" in _report.render(results)
+
+
+def test_report_of_a_run_without_a_kill_has_no_stray_charts() -> None:
+    """Phases that did not run leave no empty card and break nothing."""
+    page = _report.render(Results(phases=[phase("No cache", 0, database=(3, 0.05))], bound=2.0))
+
+    assert "SIGKILL" not in page
+    assert len(list(ET.fromstring(page).iter("svg"))) == 4
+
+
+def test_errors_are_summed_over_phases_and_stampedes(results: Results) -> None:
+    """An error that any caller saw is in the sentence below the table."""
+    results.phases[0].tally.fail(OSError())
+    results.stampedes.append(Stampede(readers=10, loads=1, seconds=0.1, errors=2))
+
+    assert "Errors seen by callers: 3." in sentences(results)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (0.0, "\N{EN DASH}"),
+        (1.9e-6, "1.9 µs"),
+        (4.68e-4, "468 µs"),
+        (0.0513, "51.3 ms"),
+        (2.0, "2 s"),
+    ],
+)
+def test_durations_have_the_unit_that_fits(seconds: float, words: str) -> None:
+    """Durations are read, not calculated with."""
+    assert duration(seconds) == words
+
+
+def test_only_all_is_a_hundred_per_cent() -> None:
+    """A share is never rounded up to something that was not reached."""
+    assert [percent(share) for share in (0.0, 0.99999, 1.0)] == ["0 %", "99.9 %", "100 %"]
+
+
+def test_nothing_measured_is_not_an_error() -> None:
+    """An empty tally has shares and quantiles of nothing."""
+    assert (Tally().share("l1"), Tally().old_share) == (0.0, 0.0)

@@ -1,0 +1,96 @@
+"""Fixtures with real servers; `TIERCACHE_TESTS_NEED_SERVERS=1` makes a missing one a failure.
+
+`TIERCACHE_TESTS_LOOP=uvloop` runs the tests of this folder on uvloop.
+"""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytest
+import pytest_asyncio
+
+from async_tiercache import TierCache
+from async_tiercache.testing import settled
+from tests.servers.process import NoServerError, Server, find_program, server_names
+from tests.servers.proxy import Proxy
+from tests.servers.source import NAMESPACE, POLICY, Source
+from tests.servers.waiting import DEADLINE, eventually
+
+pytest.register_assert_rewrite("tests.servers.contract")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_asyncio_loop_factories(
+    config: pytest.Config, item: pytest.Item
+) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Return the event loop to run on."""
+    if os.environ.get("TIERCACHE_TESTS_LOOP") == "uvloop":
+        import uvloop
+
+        return {"uvloop": uvloop.new_event_loop}
+    return {"asyncio": asyncio.new_event_loop}
+
+
+@pytest.fixture(params=server_names())
+def program(request: pytest.FixtureRequest) -> Path:
+    """Return a server program."""
+    try:
+        return find_program(request.param)
+    except NoServerError as error:
+        if os.environ.get("TIERCACHE_TESTS_NEED_SERVERS") == "1":
+            pytest.fail(f"{error}, and TIERCACHE_TESTS_NEED_SERVERS=1")
+        pytest.skip(str(error))
+
+
+@pytest.fixture
+def redis(program: Path, tmp_path: Path) -> Iterator[Server]:
+    """Return a running server of the test's own."""
+    server = Server(program, tmp_path)
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest_asyncio.fixture
+async def proxy(redis: Server) -> AsyncIterator[Proxy]:
+    """Return a proxy before the server."""
+    async with Proxy(redis.port) as proxy:
+        yield proxy
+
+
+class OpenCache(Protocol):
+    """Enters a cache over a URL, with a policy that leaves nothing to chance."""
+
+    async def __call__(self, url: str, **options: Any) -> TierCache: ...
+
+
+@pytest_asyncio.fixture
+async def open_cache(redis: Server) -> AsyncIterator[OpenCache]:
+    """Return a factory of caches, which are closed after the test and leave nothing behind."""
+    opened: list[TierCache] = []
+
+    async def open_cache(url: str, **options: Any) -> TierCache:
+        cache = TierCache(url, **{"namespace": NAMESPACE, "policy": POLICY} | options)
+        opened.append(cache)
+        return await cache.__aenter__()
+
+    yield open_cache
+
+    async with asyncio.timeout(DEADLINE):
+        for cache in opened:
+            await settled(cache)
+            await cache.aclose()
+            assert not len(cache._core.flights)
+    if redis.answers:
+        await eventually(lambda: redis.connections() == 0, "all connections are closed")
+    ours = [task for task in asyncio.all_tasks() if task.get_name().startswith("tiercache")]
+    assert not ours
+
+
+@pytest.fixture
+def source() -> Source:
+    """Return the source behind the caches."""
+    return Source()

@@ -1,0 +1,472 @@
+"""Whatever becomes of Redis, a read gives the loader's value, and trouble costs once."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+import redis as redis_py
+
+from async_tiercache import Loaded, TierCache, TierChanged
+from async_tiercache.policies.breaker import Breaker
+from async_tiercache.testing import FakeClock, Recorder, settled
+from tests.servers.conftest import OpenCache
+from tests.servers.process import Server
+from tests.servers.proxy import Proxy
+from tests.servers.source import Source, name_of
+from tests.servers.waiting import DEADLINE, eventually
+
+pytestmark = pytest.mark.redis
+
+
+class Trouble:
+    """Something that keeps a server from serving."""
+
+    async def begin(self, server: Server, proxy: Proxy) -> None:
+        """Let it happen."""
+        raise NotImplementedError
+
+    async def end(self, server: Server, proxy: Proxy) -> None:
+        """Put it right."""
+        raise NotImplementedError
+
+
+class Refused(Trouble):
+    """Nobody listens on the port."""
+
+    async def begin(self, server: Server, proxy: Proxy) -> None:
+        server.kill()
+
+    async def end(self, server: Server, proxy: Proxy) -> None:
+        server.start()
+
+
+class Hung(Trouble):
+    """The process is stopped; the kernel still takes connections."""
+
+    async def begin(self, server: Server, proxy: Proxy) -> None:
+        server.stop()
+
+    async def end(self, server: Server, proxy: Proxy) -> None:
+        server.cont()
+
+
+class HalfOpen(Trouble):
+    """Requests vanish, connections stand."""
+
+    async def begin(self, server: Server, proxy: Proxy) -> None:
+        proxy.swallowing = True
+
+    async def end(self, server: Server, proxy: Proxy) -> None:
+        proxy.swallowing = False
+
+
+class CutMidReply(Trouble):
+    """Each reply is cut after its first byte."""
+
+    async def begin(self, server: Server, proxy: Proxy) -> None:
+        proxy.cut_after = 1
+
+    async def end(self, server: Server, proxy: Proxy) -> None:
+        proxy.cut_after = None
+
+
+class Replica(Trouble):
+    """A failover made it a replica: it refuses writes."""
+
+    async def begin(self, server: Server, proxy: Proxy) -> None:
+        server.command("REPLICAOF", "127.0.0.1", "1")
+
+    async def end(self, server: Server, proxy: Proxy) -> None:
+        server.command("REPLICAOF", "NO", "ONE")
+
+
+class MasterDown(Replica):
+    """A replica without its master, which refuses reads too."""
+
+    async def begin(self, server: Server, proxy: Proxy) -> None:
+        server.configure(replica_serve_stale_data="no")
+        await super().begin(server, proxy)
+
+
+class Full(Trouble):
+    """Every connection slot is taken: our connections are closed and no new one is accepted."""
+
+    async def begin(self, server: Server, proxy: Proxy) -> None:
+        self._holder: Any = redis_py.Redis(port=server.port, single_connection_client=True)
+        self._holder.config_set("maxclients", 1)
+        self._holder.client_kill_filter(_type="normal", skipme=True)
+
+    async def end(self, server: Server, proxy: Proxy) -> None:
+        self._holder.config_set("maxclients", 100)
+        self._holder.close()
+
+
+class Locked(Trouble):
+    """It wants a password that we do not have."""
+
+    async def begin(self, server: Server, proxy: Proxy) -> None:
+        server.configure(requirepass="secret")
+        server.command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes", password="secret")
+
+    async def end(self, server: Server, proxy: Proxy) -> None:
+        server.command("CONFIG", "SET", "requirepass", "", password="secret")
+
+
+class Busy(Trouble):
+    """A script of somebody else does not end."""
+
+    async def begin(self, server: Server, proxy: Proxy) -> None:
+        server.configure(busy_reply_threshold=1)
+        # Nobody reads the reply: the connection stays open until the script is killed.
+        _, self._wire = await asyncio.open_connection("127.0.0.1", server.port)
+        self._wire.write(b'EVAL "while true do end" 0\r\n')
+        await eventually(lambda: _is_busy(server), "the server is busy")
+
+    async def end(self, server: Server, proxy: Proxy) -> None:
+        server.command("SCRIPT", "KILL")
+        self._wire.close()
+        await self._wire.wait_closed()
+
+
+class Loading(Trouble):
+    """It reads its dump, for as long as the test wants."""
+
+    async def begin(self, server: Server, proxy: Proxy) -> None:
+        server.command("DEBUG", "POPULATE", "2000")
+        server.command("SAVE")
+        server.restart("--key-load-delay", "20000", "--loading-process-events-interval-bytes", "1024")
+
+    async def end(self, server: Server, proxy: Proxy) -> None:
+        server.configure(key_load_delay=0)
+        await eventually(lambda: not _is_loading(server), "the server has loaded its dump")
+        server.command("DEL", "dummy")
+
+
+def _is_busy(server: Server) -> bool:
+    try:
+        server.command("GET", "x")
+    except redis_py.ResponseError as error:
+        return "BUSY" in str(error)
+    return False
+
+
+def _is_loading(server: Server) -> bool:
+    try:
+        server.command("GET", "x")
+    except redis_py.exceptions.BusyLoadingError:
+        return True
+    return False
+
+
+TROUBLES = [
+    pytest.param(kind, id=kind.__name__.lower())
+    for kind in (
+        Refused, Hung, HalfOpen, CutMidReply, Replica, MasterDown, Full, Locked, Busy, Loading,
+    )
+]  # fmt: skip
+
+
+@pytest.fixture
+def trouble(request: pytest.FixtureRequest) -> Trouble:
+    """Return the trouble that the test is about."""
+    kind: Callable[[], Trouble] = request.param
+    return kind()
+
+
+@contextlib.asynccontextmanager
+async def _during(trouble: Trouble, server: Server, proxy: Proxy) -> AsyncIterator[None]:
+    await trouble.begin(server, proxy)
+    try:
+        yield
+    finally:
+        await trouble.end(server, proxy)
+
+
+async def _read_all(source: Source, cache: TierCache, *keys: str) -> None:
+    async with asyncio.timeout(DEADLINE):
+        await asyncio.gather(*(source.read(cache, key) for key in keys))
+
+
+def _attempts(proxy: Proxy) -> tuple[int, int]:
+    return proxy.opened, len(proxy.turns)
+
+
+@pytest.mark.parametrize("trouble", TROUBLES, indirect=True)
+async def test_trouble_costs_one_attempt_a_period_and_heals(
+    trouble: Trouble,
+    redis: Server,
+    proxy: Proxy,
+    open_cache: OpenCache,
+    clock: FakeClock,
+    events: Recorder,
+    source: Source,
+) -> None:
+    """Reads never raise and get the loader's value; only probes reach Redis; it comes back.
+
+    The clock stands still unless the test moves it, so the breaker's periods are counted.
+    """
+    cache = await open_cache(proxy.url, clock=clock, observers=[events])
+    await _read_all(source, cache, "before")
+    await settled(cache)
+
+    async with _during(trouble, redis, proxy):
+        await _read_all(source, cache, *(f"first {n}" for n in range(20)))
+        await settled(cache)
+        assert [event.up for event in events.of(TierChanged)] == [False]
+        assert "L2 down" in repr(cache)
+
+        after_the_first = _attempts(proxy)
+        await _read_all(source, cache, *(f"open {n}" for n in range(200)))
+        await settled(cache)
+        assert _attempts(proxy) == after_the_first
+
+        for period in range(2):
+            opened, turns = _attempts(proxy)
+            await clock.advance(Breaker().period)
+            await _read_all(source, cache, *(f"probe {period} {n}" for n in range(50)))
+            await settled(cache)
+            now_opened, now_turns = _attempts(proxy)
+            # A probe may find its wire closed and connect again.
+            assert now_opened - opened <= 2
+            assert now_turns - turns <= 2
+
+    await clock.advance(Breaker().period)
+    await _read_all(source, cache, "after")
+    await settled(cache)
+
+    assert [event.up for event in events.of(TierChanged)] == [False, True]
+    assert name_of("after") in redis.names()
+    assert set(source.loads.values()) == {1}
+    assert len(source.loads) == 1 + 20 + 200 + 2 * 50 + 1
+
+
+@pytest.mark.parametrize("trouble", [Refused, Hung], indirect=True, ids=["refused", "hung"])
+async def test_a_cache_recovers_by_itself(
+    trouble: Trouble,
+    redis: Server,
+    proxy: Proxy,
+    open_cache: OpenCache,
+    events: Recorder,
+    source: Source,
+) -> None:
+    """On the real clock, reads alone find out that Redis is back."""
+    cache = await open_cache(redis.url, observers=[events])
+    async with _during(trouble, redis, proxy):
+        await _read_all(source, cache, "down")
+        assert [event.up for event in events.of(TierChanged)] == [False]
+
+    async with asyncio.timeout(DEADLINE):
+        number = 0
+        while len(events.of(TierChanged)) < 2:
+            await source.read(cache, f"cold {number}")
+            number += 1
+    await settled(cache)
+    await source.read(cache, "back")
+    await settled(cache)
+
+    assert [event.up for event in events.of(TierChanged)] == [False, True]
+    assert name_of("back") in redis.names()
+
+
+async def test_a_cache_opens_while_redis_is_down(
+    redis: Server, open_cache: OpenCache, events: Recorder, source: Source
+) -> None:
+    """Entering is no error, and Redis is used once it is there."""
+    redis.kill()
+    cache = await open_cache(redis.url, observers=[events])
+    await _read_all(source, cache, "down")
+
+    redis.start()
+    async with asyncio.timeout(DEADLINE):
+        number = 0
+        while len(events.of(TierChanged)) < 2:
+            await source.read(cache, f"cold {number}")
+            number += 1
+    await source.read(cache, "up")
+    await settled(cache)
+
+    assert name_of("up") in redis.names()
+
+
+async def test_a_full_redis_is_read_and_is_not_down(
+    redis: Server, open_cache: OpenCache, events: Recorder, source: Source
+) -> None:
+    """Out of memory, it answers what it has; what is missing is loaded and kept in L1."""
+    first = await open_cache(redis.url)
+    await _read_all(source, first, "there")
+    await settled(first)
+    cache = await open_cache(redis.url, observers=[events])
+
+    redis.configure(maxmemory_policy="noeviction", maxmemory=1)
+    await _read_all(source, cache, "there", *(f"missing {n}" for n in range(30)))
+    await _read_all(source, cache, "there", *(f"missing {n}" for n in range(30)))
+    await settled(cache)
+    report = await cache.invalidate(keys=["there"])
+
+    assert set(source.loads.values()) == {1}
+    assert events.of(TierChanged) == []
+    assert report.l2 == "done"
+    assert redis.names() == set()
+
+
+async def test_a_redis_that_fills_during_a_load_refuses_the_value_and_frees_the_lease(
+    redis: Server, open_cache: OpenCache, events: Recorder
+) -> None:
+    """The caller has its value, L1 keeps it, nobody waits for the lease."""
+    cache = await open_cache(redis.url, observers=[events])
+
+    async def load() -> str:
+        redis.configure(maxmemory_policy="noeviction", maxmemory=1)
+        return "value"
+
+    assert await cache.get_or_load("k", load) == "value"
+    await settled(cache)
+
+    assert [event.stored for event in events.of(Loaded)] == ["l1"]
+    assert events.of(TierChanged) == []
+    assert redis.names() == set()
+    assert await cache.get_or_load("k", load) == "value"
+    assert cache.statistics().loads == 1
+
+
+async def test_a_restarted_empty_redis_is_filled_anew(
+    redis: Server, open_cache: OpenCache, events: Recorder, source: Source
+) -> None:
+    """Connections that died with the old process are replaced without anybody's noticing."""
+    cache = await open_cache(redis.url, l1=None, observers=[events])
+    keys = [f"k{n}" for n in range(20)]
+    await _read_all(source, cache, *keys)
+    await settled(cache)
+
+    redis.restart()
+    await _read_all(source, cache, *keys)
+    await settled(cache)
+
+    assert set(source.loads.values()) == {2}
+    assert redis.names() == {name_of(key) for key in keys}
+    assert events.of(TierChanged) == []
+
+
+@pytest.mark.parametrize("how", ["killed", "idle"])
+async def test_a_connection_that_the_server_closed_is_not_noticed(
+    redis: Server, open_cache: OpenCache, events: Recorder, source: Source, how: str
+) -> None:
+    """By CLIENT KILL or after its idle time: the next read has L2's value."""
+    cache = await open_cache(redis.url, l1=None, observers=[events])
+    await _read_all(source, cache, "k")
+    await settled(cache)
+
+    if how == "killed":
+        redis.command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+    else:
+        redis.configure(timeout=1)
+    await eventually(lambda: redis.connections() == 0, "the server has hung up")
+    await _read_all(source, cache, "k")
+
+    assert source.loads["k"] == 1
+    assert events.of(TierChanged) == []
+
+
+async def test_connections_killed_at_any_time_cost_no_reader_its_value(
+    redis: Server, open_cache: OpenCache, source: Source
+) -> None:
+    """CLIENT KILL strikes again and again between the ticks of concurrent reads."""
+    cache = await open_cache(redis.url, l1=None)
+    for wave in range(20):
+        reads = [
+            asyncio.create_task(source.read(cache, f"k{n}")) for n in range(wave, wave + 50)
+        ]
+        for _ in range(wave % 7):
+            await asyncio.sleep(0)
+        redis.command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        async with asyncio.timeout(DEADLINE):
+            await asyncio.gather(*reads)
+    await settled(cache)
+
+
+async def test_another_type_at_our_key_is_a_miss_and_replaced(
+    redis: Server, open_cache: OpenCache, events: Recorder, source: Source
+) -> None:
+    """Who puts a list under our name disturbs nobody."""
+    cache = await open_cache(redis.url, observers=[events])
+    redis.command("RPUSH", name_of("k"), "x")
+
+    await _read_all(source, cache, "k")
+    await settled(cache)
+
+    assert redis.command("TYPE", name_of("k")) == b"string"
+    assert [event.stored for event in events.of(Loaded)] == ["l2"]
+    assert events.of(TierChanged) == []
+
+
+GARBAGE = {
+    "text": b"HTTP/1.1 400 Bad Request\r\n\r\n",
+    "zeros": bytes(64),
+    "ok": b"+OK\r\n",
+    "integer": b":1\r\n",
+    "boolean": b"#t\r\n",
+    "double": b",1.5\r\n",
+    "nothing": b"_\r\n",
+    "empty-string": b"$0\r\n\r\n",
+    "other-lease": b"$17\r\nLxxxxxxxxxxxxxxxx\r\n",
+    "negative-length": b"$-5\r\n",
+    "empty-array": b"*0\r\n",
+    "short-array": b"*1\r\n$1\r\nx\r\n",
+    "long-array": b"*9\r\n" + b":1\r\n" * 9,
+    "map": b"%1\r\n+a\r\n+b\r\n",
+    "error": b"-ERR nonsense\r\n",
+    "unknown-error": b"-NONSENSE\r\n",
+    "moved": b"-MOVED 1 127.0.0.1:1\r\n",
+    "no-permission": b"-NOPERM this user has no permissions\r\n",
+    "misconfigured": b"-MISCONF Redis is configured to save RDB snapshots\r\n",
+    "push": b">2\r\n+invalidate\r\n*0\r\n",
+    "part": b"$10\r\nabc",
+}
+
+
+@pytest.mark.parametrize("handshake", [False, True], ids=["reply", "handshake"])
+@pytest.mark.parametrize("garbage", [pytest.param(GARBAGE[name], id=name) for name in GARBAGE])
+async def test_garbage_instead_of_replies_reaches_no_reader(
+    redis: Server,
+    proxy: Proxy,
+    open_cache: OpenCache,
+    clock: FakeClock,
+    source: Source,
+    garbage: bytes,
+    handshake: bool,
+) -> None:
+    """One read alone and many together have the loader's value, whatever the server says."""
+    cache = await open_cache(proxy.url, clock=clock, l1=None)
+    await _read_all(source, cache, "k")
+    await settled(cache)
+
+    if handshake:
+        proxy.instead_of_handshakes = garbage
+        proxy.cut()
+    else:
+        proxy.instead = garbage
+    ticking = asyncio.create_task(_ticking(clock))
+    try:
+        for attempt in range(3):
+            await _read_all(source, cache, "k")
+            await _read_all(source, cache, *(f"{attempt} {n}" for n in range(5)))
+        await asyncio.wait_for(cache.invalidate(keys=["k"]), DEADLINE)
+        proxy.instead = proxy.instead_of_handshakes = None
+        async with asyncio.timeout(DEADLINE):
+            await settled(cache)
+    finally:
+        ticking.cancel()
+    await clock.advance(Breaker().period)
+    await _read_all(source, cache, "after")
+    await settled(cache)
+
+    assert cache.statistics().pending == 0
+    assert name_of("after") in redis.names()
+
+
+async def _ticking(clock: FakeClock) -> None:
+    """Let time pass while something waits for it."""
+    while True:
+        await clock.advance(0.1)
