@@ -1,5 +1,7 @@
 """Check what a wheel and an sdist hold: all of the package, and nothing of where it was built."""
 
+# ruff: noqa: INP001, T201 - a script
+
 import argparse
 import sys
 import tarfile

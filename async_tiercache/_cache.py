@@ -16,6 +16,7 @@ from typing import (
     TypedDict,
     TypeVar,
     Unpack,
+    cast,
     overload,
 )
 
@@ -39,6 +40,7 @@ from async_tiercache._options import (
     Policy,
     policy_of,
 )
+from async_tiercache._reader import awaited, count
 from async_tiercache._report import Report
 from async_tiercache._statistics import Counts, Statistics, summed
 from async_tiercache._writer import Writing
@@ -150,6 +152,7 @@ class TierCache:
         # The store's own dict, which lives as long as the store; empty while L1 is off.
         self._slots: dict[str, Slot] = {} if self._core.store is None else self._core.store.slots
         self._codecs: list[Codec] = [codec_for(Any)]
+        self._direct_codecs: dict[bytes, Codec] = {}
         self._direct: dict[Any, Family] = {}
         if not enabled:
             self._core.advise(
@@ -170,7 +173,12 @@ class TierCache:
         Raises:
             ConfigurationError: A variable with the prefix is unknown, or has no usable value.
         """
-        return cls(**(from_environment(prefix) | overrides))
+        arguments = from_environment(prefix) | overrides
+        if "namespace" not in arguments:
+            raise ConfigurationError(
+                "The cache has no namespace", hint=f"Set {prefix}NAMESPACE to the service's name."
+            )
+        return cls(**arguments)
 
     def __repr__(self) -> str:
         core = self._core
@@ -296,10 +304,11 @@ class TierCache:
         if not core.enabled:
             return default
         core.admit()
-        outcome = await core.reader.look(check_text(key), self._codecs, stale=stale)
+        codecs = [*self._codecs, *self._direct_codecs.values()]
+        outcome = await core.reader.look(check_text(key), codecs, stale=stale)
         if outcome is None:
             return default
-        self._counts.l2_hits += 1
+        count(self._counts, outcome)
         return outcome.value
 
     async def get_or_load(
@@ -327,11 +336,10 @@ class TierCache:
         _refuse_tags(tags)
         core = self._core
         if not core.enabled:
-            return await loader()
+            return cast("R", await awaited(loader, key))
         core.admit()
         family = self._direct_family(loader, policy, policy_fields)
-        value: R = await core.reader.read(family, check_text(key), loader)
-        return value
+        return cast("R", await core.reader.read(family, check_text(key), loader))
 
     async def set(
         self,
@@ -458,8 +466,9 @@ class TierCache:
             family = Family(_DIRECT, limits, codec, counts=self._counts)
             if len(self._direct) >= _MAX_DIRECT:
                 self._direct.clear()
+                self._direct_codecs.clear()
             self._direct[identity] = family
-            self._codecs.append(codec)
+            self._direct_codecs[codec.fingerprint] = codec
         return family
 
 

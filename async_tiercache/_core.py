@@ -11,7 +11,7 @@ import os
 import weakref
 from typing import Literal
 
-from async_tiercache._events import Advice, Event
+from async_tiercache._events import Advice, Event, TierChanged
 from async_tiercache._fence import Fences
 from async_tiercache._flight import Flights
 from async_tiercache._guard import Guard
@@ -63,9 +63,10 @@ class Core:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._remote = remote or NullRemote(clock)
         self.tasks = Tasks()
+        self.loads = Tasks()
         self.flights = Flights()
         self.ledger = Ledger()
-        self.guard = Guard(clock, self.notify)
+        self.guard = Guard(self._remote.probe, clock, self._tier_changed)
         fences = Fences(self._remote, self.guard, self.tasks, clock)
         self.tiers = Tiers(
             namespace=namespace,
@@ -77,15 +78,6 @@ class Core:
             clock=clock,
             notify=self.notify,
         )
-        self.reader = Reader(
-            tiers=self.tiers,
-            ledger=self.ledger,
-            flights=self.flights,
-            fences=fences,
-            tasks=self.tasks,
-            clock=clock,
-            notify=self.notify if observers else None,
-        )
         self._recovery = Recovery(
             remote=remote,
             guard=self.guard,
@@ -93,6 +85,18 @@ class Core:
             forget=self.tiers.forget,
             clock=clock,
             tasks=self.tasks,
+            notify=self.notify,
+        )
+        self.reader = Reader(
+            tiers=self.tiers,
+            ledger=self.ledger,
+            flights=self.flights,
+            fences=fences,
+            tasks=self.tasks,
+            loads=self.loads,
+            clock=clock,
+            doubt=self._recovery.doubt,
+            notify=self.notify if observers else None,
         )
         self.invalidator = Invalidator(
             remote=remote,
@@ -123,6 +127,13 @@ class Core:
             except Exception:  # noqa: BLE001 - an observer is somebody else's code
                 _log.exception("The observer %r raised", observer)
 
+    def _tier_changed(self, event: TierChanged) -> None:
+        if event.up:
+            _log.info("L2 answers again")
+        else:
+            _log.warning("L2 is out of reach, reads go around it: %s", event.error)
+        self.notify(event)
+
     def advise(self, message: str) -> None:
         """Tell the owner of the cache something about its set-up, once."""
         if message not in self._advised:
@@ -137,22 +148,27 @@ class Core:
             CacheClosedError: The cache was closed, or belongs to the parent of this process.
             UsageError: Another loop that is still running uses the cache.
         """
-        loop = asyncio.get_running_loop()
-        if loop is not self._loop:
-            self._bind(loop)
-        if self.state == "new":
-            if self.has_remote and self.enabled:
-                self.advise(
-                    "The cache is used before it was entered: it asks L2 each time and keeps "
-                    "nothing in memory. Use it inside `async with cache:`."
-                )
-        elif self.state != "open":
+        if self.state in {"closed", "forked"}:
             raise CacheClosedError(
                 "The cache was closed"
                 if self.state == "closed"
                 else "The cache belongs to the parent of this forked process",
                 hint="Make a TierCache per process, and use it inside `async with cache:`.",
             )
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop:
+            self._bind(loop)
+        if self.state == "new" and self.has_remote and self.enabled:
+            self.advise(
+                "The cache is used before it was entered: it asks L2 each time and keeps "
+                "nothing in memory. Use it inside `async with cache:`."
+            )
+
+    async def settle(self) -> None:
+        """Return when nothing runs in the background."""
+        while len(self.loads) or len(self.tasks):
+            await self.loads.settle()
+            await self.tasks.settle()
 
     def _bind(self, loop: asyncio.AbstractEventLoop) -> None:
         """Belong to a loop; what an earlier one left behind is dropped."""
@@ -163,7 +179,10 @@ class Core:
                     hint="Make one TierCache per event loop.",
                 )
             self.flights.forget()
+            self.loads.forget()
             self.tasks.forget()
+            self._loop = loop
+            self._recovery.restart()
         self._loop = loop
 
     async def open(self) -> None:
@@ -175,7 +194,7 @@ class Core:
         self.state = "open"
         if self.has_remote and self.enabled:
             with contextlib.suppress(TierError):
-                await self.guard.call(self._remote.open)
+                await self.guard.call(self._remote.probe)
         self.tiers.store = self.store
 
     async def aclose(self) -> None:
@@ -189,7 +208,7 @@ class Core:
         if self._loop is asyncio.get_running_loop():
             await self._recovery.stop()
             await self._recovery.flush()
-            self.flights.cancel()
+            await self.loads.cancel()
             await self.tasks.finish()
         if self.ledger.pending:
             _log.warning(

@@ -192,6 +192,11 @@ class _Bound(functools.partial[Any]):
 
     __slots__ = ()
 
+    def __getattr__(self, name: str) -> Any:
+        if name == "__wrapped__":
+            return MethodType(self.func.__wrapped__, self.args[0])  # type: ignore[attr-defined]
+        return self.args[0] if name == "__self__" else getattr(self.func, name)
+
     @property
     def _operations(self) -> Operations:
         return cast(Operations, self.func.__tiercache__)  # type: ignore[attr-defined]
@@ -210,6 +215,9 @@ class _Bound(functools.partial[Any]):
 
     def key(self, *args: Any, **kwargs: Any) -> str:
         return self._operations.key(*self.args, *args, **kwargs)
+
+
+_Bound.__doc__ = property(lambda bound: bound.func.__doc__)  # type: ignore[assignment]
 
 
 class _Method:

@@ -7,16 +7,19 @@ most. The commit names the fence and L2 compares: what an invalidation has overt
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from secrets import token_bytes
-from typing import Final
+from typing import Any, Final, TypeVar
 
 from async_tiercache._guard import Guard
 from async_tiercache._tasks import Tasks
 from async_tiercache.abc import Clock, Remote
 from async_tiercache.errors import TierError
+
+R = TypeVar("R")
 
 LEASE_SECONDS: Final = 1.0
 
@@ -42,15 +45,20 @@ class Fence:
 
 
 class Fences:
-    """Takes, renews, uses and gives back fences."""
+    """Takes, renews, uses and gives back fences.
 
-    __slots__ = ("_clock", "_guard", "_remote", "_tasks")
+    Attributes:
+        releasing: By key, fences that are on their way back.
+    """
+
+    __slots__ = ("_clock", "_guard", "_remote", "_tasks", "releasing")
 
     def __init__(self, remote: Remote, guard: Guard, tasks: Tasks, clock: Clock) -> None:
         self._remote = remote
         self._guard = guard
         self._tasks = tasks
         self._clock = clock
+        self.releasing: dict[str, asyncio.Task[None]] = {}
 
     async def take(self, key: str, *, instead_of: bytes | None) -> Fence | bytes:
         """Take a lease on a key that holds nothing or `instead_of`; else return what it holds.
@@ -59,15 +67,10 @@ class Fences:
             TierError: L2 is out of reach or full.
         """
         lease = _token()
-        try:
-            held = await self._guard.call(
-                self._remote.take, key, lease, LEASE_SECONDS, instead_of=instead_of
-            )
-        except asyncio.CancelledError:
-            # The command may still win the lease; nobody should wait for it to expire.
-            self.release_soon(Fence(key, lease, lease))
-            raise
-        return Fence(key, lease, lease) if held is None else held
+        fence = Fence(key, lease, lease)
+        take = partial(self._remote.take, key, lease, LEASE_SECONDS, instead_of=instead_of)
+        held = await self._claim(fence, take)
+        return fence if held is None else held
 
     async def seize(self, key: str) -> Fence:
         """Put a lease in place of whatever the key holds.
@@ -76,8 +79,9 @@ class Fences:
             TierError: L2 is out of reach or full.
         """
         lease = _token()
-        await self._guard.call(self._remote.seize, key, lease, LEASE_SECONDS)
-        return Fence(key, lease, lease)
+        fence = Fence(key, lease, lease)
+        await self._claim(fence, partial(self._remote.seize, key, lease, LEASE_SECONDS))
+        return fence
 
     async def mark(self, key: str, entry_id: bytes) -> Fence | None:
         """Claim the refresh of an entry; `None` when another process has.
@@ -85,10 +89,18 @@ class Fences:
         Raises:
             TierError: L2 is out of reach or full.
         """
-        mark = _token()
-        if await self._guard.call(self._remote.mark, key, mark, LEASE_SECONDS):
-            return Fence(key, entry_id, mark)
-        return None
+        fence = Fence(key, entry_id, _token())
+        mark = partial(self._remote.mark, key, fence.token, LEASE_SECONDS)
+        return fence if await self._claim(fence, mark) else None
+
+    async def _claim(self, fence: Fence, claim: Callable[[], Awaitable[R]]) -> R:
+        """Make a claim; if the caller is cancelled it may still be won, so it is given back."""
+        claiming = self._tasks.start(self._guard.call(claim), name="tiercache-claim")
+        try:
+            return await asyncio.shield(claiming)
+        except asyncio.CancelledError:
+            self.release_soon(fence, after=claiming)
+            raise
 
     async def commit(self, fence: Fence, frame: bytes, seconds: float) -> bool:
         """Store a frame if L2 still holds what the fence names.
@@ -100,11 +112,32 @@ class Fences:
             self._remote.commit, fence.key, frame, seconds, fence=fence.compared, mark=fence.mark
         )
 
-    def release_soon(self, fence: Fence) -> None:
-        """Give a fence back in the background; it ends by itself if that fails."""
-        self._tasks.start(self._release(fence), name="tiercache-release")
+    def release_soon(self, fence: Fence, *, after: "asyncio.Task[Any] | None" = None) -> None:
+        """Give a fence back in the background; it ends by itself if that fails.
 
-    async def _release(self, fence: Fence) -> None:
+        Args:
+            fence: What is given back.
+            after: The claim, if its answer is still to come.
+        """
+        work = self._release(fence, after)
+        releasing = self._tasks.start(work, name="tiercache-release")
+        self.releasing[fence.key] = releasing
+
+        def forget(_: object) -> None:
+            if self.releasing.get(fence.key) is releasing:
+                del self.releasing[fence.key]
+
+        releasing.add_done_callback(forget)
+
+    async def released(self, key: str) -> None:
+        """Return when no fence of ours is on its way back: nobody waits for what is given up."""
+        releasing = self.releasing.get(key)
+        if releasing is not None:
+            await asyncio.wait([releasing])
+
+    async def _release(self, fence: Fence, after: "asyncio.Task[Any] | None") -> None:
+        if after is not None:
+            await asyncio.wait([after])
         with contextlib.suppress(TierError):
             await self._guard.call(self._remote.release, fence.key, fence.token)
 

@@ -9,6 +9,7 @@ import asyncio
 import copy
 from contextvars import ContextVar
 from dataclasses import dataclass
+from types import TracebackType
 from typing import Any, Final
 
 from async_tiercache._entry import Entry, Tier
@@ -37,10 +38,15 @@ ABANDONED: Final = Outcome()
 """The caller in whose life the load ran was cancelled; who still wants the value starts over."""
 
 
+CURRENT: Final[ContextVar["Flight | None"]] = ContextVar("tiercache_flight", default=None)
+"""The flight in whose load this runs."""
+
+
 class Flight:
     """One load in progress.
 
     Attributes:
+        home: The flights of its cache.
         key: The key's text.
         generation: The key's generation when the flight began.
         began_at: When it began, on the remote tier's clock.
@@ -49,29 +55,45 @@ class Flight:
         offered: What readers may have at once while the flight goes on.
         outcome: What the waiters get, once it is there.
         task: The task that runs the load, unless its first caller does.
+        parent: The flight in whose load this one began.
+        replaces: The id of the entry that it is to replace.
+        loading: Whether its loader runs.
         storing: Whether the loaded value is on its way into L2, which ends the flight.
         kept: The entry in L1 that is due for a refresh.
     """
 
     __slots__ = (
-        "_error_given",
+        "_pristine",
+        "_traceback",
         "_waiters",
         "began_at",
         "cancel_when_abandoned",
         "forced",
         "generation",
+        "home",
         "kept",
         "key",
+        "loading",
         "offered",
         "outcome",
+        "parent",
+        "replaces",
         "storing",
         "task",
         "waits_for",
     )
 
     def __init__(
-        self, key: str, *, generation: int, began_at: float, forced: bool, cancel: bool
+        self,
+        home: "Flights",
+        key: str,
+        *,
+        generation: int,
+        began_at: float,
+        forced: bool,
+        cancel: bool,
     ) -> None:
+        self.home = home
         self.key = key
         self.generation = generation
         self.began_at = began_at
@@ -80,11 +102,15 @@ class Flight:
         self.kept: Entry | None = None
         self.offered: Outcome | None = None
         self.outcome: Outcome | None = None
+        self.parent = CURRENT.get()
+        self.replaces: bytes | None = None
+        self.loading = False
         self.storing = False
         self.task: asyncio.Task[Outcome] | None = None
         self.waits_for: list[Flight] = []
-        self._waiters: set[asyncio.Future[Outcome]] = set()
-        self._error_given = False
+        self._waiters: dict[asyncio.Future[Outcome], None] = {}
+        self._pristine: BaseException | None = None
+        self._traceback: TracebackType | None = None
 
     def resolve(self, outcome: Outcome) -> None:
         """Give the waiters their outcome; the first one counts."""
@@ -99,11 +125,11 @@ class Flight:
         if self.outcome is not None:
             return self.outcome
         waiter: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        self._waiters.add(waiter)
+        self._waiters[waiter] = None
         try:
             return await waiter
         finally:
-            self._waiters.discard(waiter)
+            del self._waiters[waiter]
 
     @property
     def abandoned(self) -> bool:
@@ -112,12 +138,18 @@ class Flight:
 
     def value_of(self, outcome: Outcome) -> Any:
         """Return the outcome's value, or raise its error: the waiter's own copy of it."""
-        if outcome.error is None:
+        error = outcome.error
+        if error is None:
             return outcome.value
-        if not self._error_given:
-            self._error_given = True
-            raise outcome.error
-        raise _own_copy(outcome.error)
+        if self._pristine is None:
+            # The first waiter gets the error itself, and may write into it from here on.
+            self._pristine, self._traceback = _copy_of(error), error.__traceback__
+            raise error
+        raise _copy_of(self._pristine).with_traceback(self._traceback)
+
+    def loads_for(self, inner: "Flight") -> bool:
+        """Return whether this flight's loader runs, for the same key as the other flight's."""
+        return self.loading and self.home is inner.home and self.key == inner.key
 
     def leads_to(self, other: "Flight") -> bool:
         """Return whether this flight waits for the other, directly or through more."""
@@ -152,12 +184,6 @@ class Flights:
         """Let later readers of the key start a flight of their own."""
         self._by_key.pop(key, None)
 
-    def cancel(self) -> None:
-        """Cancel the loads that run as tasks of their own."""
-        for flight in self._by_key.values():
-            if flight.task is not None and not flight.storing:
-                flight.task.cancel()
-
     def forget(self) -> None:
         """Drop flights that belong to a loop that is gone."""
         self._by_key.clear()
@@ -174,7 +200,7 @@ class Flights:
         """
         current = begin_wait(flight)
         try:
-            if flight.offered is not None and not patient:
+            if flight.outcome is None and flight.offered is not None and not patient:
                 return flight.offered
             return await flight.landed()
         finally:
@@ -185,22 +211,22 @@ class Flights:
                 flight.task.cancel()
 
 
-CURRENT: Final[ContextVar[Flight | None]] = ContextVar("tiercache_flight", default=None)
-"""The flight in whose load this runs."""
-
-
 def begin_wait(flight: Flight) -> Flight | None:
     """Note that the load from which this is called waits for `flight`, and return that load.
 
     The caller removes `flight` from its `waits_for` when the wait is over.
 
     Raises:
-        RecursiveLoadError: The flight waits for that load, so neither would ever end.
+        RecursiveLoadError: The flight waits for that load, or is for a key that is being loaded
+            further out, so it would never end.
     """
     current = CURRENT.get()
-    if current is None:
+    if current is None or not current.loading:
         return None
-    if flight.leads_to(current):
+    outer: Flight | None = current
+    while outer is not None and not outer.loads_for(flight):
+        outer = outer.parent
+    if outer is not None or flight.leads_to(current):
         raise RecursiveLoadError(
             f"The load of {current.key!r} waits for {flight.key!r}, which waits for it",
             key=flight.key,
@@ -210,8 +236,11 @@ def begin_wait(flight: Flight) -> Flight | None:
     return current
 
 
-def _own_copy(error: BaseException) -> BaseException:
-    """Return a copy with the same traceback, so that waiters do not write into each other's."""
+def _copy_of(error: BaseException) -> BaseException:
+    """Return a copy with the same traceback, so that waiters do not write into each other's.
+
+    An error whose class does not allow it is shared.
+    """
     try:
         twin = copy.copy(error)
     except Exception:  # noqa: BLE001 - an error class may refuse to be copied in any way
@@ -220,4 +249,6 @@ def _own_copy(error: BaseException) -> BaseException:
         return error
     twin.__cause__, twin.__context__ = error.__cause__, error.__context__
     twin.__suppress_context__ = error.__suppress_context__
+    if hasattr(error, "__notes__"):
+        twin.__notes__ = list(error.__notes__)
     return twin.with_traceback(error.__traceback__)

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 from typing import ParamSpec, TypeVar
 
 from async_tiercache._events import TierChanged
-from async_tiercache.abc import Clock, Observer
+from async_tiercache.abc import Clock
 from async_tiercache.errors import TierError, TierRefusedError
 from async_tiercache.policies.breaker import Breaker
 
@@ -16,14 +16,22 @@ class Guard:
     """Lets calls through to the remote tier while it answers.
 
     Args:
+        probe: Proves that the tier can be read and written; a server that has become a replica
+            answers reads with what may be older than an invalidation.
         clock: The clock of this process.
         notify: Is told when the tier goes down and when it is back.
     """
 
-    __slots__ = ("_breaker", "_clock", "_notify")
+    __slots__ = ("_breaker", "_clock", "_notify", "_probe")
 
-    def __init__(self, clock: Clock, notify: Observer) -> None:
+    def __init__(
+        self,
+        probe: Callable[[], Awaitable[None]],
+        clock: Clock,
+        notify: Callable[[TierChanged], None],
+    ) -> None:
         self._breaker = Breaker()
+        self._probe = probe
         self._clock = clock
         self._notify = notify
 
@@ -44,6 +52,8 @@ class Guard:
         if not self._breaker.allow(self._clock.monotonic()):
             raise TierError("L2 did not answer a moment ago", tier="l2")
         try:
+            if self._breaker.state == "half-open":
+                await self._probe()
             result = await operation(*args, **kwargs)
         except TierRefusedError:
             self._answered()

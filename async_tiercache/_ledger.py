@@ -18,11 +18,12 @@ STRIPES: Final = 4096
 class Ledger:
     """Generations and pending invalidations."""
 
-    __slots__ = ("_generations", "_pending")
+    __slots__ = ("_doubts", "_generations", "_pending")
 
     def __init__(self) -> None:
         self._generations = array("Q", bytes(8 * STRIPES))
         self._pending: dict[str, bytes] = {}
+        self._doubts: set[str] = set()
 
     def generation(self, key: str) -> int:
         """Return the key's generation, to be shown to `may_keep` after the load."""
@@ -42,16 +43,39 @@ class Ledger:
         """Remember a record's keys until Redis confirms it, or a later record of the key."""
         for key in record.keys:
             self._pending[key] = record.id
+            self._doubts.discard(key)
+
+    def doubt(self, key: str, record_id: bytes) -> bool:
+        """Remember that L2 may hold something older than this process has shown.
+
+        Returns:
+            Whether that is news: a key that is pending is removed in any case.
+        """
+        if key in self._pending:
+            return False
+        self._pending[key] = record_id
+        self._doubts.add(key)
+        return True
 
     def confirm(self, record: Invalidation) -> None:
         """Forget what Redis has confirmed; a later record of a key still waits for its own."""
         for key in record.keys:
             if self._pending.get(key) == record.id:
                 del self._pending[key]
+                self._doubts.discard(key)
 
-    def held(self, count: int) -> tuple[str, ...]:
-        """Return up to `count` pending keys, those that wait longest first."""
-        return tuple(itertools.islice(self._pending, count))
+    def claim(self, record_id: bytes, count: int) -> tuple[Invalidation, Invalidation]:
+        """Put up to `count` pending keys under one record, those that wait longest first.
+
+        Returns:
+            The record, and what of it this process must forget once more when it is confirmed:
+            not the keys that are only in doubt, of which it holds what is newer.
+        """
+        keys = tuple(itertools.islice(self._pending, count))
+        for key in keys:
+            self._pending[key] = record_id
+        known = tuple(key for key in keys if key not in self._doubts)
+        return Invalidation(record_id, keys), Invalidation(record_id, known)
 
     def may_ask(self, key: str) -> bool:
         """Return whether what L2 holds for the key may be believed."""

@@ -211,10 +211,11 @@ class Policy:
 
 def _check_duration(name: str, value: Any) -> None:
     unchecked = (UNSET, None) if name in _OPTIONAL else (UNSET,)
-    if value not in unchecked:
-        seconds(value, name=name)
+    if value not in unchecked and seconds(value, name=name) > _LONGEST:
+        raise ConfigurationError(f"{name}={value!r} is more than a hundred years")
 
 
+_LONGEST = 100 * 365 * 86_400.0
 _DURATIONS = ("ttl", "l1_ttl", "grace", "soft_timeout", "load_limit", "negative_ttl")
 _OPTIONAL = frozenset({"soft_timeout", "negative_ttl"})
 POLICY_FIELDS: Final = frozenset(field.name for field in fields(Policy))

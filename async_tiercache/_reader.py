@@ -8,6 +8,7 @@ it loads without a fence and only L1 keeps the value.
 
 import asyncio
 import inspect
+from collections.abc import Callable
 from secrets import token_bytes
 from typing import Any, Final
 
@@ -17,6 +18,7 @@ from async_tiercache._family import Alias, Family, Load
 from async_tiercache._fence import LEASE_SECONDS, Fence, Fences
 from async_tiercache._flight import ABANDONED, CURRENT, Flight, Flights, Outcome, begin_wait
 from async_tiercache._ledger import Ledger
+from async_tiercache._statistics import Counts
 from async_tiercache._tasks import Tasks
 from async_tiercache._tiers import Found, Stored, Tiers
 from async_tiercache.abc import Clock, Codec, Observer
@@ -27,6 +29,11 @@ from async_tiercache.policies.freshness import early_at, lifetime
 POLL_FIRST: Final = 0.02
 POLL_LAST: Final = 0.5
 """How often L2 is asked whether another process's load has ended, in seconds, growing."""
+_LOAD_AROUND: Final = frozenset({"unknown", "schema", "refused"})
+MAX_TAKES: Final = 3
+"""How often one flight tries to put its lease on a key that changes under it."""
+CLOCK_MARGIN: Final = 0.25
+"""How far two processes' ideas of the server's time may be apart, in seconds."""
 RETRY_SECONDS: Final = 1.0
 """How long a value whose refresh failed is served from L1 before the loader is tried again."""
 
@@ -42,7 +49,9 @@ class Reader:
         flights: Flights,
         fences: Fences,
         tasks: Tasks,
+        loads: Tasks,
         clock: Clock,
+        doubt: Callable[[str], None],
         notify: Observer | None,
     ) -> None:
         self._tiers = tiers
@@ -50,7 +59,9 @@ class Reader:
         self._flights = flights
         self._fences = fences
         self._tasks = tasks
+        self._loads = loads
         self._clock = clock
+        self._doubt = doubt
         self._notify = notify or _nobody
         self._observed = notify is not None
 
@@ -98,7 +109,7 @@ class Reader:
                 break
         value = flight.value_of(outcome)
         self._tiers.link(key, alias)
-        _count(family, outcome)
+        count(family.counts, outcome)
         if self._observed:
             seconds = self._clock.monotonic() - started
             self._notify(Read(family.name, key, outcome.tier, outcome.state, joined, seconds))
@@ -118,6 +129,11 @@ class Reader:
             codecs: The codecs whose entries are understood.
             stale: Whether a stale value will do.
         """
+        slot = self._tiers.probe(key)
+        if slot is not None:
+            fresh = self._tiers.now() < slot.header.fresh_until
+            if fresh or stale:
+                return Outcome(slot.value, "l1", "early" if fresh else "stale")
         flight = self._flights.find(key)
         if flight is not None:
             outcome = await self._flights.join(flight)
@@ -137,6 +153,7 @@ class Reader:
 
     def _begin(self, family: Family, key: str, slot: Slot | None, *, forced: bool) -> Flight:
         flight = Flight(
+            self._flights,
             key,
             generation=self._ledger.generation(key),
             began_at=self._tiers.now(),
@@ -161,9 +178,9 @@ class Reader:
         if flight.outcome is not None:
             self._start(flight, family, load, None)
             return flight.outcome
-        outer = begin_wait(flight)
-        outcome = ABANDONED
+        outcome, outer = ABANDONED, None
         try:
+            outer = begin_wait(flight)
             found = await self._tiers.ask(flight.key, family.codec)
             fresh = self._fresh(flight, family, found)
             if fresh is not None:
@@ -184,7 +201,7 @@ class Reader:
 
     def _start(self, flight: Flight, family: Family, load: Load, found: Found | None) -> None:
         work = self._fly(flight, family, load, found)
-        flight.task = self._tasks.start(work, name=f"tiercache-load {flight.key}")
+        flight.task = self._loads.start(work, name=f"tiercache-load {flight.key}")
 
     def _end(self, flight: Flight, outcome: Outcome) -> None:
         flight.resolve(outcome)
@@ -195,7 +212,8 @@ class Reader:
 
     async def _fly(self, flight: Flight, family: Family, load: Load, found: Found | None) -> None:
         """Run a flight as a task of its own."""
-        outcome = Outcome(error=LoadCancelledError(f"The load of {flight.key!r} was cancelled"))
+        cancelled = LoadCancelledError(f"The load of {flight.key!r} was cancelled")
+        outcome = Outcome(error=cancelled)
         try:
             fresh = None
             if found is None:
@@ -204,19 +222,31 @@ class Reader:
             outcome = fresh or await self._produce(flight, family, load, found)
         except Exception as raised:  # noqa: BLE001 - it is raised again by value_of
             outcome = Outcome(error=raised)
+        except BaseException as raised:
+            cancelled.__cause__ = raised
+            if isinstance(raised, asyncio.CancelledError | KeyboardInterrupt | SystemExit):
+                raise
         finally:
             self._end(flight, outcome)
 
     def _fresh(self, flight: Flight, family: Family, found: Found) -> Outcome | None:
         """Return the answer if what L2 holds is one that needs no refresh."""
-        entry = found.entry
+        entry, kept = found.entry, flight.kept
+        contradicted = found.what != "unknown" and (
+            kept is not None and (entry is None or entry.header.entry_id != kept.header.entry_id)
+        )
+        if kept is not None and contradicted:
+            # What L2 contradicts must not be served after what it holds now.
+            self._tiers.drop(flight.key, kept.header.entry_id)
+            flight.kept = flight.offered = None
         if entry is None:
             if found.what in {"damaged", "schema"}:
                 family.counts.refused_frames += 1
             return None
         header = entry.header
         if flight.forced:
-            return Outcome(entry.value, "l2") if header.created_at >= flight.began_at else None
+            after = header.created_at > flight.began_at + CLOCK_MARGIN
+            return Outcome(entry.value, "l2") if after else None
         early = self._early_at(family, header)
         if self._tiers.now() >= early:
             return None
@@ -234,8 +264,9 @@ class Reader:
             load: Fetches the value.
             found: What L2 holds, which is not fresh.
         """
-        waited, pause = 0.0, POLL_FIRST
-        while found.what not in {"unknown", "schema"} and waited < family.limits.load_limit:
+        waited, pause, takes = 0.0, POLL_FIRST, 0
+        limit = family.limits.load_limit
+        while found.what not in _LOAD_AROUND and waited < limit and takes < MAX_TAKES:
             entry = found.entry
             wait = found.what == "lease"
             if entry is not None and self._tiers.now() < entry.header.stale_until:
@@ -248,6 +279,7 @@ class Reader:
                 waited, pause = waited + pause, min(pause * 2, POLL_LAST)
                 found = await self._tiers.ask(flight.key, family.codec)
             else:
+                takes += 1
                 taken = await self._tiers.take(flight.key, found, family.codec)
                 if isinstance(taken, Fence):
                     return await self._load(flight, family, load, fence=taken)
@@ -258,7 +290,7 @@ class Reader:
         if found.what == "unknown" and flight.kept is not None and flight.offered is not None:
             # L2 has no say, so this process's own copy is what a failing loader falls back on.
             return await self._refresh(flight, family, load, flight.kept, flight.offered)
-        return await self._load(flight, family, load)
+        return await self._load(flight, family, load, doubt=found.what == "unknown")
 
     async def _renew(
         self, flight: Flight, family: Family, load: Load, entry: Entry
@@ -271,6 +303,9 @@ class Reader:
         header, now = entry.header, self._tiers.now()
         state: State = "early" if now < header.fresh_until else "stale"
         old = Outcome(entry.value, "l2", state)
+        if not flight.forced:
+            l1_ttl = family.limits.l1_ttl
+            self._tiers.keep(flight.key, entry, flight.generation, l1_ttl=l1_ttl, early=now)
         try:
             fence = await self._fences.mark(flight.key, header.entry_id)
         except TierError:
@@ -279,10 +314,8 @@ class Reader:
             return await self._refresh(flight, family, load, entry, old, fence=fence)
         if flight.forced:
             return None
-        again = now + LEASE_SECONDS if state == "early" else now
-        self._tiers.keep(
-            flight.key, entry, flight.generation, l1_ttl=family.limits.l1_ttl, early=again
-        )
+        if state == "early":
+            self._tiers.postpone(flight.key, header.entry_id, LEASE_SECONDS)
         return old
 
     async def _refresh(
@@ -299,12 +332,13 @@ class Reader:
         if flight.forced:
             return await self._load(flight, family, load, fence=fence)
         flight.offered = old
+        flight.replaces = entry.header.entry_id
         patience = self._serve_meanwhile(flight, family, old)
         try:
-            return await self._load(flight, family, load, fence=fence)
+            return await self._load(flight, family, load, fence=fence, doubt=fence is None)
         except Exception:  # noqa: BLE001 - its error has been told to the observers
             # Not every reader shall try a source that has just failed.
-            self._tiers.keep(flight.key, entry, flight.generation, l1_ttl=RETRY_SECONDS, early=None)
+            self._tiers.postpone(flight.key, entry.header.entry_id, RETRY_SECONDS)
             return old
         finally:
             if patience is not None:
@@ -328,9 +362,23 @@ class Reader:
         return self._tasks.start(resolve_later(limit), name="tiercache-soft-timeout")
 
     async def _load(
-        self, flight: Flight, family: Family, load: Load, *, fence: Fence | None = None
+        self,
+        flight: Flight,
+        family: Family,
+        load: Load,
+        *,
+        fence: Fence | None = None,
+        doubt: bool = False,
     ) -> Outcome:
-        """Run the loader and send its value on its way into the tiers."""
+        """Run the loader and send its value on its way into the tiers.
+
+        Args:
+            flight: The flight.
+            family: Its family.
+            load: Fetches the value.
+            fence: The right to put it into L2; without it only L1 keeps the value.
+            doubt: Whether L2 may hold something older that was not replaced.
+        """
         created_at, started = self._tiers.now(), self._clock.monotonic()
         counts = family.counts
         counts.loads += 1
@@ -365,7 +413,7 @@ class Reader:
         )
         entry = Entry(value, header, len(payload))
         if fence is None:
-            self._settle(flight, family, entry, "l1")
+            self._settle(flight, family, entry, "l1", doubt=doubt)
         else:
             flight.storing = True
             work = self._store(flight, family, entry, payload, fence)
@@ -377,15 +425,10 @@ class Reader:
         key, limit = flight.key, family.limits.load_limit
         timeout = self._clock.timeout(limit)
         outer = CURRENT.set(flight)
+        flight.loading = True
         try:
             async with self._fences.renewing(fence), timeout:
-                loading = load()
-                if not inspect.isawaitable(loading):
-                    raise UsageError(
-                        f"The loader of {key!r} returned {type(loading).__name__}, no awaitable",
-                        hint="Pass a coroutine function, for example `async def load(): ...`.",
-                    )
-                return await loading
+                return await awaited(load, key)
         except TimeoutError as error:
             if timeout.expired():
                 raise LoadTimeoutError(
@@ -399,6 +442,7 @@ class Reader:
                 raise
             raise LoadCancelledError(f"The loader of {key!r} cancelled itself") from error
         finally:
+            flight.loading = False
             CURRENT.reset(outer)
 
     async def _store(
@@ -407,12 +451,18 @@ class Reader:
         """Store a loaded entry in L2 if nothing overtook it; its callers have it already."""
         try:
             stored = await self._tiers.commit(fence, entry.header, payload)
-            self._settle(flight, family, entry, stored)
+            # A lease that could not be committed ends by itself; an old entry would come back.
+            doubt = stored == "l1" and fence.mark is not None
+            self._settle(flight, family, entry, stored, doubt=doubt)
         finally:
             self._flights.end(flight)
 
-    def _settle(self, flight: Flight, family: Family, entry: Entry, stored: Stored) -> None:
+    def _settle(
+        self, flight: Flight, family: Family, entry: Entry, stored: Stored, *, doubt: bool
+    ) -> None:
         """Keep a loaded entry in L1 unless something overtook it, and tell how it ended."""
+        if doubt:
+            self._doubt(flight.key)
         header = entry.header
         early = self._early_at(family, header)
         if stored != "overtaken" and not self._tiers.keep(
@@ -420,6 +470,9 @@ class Reader:
         ):
             stored = "overtaken"
         if stored == "overtaken":
+            # Its callers have the new value, so the one it was to replace must not follow.
+            if flight.replaces is not None:
+                self._tiers.drop(flight.key, flight.replaces)
             family.counts.overtaken += 1
         self._notify(Loaded(family.name, flight.key, header.load_seconds, stored))
 
@@ -434,13 +487,30 @@ class Reader:
         )
 
 
+async def awaited(load: Load, key: str) -> Any:
+    """Await a loader.
+
+    Raises:
+        UsageError: It is no coroutine function.
+    """
+    loading: Any = load()
+    if not inspect.isawaitable(loading):
+        raise UsageError(
+            f"The loader of {key!r} returned {type(loading).__name__}, no awaitable",
+            hint="Pass a coroutine function, for example `async def load(): ...`.",
+        )
+    return await loading
+
+
 def _nobody(_event: Event) -> None:
     """Observe nothing."""
 
 
-def _count(family: Family, outcome: Outcome) -> None:
-    counts = family.counts
-    if outcome.tier == "l2":
+def count(counts: Counts, outcome: Outcome) -> None:
+    """Count an answer that left the hit path, by the tier that gave it."""
+    if outcome.tier == "l1":
+        counts.l1_hits += 1
+    elif outcome.tier == "l2":
         counts.l2_hits += 1
     if outcome.state == "early":
         counts.early_reads += 1

@@ -2,19 +2,22 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from secrets import token_bytes
 from typing import Final
 
+from async_tiercache._events import Invalidated
 from async_tiercache._guard import Guard
 from async_tiercache._ledger import Ledger
 from async_tiercache._tasks import Tasks
-from async_tiercache.abc import Clock, Invalidation, Remote
+from async_tiercache.abc import Clock, Invalidation, Observer, Remote
 from async_tiercache.errors import TierError
 
 PAUSE_SECONDS: Final = 0.1
 BATCH: Final = 512
 """Keys that are told in one turn."""
+MAX_DOUBTS: Final = 100_000
+"""With more keys pending than this, loads around L2 are no longer remembered."""
 
 
 class Recovery:
@@ -27,6 +30,7 @@ class Recovery:
         forget: Lets this process forget a record's keys.
         clock: Paces the attempts.
         tasks: Owns the task.
+        notify: Is told what has been confirmed.
     """
 
     def __init__(
@@ -38,6 +42,7 @@ class Recovery:
         forget: Callable[[Invalidation], None],
         clock: Clock,
         tasks: Tasks,
+        notify: Observer,
     ) -> None:
         self._remote = remote
         self._guard = guard
@@ -45,12 +50,20 @@ class Recovery:
         self._forget = forget
         self._clock = clock
         self._tasks = tasks
+        self._notify = notify
         self._task: asyncio.Task[None] | None = None
 
     def wake(self) -> None:
         """Start repeating, if something is pending and nobody does."""
-        if self._ledger.pending and (self._task is None or self._task.done()):
-            self._task = self._tasks.start(self._repeat(), name="tiercache-recovery")
+        idle = self._task is None or self._task.done()
+        if self._remote is not None and self._ledger.pending and idle:
+            work = self._repeat(self._remote)
+            self._task = self._tasks.start(work, name="tiercache-recovery")
+
+    def restart(self) -> None:
+        """Start repeating on another loop than before."""
+        self._task = None
+        self.wake()
 
     async def stop(self) -> None:
         """Stop repeating; what is pending stays so."""
@@ -59,19 +72,35 @@ class Recovery:
             await asyncio.wait([self._task])
             self._task = None
 
-    async def flush(self) -> None:
-        """Tell L2 now what is pending; stop at the first sign that it does not answer."""
-        if self._remote is None:
-            return
-        with contextlib.suppress(TierError):
-            while keys := self._ledger.held(BATCH):
-                record = Invalidation(token_bytes(16), keys)
-                self._ledger.hold(record)
-                await self._guard.call(self._remote.invalidate, record)
-                self._forget(record)
-                self._ledger.confirm(record)
+    def doubt(self, key: str) -> None:
+        """Remove what L2 holds for a key as soon as it answers again.
 
-    async def _repeat(self) -> None:
+        This process has shown a value that was loaded around L2; what L2 holds may be older.
+        """
+        if self._remote is None or self._ledger.pending >= MAX_DOUBTS:
+            return
+        if self._ledger.doubt(key, token_bytes(16)):
+            self.wake()
+
+    async def flush(self) -> None:
+        """Tell L2 what is pending, whatever the breaker says; stop if it does not answer."""
+        if self._remote is not None:
+            with contextlib.suppress(TierError):
+                await self._tell(self._remote.invalidate)
+
+    async def _tell(self, tell: Callable[[Invalidation], Awaitable[None]]) -> None:
+        while self._ledger.pending:
+            record, known = self._ledger.claim(token_bytes(16), BATCH)
+            await tell(record)
+            self._forget(known)
+            self._ledger.confirm(record)
+            self._notify(Invalidated(record.keys, "done"))
+
+    async def _repeat(self, remote: Remote) -> None:
+        async def guarded(record: Invalidation) -> None:
+            await self._guard.call(remote.invalidate, record)
+
         while self._ledger.pending:
             await self._clock.sleep(PAUSE_SECONDS)
-            await self.flush()
+            with contextlib.suppress(TierError):
+                await self._tell(guarded)

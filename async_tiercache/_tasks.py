@@ -35,10 +35,14 @@ class Tasks:
         while self._running:
             await asyncio.wait(self._running)
 
+    async def cancel(self) -> None:
+        """Cancel what runs and return when it has ended."""
+        for task in self._running:
+            task.cancel()
+        await self.settle()
+
     async def finish(self, seconds: float = 1.0) -> None:
         """Give what runs some time to end, then cancel the rest; return when all has ended."""
         if self._running:
-            _, late = await asyncio.wait(self._running, timeout=seconds)
-            for task in late:
-                task.cancel()
-            await self.settle()
+            await asyncio.wait(self._running, timeout=seconds)
+            await self.cancel()

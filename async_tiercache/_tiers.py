@@ -25,7 +25,7 @@ from async_tiercache.codecs.frame import (
     pack,
     unpack,
 )
-from async_tiercache.errors import DecodeError, TierError
+from async_tiercache.errors import DecodeError, TierError, TierRefusedError
 from async_tiercache.policies.freshness import keep_until
 
 Stored: TypeAlias = Literal["l2", "l1", "overtaken"]
@@ -37,18 +37,19 @@ class Found:
 
     Attributes:
         what: An entry; nothing; another process's lease; damaged bytes, to be replaced; the entry
-            of another schema, to be left alone; or unknown, because L2 is out of reach or must not
-            be believed for this key.
+            of another schema, to be left alone; nothing that may be served and no lease to be had,
+            because L2 is full; or unknown, because L2 is out of reach or must not be believed.
         raw: The bytes, if there are any.
         entry: The entry, if it is one.
     """
 
-    what: Literal["entry", "nothing", "lease", "damaged", "schema", "unknown"]
+    what: Literal["entry", "nothing", "lease", "damaged", "schema", "refused", "unknown"]
     raw: bytes | None = None
     entry: Entry | None = None
 
 
 UNKNOWN: Final = Found("unknown")
+REFUSED: Final = Found("refused")
 NOTHING: Final = Found("nothing")
 
 
@@ -94,9 +95,7 @@ class Tiers:
             if slot is not None:
                 self.store.link(slot, *alias)
 
-    def keep(
-        self, key: str, entry: Entry, generation: int, *, l1_ttl: float, early: float | None
-    ) -> bool:
+    def keep(self, key: str, entry: Entry, generation: int, *, l1_ttl: float, early: float) -> bool:
         """Put an entry into L1 unless an invalidation came between; return whether none did.
 
         Args:
@@ -104,20 +103,32 @@ class Tiers:
             entry: What to keep.
             generation: The key's generation when the making of the entry began.
             l1_ttl: How long it may be served before L2 is asked again, in seconds.
-            early: When it is due for a refresh; `None` serves it although it is.
+            early: When it is due for a refresh.
         """
         if not self._ledger.may_keep(key, generation):
             return False
         if self.store is not None:
-            now, header = self._clock.monotonic(), entry.header
+            now = self._clock.monotonic()
             skew = now - self.now()
             soft, hard = keep_until(
-                now=now - skew, header=header, l1_ttl=l1_ttl, early_at=early or header.stale_until
+                now=now - skew, header=entry.header, l1_ttl=l1_ttl, early_at=early
             )
             deadline = min(hard + skew, now + l1_ttl)
-            soft_deadline = deadline if early is None else min(soft + skew, deadline)
+            soft_deadline = min(soft + skew, deadline)
             self.store.put(key, entry, soft_deadline=soft_deadline, deadline=deadline, now=now)
         return True
+
+    def postpone(self, key: str, entry_id: bytes, seconds: float) -> None:
+        """Serve what L1 holds for a while although it is due, never past its own time."""
+        slot = self.probe(key)
+        if slot is not None and slot.header.entry_id == entry_id:
+            slot.soft_deadline = min(self._clock.monotonic() + seconds, slot.deadline)
+
+    def drop(self, key: str, entry_id: bytes) -> None:
+        """Remove an entry from L1, if it is still the one that L1 holds."""
+        slot = self.probe(key)
+        if self.store is not None and slot is not None and slot.header.entry_id == entry_id:
+            self.store.drop(key)
 
     def forget(self, record: Invalidation) -> None:
         """Let this process forget the record's keys: generations, L1 and flights."""
@@ -129,6 +140,8 @@ class Tiers:
 
     async def ask(self, key: str, *codecs: Codec) -> Found:
         """Return what L2 holds for a key, decoded by the codec that made it."""
+        if self._fences.releasing:
+            await self._fences.released(key)
         if not self._ledger.may_ask(key):
             return UNKNOWN
         try:
@@ -141,6 +154,8 @@ class Tiers:
         """Take a lease in place of what was found; else return what the key holds by now."""
         try:
             taken = await self._fences.take(key, instead_of=found.raw)
+        except TierRefusedError:
+            return REFUSED
         except TierError:
             return UNKNOWN
         return taken if isinstance(taken, Fence) else self._recognise(key, taken, codecs)

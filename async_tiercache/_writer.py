@@ -27,16 +27,18 @@ class Writing:
     """What the block of `writing` is given.
 
     Attributes:
-        report: What the tiers said, once the block has ended.
+        report: What the tiers said, once the block has ended well.
+        ended: Whether the block has ended, so that nothing can be set any more.
     """
 
-    __slots__ = ("_family", "payload", "report", "value")
+    __slots__ = ("_family", "ended", "payload", "report", "value")
 
     def __init__(self, family: Family) -> None:
         self._family = family
         self.value: Any = MISSING
         self.payload = b""
         self.report: Report | None = None
+        self.ended = False
 
     def set(self, value: Any) -> None:
         """Say what the source holds now; it is put into the tiers when the block ends.
@@ -45,7 +47,7 @@ class Writing:
             EncodeError: The value cannot be stored.
             UsageError: The block has ended.
         """
-        if self.report is not None:
+        if self.ended:
             raise UsageError(
                 "set() came after the block had ended", hint="Call it inside `async with`."
             )
@@ -102,27 +104,33 @@ class Writer:
         try:
             async with self._fences.renewing(fence):
                 yield writing
+            stored = await self._store(family, key, fence, generation, writing)
         except BaseException:
             await self._invalidator.invalidate((key,))
             raise
-        created_at = self._tiers.now()
-        entry = None
-        if fence is not None and writing.value is not MISSING:
-            entry = self._entry(family, writing, created_at)
-        if entry is None or not await self._commit(fence, entry, writing.payload):
+        finally:
+            writing.ended = True
+        if stored:
+            writing.report = self._invalidator.confirmed()
+        else:
             writing.report = await self._invalidator.invalidate((key,))
-            return
+
+    async def _store(
+        self, family: Family, key: str, fence: Fence | None, generation: int, writing: Writing
+    ) -> bool:
+        """Put what the block has set, if our lease still stands."""
+        if fence is None or writing.value is MISSING:
+            return False
+        entry = self._entry(family, writing, self._tiers.now())
+        if entry is None or not await self._commit(fence, entry, writing.payload):
+            return False
         if self._ledger.may_keep(key, generation):
+            # What readers have kept meanwhile was read before the block had ended.
             self._tiers.forget(Invalidation(token_bytes(16), (key,)))
             generation = self._ledger.generation(key)
-            self._tiers.keep(
-                key,
-                entry,
-                generation,
-                l1_ttl=family.limits.l1_ttl,
-                early=entry.header.fresh_until,
-            )
-        writing.report = self._invalidator.confirmed()
+            early = entry.header.fresh_until
+            self._tiers.keep(key, entry, generation, l1_ttl=family.limits.l1_ttl, early=early)
+        return True
 
     def _entry(self, family: Family, writing: Writing, created_at: float) -> Entry | None:
         life = lifetime(

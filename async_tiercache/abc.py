@@ -89,8 +89,8 @@ class Remote(Protocol):
         """Return the remote clock's time, in seconds since the epoch, without asking it."""
         ...
 
-    async def open(self) -> None:
-        """Connect and learn what the server is; may be repeated after trouble."""
+    async def probe(self) -> None:
+        """Connect if need be, and prove that the tier can be read and written."""
         ...
 
     async def get_many(self, keys: Sequence[str], /) -> list[bytes | None]:

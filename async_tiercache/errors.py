@@ -46,6 +46,7 @@ def _rebuild(
     kind: type[TierCacheError], args: tuple[Any, ...], state: dict[str, Any]
 ) -> TierCacheError:
     error = kind.__new__(kind, *args)
+    error.args = args
     error.__dict__.update(state)
     return error
 

@@ -36,8 +36,10 @@ def measure_apart(bench: str, group: str, *, quick: bool) -> dict[str, Any]:
     command = [sys.executable, "-m", "benchmarks", bench, "--group", group]
     root = Path(__file__).parent.parent
     done = subprocess.run(
-        [*command, *(["--quick"] if quick else [])], cwd=root, stdout=subprocess.PIPE, check=True
+        [*command, *(["--quick"] if quick else [])], cwd=root, stdout=subprocess.PIPE, check=False
     )
+    if done.returncode:
+        sys.exit(f"{bench}: the group {group!r} failed; its process said why above")
     answer: dict[str, Any] = json.loads(done.stdout)
     if "skipped" in answer:
         raise SkipGroup(answer["skipped"])

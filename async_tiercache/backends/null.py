@@ -14,7 +14,7 @@ class NullRemote:
     def __init__(self, clock: Clock) -> None:
         self.now = clock.monotonic
 
-    async def open(self) -> None:
+    async def probe(self) -> None:
         """Do nothing."""
 
     async def get_many(self, _keys: Sequence[str], /) -> list[bytes | None]:

@@ -9,4 +9,4 @@ async def settled(cache: TierCache) -> None:
     A value is given to its callers before it is on its way into L2; a test that looks at L2 or
     counts loads waits here first.
     """
-    await cache._core.tasks.settle()  # noqa: SLF001 - same package
+    await cache._core.settle()  # noqa: SLF001 - same package

@@ -18,15 +18,15 @@ from async_tiercache.testing._server import MemoryServer
 
 
 @pytest.fixture
-def tiercache_server() -> MemoryServer:
-    """Return an L2 in memory; take it down with ``connected = False``."""
-    return MemoryServer()
-
-
-@pytest.fixture
 def tiercache_clock() -> FakeClock:
     """Return a clock that moves by ``await clock.advance(seconds)`` only."""
     return FakeClock()
+
+
+@pytest.fixture
+def tiercache_server(tiercache_clock: FakeClock) -> MemoryServer:
+    """Return an L2 in memory; take it down with ``connected = False``."""
+    return MemoryServer(tiercache_clock)
 
 
 @pytest.fixture

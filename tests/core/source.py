@@ -91,3 +91,8 @@ async def soon(work: Awaitable[T]) -> T:
     """Await something that must not hang."""
     async with asyncio.timeout(DEADLINE):
         return await work
+
+
+async def all_of(*work: Awaitable[Any]) -> list[Any]:
+    """Await several things, none of which must hang."""
+    return list(await soon(asyncio.gather(*work)))

@@ -122,6 +122,22 @@ async def test_a_ring_over_two_caches_is_refused(cache: TierCache, alone: TierCa
         await soon(a(1))
 
 
+async def test_the_same_key_of_another_cache_is_another_key(
+    cache: TierCache, alone: TierCache
+) -> None:
+    """Two caches may have a family of one name, one reading through the other."""
+
+    @alone.cached("user:{n}")
+    async def inner(n: int) -> int:
+        return n
+
+    @cache.cached("user:{n}")
+    async def outer(n: int) -> int:
+        return await inner(n)
+
+    assert await soon(outer(1)) == 1
+
+
 async def test_loads_that_share_a_part_are_not_a_ring(cache: TierCache) -> None:
     """Two pages that wait for one part at the same time are no recursion."""
     source = Source()
@@ -139,7 +155,7 @@ async def test_loads_that_share_a_part_are_not_a_ring(cache: TierCache) -> None:
     await ticks()
     source.gate.set()
 
-    assert await soon(pages) == [[1, "v1"], [2, "v1"]]
+    assert list(await soon(pages)) == [[1, "v1"], [2, "v1"]]
     assert source.loads == 1
 
 

@@ -450,9 +450,7 @@ async def test_a_load_that_takes_too_long_is_given_up(
 
 
 @both_forms
-async def test_the_timeout_error_of_a_loader_passes_unchanged(
-    cache: TierCache, form: Form
-) -> None:
+async def test_the_timeout_error_of_a_loader_passes_unchanged(cache: TierCache, form: Form) -> None:
     """A TimeoutError that the loader raises itself is the source's, not ours."""
     source = Source()
     source.error = TimeoutError("the database")
@@ -513,11 +511,15 @@ async def test_the_loader_sees_the_context_of_the_first_caller(
     assert await results(tasks) == ["first", "first"]
 
 
-@pytest.mark.skipif(not hasattr(asyncio, "eager_task_factory"), reason="needs Python 3.12")
+EAGER: Any = getattr(asyncio, "eager_task_factory", None)
+needs_eager_tasks = pytest.mark.skipif(EAGER is None, reason="needs Python 3.12")
+
+
+@needs_eager_tasks
 @both_forms
 async def test_eager_tasks_share_one_load(cache: TierCache, form: Form) -> None:
     """With the eager task factory a load may have ended before its caller waits for it."""
-    asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
+    asyncio.get_running_loop().set_task_factory(EAGER)
     source = Source()
     source.close()
     value = form(cache, source)
@@ -531,11 +533,11 @@ async def test_eager_tasks_share_one_load(cache: TierCache, form: Form) -> None:
     assert source.loads == 1
 
 
-@pytest.mark.skipif(not hasattr(asyncio, "eager_task_factory"), reason="needs Python 3.12")
+@needs_eager_tasks
 @both_forms
 async def test_eager_loads_that_never_wait_are_kept(alone: TierCache, form: Form) -> None:
     """Without L2 an eager load ends before anything else has run."""
-    asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
+    asyncio.get_running_loop().set_task_factory(EAGER)
     source = Source()
     value = form(alone, source)
 

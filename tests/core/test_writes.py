@@ -9,7 +9,7 @@ from async_tiercache import MISSING, Report, TierCache, Writing
 from async_tiercache.errors import EncodeError, UsageError
 from async_tiercache.testing import FakeClock, MemoryServer, settled
 from tests.conftest import MakeCache
-from tests.core.source import KEY, Source, function_of, method_of, soon, ticks
+from tests.core.source import KEY, Source, all_of, function_of, method_of, soon, ticks
 from tests.core.wire import Wire
 
 RAW = "test:{value:1}"
@@ -210,7 +210,7 @@ async def test_readers_of_every_process_wait_for_the_block(
         writing.set("new")
     await clock.advance(1)
 
-    assert await soon(asyncio.gather(*readers)) == ["new", "new"]
+    assert await all_of(*readers) == ["new", "new"]
     assert source.loads == 0
 
 
@@ -255,7 +255,7 @@ async def test_a_block_that_raises_invalidates(cache: TierCache, other: TierCach
     """Nobody knows whether the source has changed."""
     await cache.set(KEY, "before", l1_ttl=0)
 
-    with pytest.raises(LookupError):
+    with pytest.raises(LookupError):  # noqa: PT012 - the block is what raises
         async with cache.writing(KEY) as writing:
             writing.set("written")
             raise LookupError
@@ -374,7 +374,7 @@ async def test_set_after_the_block_is_refused(cache: TierCache) -> None:
 async def test_set_after_a_block_that_raised_is_refused(cache: TierCache) -> None:
     """However the block ended."""
     kept: list[Writing] = []
-    with pytest.raises(LookupError):
+    with pytest.raises(LookupError):  # noqa: PT012 - the block is what raises
         async with cache.writing(KEY) as writing:
             kept.append(writing)
             raise LookupError
@@ -392,9 +392,7 @@ async def test_a_none_that_is_not_to_be_kept_only_invalidates(cache: TierCache) 
     assert await cache.get(KEY, "nothing") == "nothing"
 
 
-async def test_a_write_lives_as_long_as_its_policy_says(
-    cache: TierCache, clock: FakeClock
-) -> None:
+async def test_a_write_lives_as_long_as_its_policy_says(cache: TierCache, clock: FakeClock) -> None:
     """In L1 by the process's clock."""
     await cache.set(KEY, "put", ttl=10, jitter=0)
     await clock.advance(9.9)

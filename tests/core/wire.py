@@ -18,6 +18,8 @@ _NAMES: Final = {text: name for name, text in _SCRIPTS.items()} | {
     _digest(text): name for name, text in _SCRIPTS.items()
 }
 
+_NOT_COUNTED: Final = {"EVAL", "PING", "TIME"}
+
 
 class Gate:
     """Holds what comes until it is opened.
@@ -44,8 +46,8 @@ class Wire:
     Several reads of one turn are one ``"MGET"``.
 
     Attributes:
-        sent: The commands that the server has seen, by name; a script's retry by its text counts
-            with its first try.
+        sent: The commands that the server has seen, by name, but for those that set up a
+            connection; a script's retry by its text counts with its first try.
     """
 
     def __init__(self, server: MemoryServer) -> None:
@@ -137,7 +139,7 @@ class _Connection:
             self._expected.append((name, error))
             if error is None:
                 passing.append(each)
-                if command[0] != "EVAL":
+                if command[0] not in _NOT_COUNTED:
                     self._wire.sent.append(name)
         if passing:
             await self._real.send_packed_command(passing, **options)

@@ -18,7 +18,7 @@ from async_tiercache_integrations.cli.demo._workload import Sizes
 pytestmark = [pytest.mark.redis, pytest.mark.postgres]
 
 SMALL = Options(
-    seconds=1.0,
+    seconds=0.6,
     users=5,
     readers=60,
     rounds=2,

@@ -81,3 +81,15 @@ def test_age_counts_from_the_first_version_that_was_missed(boards: list[Board]) 
     ages = [reader.age(0, seen, acknowledged=4, started=12.5) for seen in (1, 2, 3)]
 
     assert ages == [2.5, 1.5, 0.5]
+
+
+def test_age_skips_an_update_that_is_not_acknowledged_yet(boards: list[Board]) -> None:
+    """A slot that still holds an update of long ago is not taken for the one to come."""
+    writer, reader = boards
+    writer.acknowledge(0, 2, now=10.0)
+    pending = 2 + Board._KEPT
+    writer.acknowledge(0, pending + 1, now=50.0)
+
+    age = reader.age(0, seen=pending - 1, acknowledged=pending + 1, started=50.25)
+
+    assert age == 0.25

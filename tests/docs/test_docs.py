@@ -1,4 +1,4 @@
-"""The documentation keeps its word: its code runs, its examples are right, its links lead somewhere.
+"""The documentation keeps its word: its code runs, its examples are right, its links lead on.
 
 The python blocks of a page run in order, in one name space, as a program's main module, with
 ``await`` at the top level. A block that needs what no test can have is marked ``python no-run``.
@@ -170,7 +170,12 @@ def _leads_somewhere(page: Path, link: str) -> bool:
 
 def _anchors(page: Path) -> set[str]:
     text = _FENCE.sub("", page.read_text(encoding="utf-8"))
-    return {_anchor(heading) for heading in _HEADING.findall(text)}
+    found: dict[str, int] = {}
+    for anchor in map(_anchor, _HEADING.findall(text)):
+        found[anchor] = found.get(anchor, 0) + 1
+    # A heading that stands on the page a second time has a number behind its anchor.
+    again = {f"{anchor}-{n}" for anchor, times in found.items() for n in range(1, times)}
+    return set(found) | again
 
 
 def _anchor(heading: str) -> str:

@@ -73,7 +73,8 @@ async def open_cache(redis: Server) -> AsyncIterator[OpenCache]:
     opened: list[TierCache] = []
 
     async def open_cache(url: str, **options: Any) -> TierCache:
-        cache = TierCache(url, **{"namespace": NAMESPACE, "policy": POLICY} | options)
+        settings: dict[str, Any] = {"namespace": NAMESPACE, "policy": POLICY} | options
+        cache = TierCache(url, **settings)
         opened.append(cache)
         return await cache.__aenter__()
 

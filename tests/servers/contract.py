@@ -411,6 +411,17 @@ class RemoteContract:
 
         assert abs(remote.now() - int(seconds)) < 60
 
+    async def test_a_probe_touches_no_key(self, remote: Remote, ask: Ask) -> None:
+        """It writes, to prove that it can, and leaves what is there as it is."""
+        await ask("SET", ENTRY, FRAME)
+        await ask("SET", "test:{}", FRAME)
+
+        await remote.probe()
+
+        assert await remote.get_many(["k", ""]) == [FRAME, FRAME]
+        lives = [await ask("PTTL", name) for name in await ask("KEYS", "*")]
+        assert lives.count(-1) == 2
+
     async def test_it_opens_again_after_a_close(self, remote: Remote, ask: Ask) -> None:
         """A closed remote connects anew when it is asked."""
         await ask("SET", ENTRY, FRAME)

@@ -130,7 +130,7 @@ class Server:
 
     def connections(self) -> int:
         """Return how many connections it has, the one that asks aside."""
-        return len(self.command("CLIENT", "LIST")) - 1
+        return len(self.command("CLIENT", "LIST").splitlines()) - 1
 
     def names(self) -> set[str]:
         """Return the names of all keys."""

@@ -1,7 +1,7 @@
 """`RedisRemote` keeps the contract of `abc.Remote` over every server."""
 
 from collections.abc import AsyncIterator
-from typing import Any, cast
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -20,7 +20,7 @@ class TestMemoryServer(RemoteContract):
     async def remote(self, server: MemoryServer) -> AsyncIterator[Remote]:
         """Return the remote."""
         remote = RedisRemote("", namespace="test", clock=HourAhead(), client=server.client())
-        await remote.open()
+        await remote.probe()
         yield remote
         await remote.aclose()
 
@@ -40,7 +40,7 @@ class TestServers(RemoteContract):
     async def remote(self, redis: Server) -> AsyncIterator[Remote]:
         """Return the remote."""
         remote = RedisRemote(redis.url, namespace="test", clock=HourAhead())
-        await remote.open()
+        await remote.probe()
         yield remote
         await remote.aclose()
 
@@ -49,6 +49,6 @@ class TestServers(RemoteContract):
         """Return what asks the server."""
 
         async def ask(*words: Any) -> Any:
-            return cast("Any", redis.command(*words))
+            return redis.command(*words)
 
         return ask

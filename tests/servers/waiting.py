@@ -18,7 +18,7 @@ async def eventually(condition: Callable[[], bool], what: str) -> None:
     """
     try:
         async with asyncio.timeout(DEADLINE):
-            while not condition():
+            while not condition():  # noqa: ASYNC110 - another process has no Event for us
                 await asyncio.sleep(_PAUSE)
     except TimeoutError:
         raise AssertionError(f"did not come true in {DEADLINE} s: {what}") from None

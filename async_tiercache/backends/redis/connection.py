@@ -39,20 +39,16 @@ def check_url(url: str) -> str:
     return url
 
 
-def connect(url: str, *, connect_timeout: float) -> Redis:
-    """Return a client for `url`; nothing is opened yet.
-
-    Args:
-        url: ``redis://``, ``rediss://`` or ``unix://``.
-        connect_timeout: How long one connection attempt may take, in seconds.
-    """
+def connect(url: str) -> Redis:
+    """Return a client for ``redis://``, ``rediss://`` or ``unix://``; nothing is opened yet."""
     settings: dict[str, Any] = {
         "decode_responses": False,
         "socket_timeout": None,
         "retry": Retry(NoBackoff(), 0),
     }
     if not url.startswith("unix:"):
-        settings |= {"socket_connect_timeout": connect_timeout, "socket_keepalive": True}
+        # Connecting is part of a turn, whose limit knows a busy loop from a dead server.
+        settings |= {"socket_connect_timeout": None, "socket_keepalive": True}
     return cast("Redis", cast("Any", Redis).from_url(url, **settings))
 
 

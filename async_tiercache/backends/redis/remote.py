@@ -5,7 +5,6 @@ Holds one string per key, ``namespace:{key}``, and beside an entry that is being
 """
 
 import asyncio
-import hashlib
 from collections.abc import Awaitable, Sequence
 from typing import Any, Final
 
@@ -17,7 +16,6 @@ from redis.exceptions import (
     MasterDownError,
     OutOfMemoryError,
     ReadOnlyError,
-    RedisError,
     ResponseError,
 )
 
@@ -67,17 +65,17 @@ class RedisRemote:
         """Return the server's time, in seconds since the epoch, from the last sample of it."""
         return self._clock.monotonic() + self._offset
 
-    async def open(self) -> None:
-        """Connect; each new connection tells the server's time."""
-        await self._ask(self._on_loop().submit("PING"))
+    async def probe(self) -> None:
+        """Connect if need be, and write a key that no cached key can be."""
+        await self._ask(self._on_loop().submit("SET", self._key("~"), b"", "PX", 1))
 
     async def get_many(self, keys: Sequence[str], /) -> list[bytes | None]:
         """Return what each key holds."""
         turns = self._on_loop()
         replies = [turns.submit("GET", self._key(key)) for key in keys]
         if len(replies) == 1:
-            return [await self._ask(replies[0])]
-        return list(await self._ask(asyncio.gather(*replies)))
+            return [_content(await self._ask(replies[0]))]
+        return [_content(reply) for reply in await self._ask(asyncio.gather(*replies))]
 
     async def take(
         self, key: str, token: bytes, seconds: float, /, *, instead_of: bytes | None = None
@@ -93,10 +91,9 @@ class RedisRemote:
                     raise
                 held = await self._ask(turns.run(scripts.REPLACE, [name], token, life, ""))
         else:
-            digest = hashlib.sha1(instead_of, usedforsecurity=False).hexdigest()
-            held = await self._ask(turns.run(scripts.REPLACE, [name], token, life, digest))
-        # A repeated command finds the lease that its lost first try has put there.
-        return None if held == token else held
+            held = await self._ask(turns.run(scripts.REPLACE, [name], token, life, instead_of))
+        # A repeated command finds what its lost first try has put there.
+        return None if held == token else _content(held)
 
     async def seize(self, key: str, token: bytes, seconds: float, /) -> None:
         """Put a lease in place of whatever the key holds."""
@@ -107,7 +104,8 @@ class RedisRemote:
         """Claim the refresh of an entry."""
         turns, name = self._on_loop(), self._mark(key)
         life = _milliseconds(seconds)
-        return await self._ask(turns.submit("SET", name, token, "NX", "PX", life)) is not None
+        held = await self._ask(turns.submit("SET", name, token, "NX", "GET", "PX", life))
+        return held is None or held == token
 
     async def renew(self, key: str, token: bytes, seconds: float, /) -> bool:
         """Prolong our lease or mark."""
@@ -155,7 +153,7 @@ class RedisRemote:
         loop = asyncio.get_running_loop()
         if self._turns is None or self._loop is not loop:
             if self._borrowed is None:
-                self._client = connect(self._url, connect_timeout=OPERATION_LIMIT)
+                self._client = connect(self._url)
             assert self._client is not None
             self._loop = loop
             wires = Wires(self._client, told_time=self._set_time)
@@ -176,8 +174,15 @@ class RedisRemote:
             raise TierRefusedError(f"Redis refused: {error}", tier="l2") from error
         except TimeoutError as error:
             raise TierError(f"Redis did not answer in {OPERATION_LIMIT} s", tier="l2") from error
-        except (RedisError, OSError) as error:
+        except Exception as error:
             raise TierError(f"Redis is out of reach: {error}", tier="l2") from error
+
+
+def _content(reply: Any) -> bytes | None:
+    """Return what a key holds, if it is that."""
+    if reply is None or isinstance(reply, bytes):
+        return reply
+    raise TierError(f"Redis answered a read with {type(reply).__name__}", tier="l2")
 
 
 def _milliseconds(seconds: float) -> int:

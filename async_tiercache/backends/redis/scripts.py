@@ -20,15 +20,18 @@ else
 end
 if held ~= fence then return 0 end
 redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
-if ARGV[4] ~= '' and redis.call('GET', KEYS[2]) == ARGV[4] then redis.call('DEL', KEYS[2]) end
+if ARGV[4] ~= '' and redis.call('TYPE', KEYS[2]).ok == 'string'
+  and redis.call('GET', KEYS[2]) == ARGV[4] then
+  redis.call('DEL', KEYS[2])
+end
 return 1
 """
 
-# KEYS: the key. ARGV: lease, milliseconds, SHA-1 of the bytes to replace or "".
+# KEYS: the key. ARGV: lease, milliseconds, the bytes to replace. Another type is replaced as well.
 REPLACE: Final = """
 if redis.call('TYPE', KEYS[1]).ok == 'string' then
   local held = redis.call('GET', KEYS[1])
-  if redis.sha1hex(held) ~= ARGV[3] then return held end
+  if held ~= ARGV[3] then return held end
 end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return false

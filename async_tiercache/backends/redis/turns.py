@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Sequence
 from typing import Any, Final
 
-from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import InvalidResponse, NoScriptError, ResponseError
 
 from async_tiercache._tasks import Tasks
 from async_tiercache.backends.redis.connection import Command, Wires
@@ -99,7 +99,7 @@ class Turns:
     async def _turn(self, batch: list[tuple[Command, asyncio.Future[Any]]]) -> None:
         try:
             replies = await self._exchange([command for command, _ in batch])
-        except (RedisError, OSError, asyncio.CancelledError) as error:
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - nobody may hang
             # What waits behind a dead server would only wait as long again.
             batch += self._queue
             self._queue = []
@@ -138,7 +138,14 @@ def _value(command: Command, reply: Any) -> Any:
 
 def _each(reply: Any, count: int) -> list[Any]:
     """Return one reply for each key of an MGET, whose error stands for all."""
-    return [reply] * count if isinstance(reply, Exception) else list(reply)
+    if isinstance(reply, Exception):
+        return [reply] * count
+    values: list[Any] = []
+    if isinstance(reply, list):
+        values += reply
+    if len(values) != count:
+        raise InvalidResponse("MGET was answered with something else than its values")
+    return values
 
 
 _DIGESTS: dict[str, str] = {}

@@ -16,6 +16,9 @@ def main() -> None:
                 hint='pip install "async-tiercache[demo]"',
             ) from error
         app()
+    except MissingExtraError as error:
+        print(f"{error.args[0]}: {error.hint}", file=sys.stderr)
+        sys.exit(2)
     except TierCacheError as error:
         print(error, file=sys.stderr)
         sys.exit(2)

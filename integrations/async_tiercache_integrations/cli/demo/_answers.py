@@ -2,8 +2,7 @@
 
 from contextvars import ContextVar
 
-from async_tiercache import Read
-from async_tiercache._events import Event
+from async_tiercache import Event, Read
 
 
 class Answer:

@@ -168,7 +168,8 @@ def age_chart(ages: Histogram, bound: float) -> str:
     marks = (tick for tick in ticks(end) if tick <= end)
     parts += [text(f"{tick:g} s", x(tick), 208, "middle") for tick in marks]
     parts.append(tag("line", x1=x(bound), x2=x(bound), y1=24, y2=190, class_="mark"))
-    parts.append(text(f"l1_ttl {bound:g} s", x(bound) - 5, 18, "end", "label strong"))
+    side, anchor = (-5, "end") if x(bound) > WIDTH / 2 else (5, "start")
+    parts.append(text(f"l1_ttl {bound:g} s", x(bound) + side, 18, anchor, "label strong"))
     words = f"{ages.count:,} reads; at most {duration(ages.highest)}; l1_ttl is {bound:g} s."
     return _svg(216, "How old the old reads were", words, parts)
 
@@ -232,7 +233,7 @@ def _span(name: Answerer, histogram: Histogram, y: float, x: Scale) -> str:
     words = f"{LABELS[name]}: p50 {duration(median)}, p99 {duration(high)}"
     # The words begin above the dot, or further left where they would not fit.
     return (
-        text(words, min(left - 4, WIDTH - 330), y, class_="label strong")
+        text(words, min(left - 4, WIDTH - 350), y, class_="label strong")
         + tag("line", x1=left, x2=right, y1=y + 14, y2=y + 14, class_=f"span stroke-{name}")
         + tag("circle", cx=left, cy=y + 14, r=6, class_=f"fill-{name}")
         + tag("circle", cx=right, cy=y + 14, r=3.5, class_=f"fill-{name}")

@@ -112,7 +112,7 @@ class LiveView:
             parts.append(Text(f"{self._step} …", style="bold"))
         if not self._names:
             parts.extend(self._seeding())
-        elif self._phase is not None:
+        elif self._phase is not None and not self._step:
             parts.append(Text(f"{self._phase.name}: {self._phase.about}", style="bold"))
             parts.append(self._stampeding() if not self._seconds else self._measured(self._phase))
         return Panel(Group(*parts), title="tiercache demo", title_align="left", padding=(1, 2))
@@ -153,8 +153,9 @@ class LiveView:
         for label, values in (("requests/s", self._requests), ("statements/s", self._statements)):
             latest = f"{values[-1]:,.0f}" if values else NONE
             rates.add_row(label, latest, Text(sparkline(values), style="blue"))
-        saved = percent(phase.saved) if phase.cached and phase.tally.reads else NONE
-        rates.add_row("saved", saved, "of the statements that these reads cost without a cache")
+        if phase.cached and phase.tally.reads:
+            saved = percent(phase.saved)
+            rates.add_row("saved", saved, "of the statements that these reads cost without a cache")
         rates.add_row("errors", f"{phase.tally.failed:,}", "")
         length = ProgressBar(self._seconds, min(phase.seconds, self._seconds), width=_BAR)
         return Group(length, "", rates, "", self._tiers(phase))

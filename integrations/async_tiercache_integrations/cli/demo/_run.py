@@ -147,12 +147,13 @@ class Run:
         phase.began_at = started - self._began
         self._view.phase_began(phase, seconds)
         await fleet.start(self._options.users)
-        while (elapsed := time.monotonic() - started) < seconds:
-            if incident is not None and elapsed >= seconds * _INCIDENT_AT:
-                self._results.marks.append((phase.began_at + elapsed, incident[0]))
+        while (left := started + seconds - time.monotonic()) > SAMPLE / 4:
+            if incident is not None and left <= seconds * (1 - _INCIDENT_AT):
+                self._results.marks.append((time.monotonic() - self._began, incident[0]))
                 await incident[1]()
                 incident = None
-            await asyncio.sleep(min(SAMPLE, seconds - elapsed))
+            # The last sample may be longer: a very short one has no meaningful rate.
+            await asyncio.sleep(SAMPLE if left > 1.5 * SAMPLE else left)
             point = await sampler.sample(await fleet.tally(), time.monotonic() - started)
             self._view.sampled(phase, point)
         await sampler.sample(await fleet.stop(), time.monotonic() - started, last=True)

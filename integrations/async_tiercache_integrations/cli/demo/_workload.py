@@ -83,23 +83,27 @@ class Board:
     _KEPT: Final = 64
 
     def __init__(self, path: Path, keys: int) -> None:
-        size = keys * 8 * (1 + self._KEPT)
+        column, kept = keys * 8, keys * 8 * self._KEPT
+        size = column + 2 * kept
         with path.open("r+b" if path.exists() else "w+b") as file:
             os.truncate(file.fileno(), size)  # sparse: untouched keys take no room
             self._map = mmap.mmap(file.fileno(), size)
         self._view = memoryview(self._map)
-        self._versions = self._view[: keys * 8].cast("q")
-        self._times = self._view[keys * 8 :].cast("d")
+        self._latest = self._view[:column].cast("q")
+        self._versions = self._view[column : column + kept].cast("q")
+        self._times = self._view[column + kept :].cast("d")
 
     def acknowledge(self, key: int, version: int, now: float) -> None:
         """Note that readers starting after `now` should see `version` or a later one."""
-        self._times[key * self._KEPT + version % self._KEPT] = now
+        slot = key * self._KEPT + version % self._KEPT
+        self._times[slot] = now
+        self._versions[slot] = version
         # Two processes may pass here at once; a lower number only makes the check milder.
-        self._versions[key] = max(self._versions[key], version)
+        self._latest[key] = max(self._latest[key], version)
 
     def version(self, key: int) -> int:
         """Return the highest acknowledged version, 0 when there is none."""
-        return self._versions[key]
+        return self._latest[key]
 
     def age(self, key: int, seen: int, acknowledged: int, started: float) -> float:
         """Return for how long a version had been out of date when a read of it started.
@@ -110,16 +114,14 @@ class Board:
             acknowledged: What `version` said before the read.
             started: When the read started.
         """
-        first = max(seen + 1, acknowledged - self._KEPT + 1)
-        times = (
-            self._times[key * self._KEPT + version % self._KEPT]
-            for version in range(first, acknowledged + 1)
-        )
-        return max((started - at for at in times if 0 < at <= started), default=0.0)
+        missed = range(max(seen + 1, acknowledged - self._KEPT + 1), acknowledged + 1)
+        slots = ((version, key * self._KEPT + version % self._KEPT) for version in missed)
+        # An update that another process is still acknowledging has not filled its slot yet.
+        times = (self._times[slot] for version, slot in slots if self._versions[slot] == version)
+        return max((started - at for at in times if at <= started), default=0.0)
 
     def close(self) -> None:
         """Unmap the file."""
-        self._versions.release()
-        self._times.release()
-        self._view.release()
+        for view in (self._latest, self._versions, self._times, self._view):
+            view.release()
         self._map.close()

@@ -1,0 +1,94 @@
+"""The benchmarks' harness: what its figures mean, and what makes a run fail."""
+
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from benchmarks._harness import Case, Effort, Sweep, measure, zipf_keys
+
+ROOT = Path(__file__).parents[1]
+EFFORT = Effort(rounds=3, scale=1.0)
+
+
+def work(amount: int, swept: list[Sequence[int]] | None = None) -> Sweep:
+    """Return a sweep that counts to `amount` for each key."""
+
+    async def sweep(keys: Sequence[int]) -> None:
+        for _key in keys:
+            sum(range(amount))
+        if swept is not None:
+            swept.append(keys)
+
+    return sweep
+
+
+def fine() -> None:
+    """Find nothing wrong."""
+
+
+def case(subject: Sweep, *, bar: float | None = None, check: Callable[[], None] = fine) -> Case:
+    """Return a case over a floor that does some work."""
+    return Case(
+        name="case",
+        subject=subject,
+        floor=work(2_000),
+        floor_name="some work",
+        keys=range(20),
+        bars={"cpu": bar},
+        check=check,
+    )
+
+
+@pytest.mark.parametrize(
+    ("bar", "passed"), [(None, None), (1.5, False), (50.0, True)], ids=["no bar", "low", "high"]
+)
+async def test_bar_is_held_against_the_middle_ratio(bar: float | None, passed: bool | None) -> None:
+    """A subject that does four times the floor's work passes a bar above its ratio only."""
+    (result,) = await measure([case(work(8_000), bar=bar)], EFFORT)
+
+    assert result.ratio.min <= result.ratio.median <= result.ratio.max
+    assert result.ratio.median > 1.5
+    assert result.passed is passed
+
+
+async def test_each_round_sweeps_every_case_once_after_a_warm_up() -> None:
+    """Cases take turns: none has the machine to itself for longer than a round."""
+    swept: list[Sequence[int]] = []
+    cases = [case(work(1, swept)) for _ in range(2)]
+
+    results = await measure(cases, EFFORT)
+
+    assert len(results) == 2
+    assert len(swept) == 2 * (1 + EFFORT.rounds)
+
+
+async def test_run_fails_when_something_else_was_timed() -> None:
+    """A case whose check does not hold gives no figure."""
+
+    def check() -> None:
+        raise AssertionError("a loader ran")
+
+    with pytest.raises(AssertionError, match="a loader ran"):
+        await measure([case(work(1), check=check)], EFFORT)
+
+
+def test_zipf_keys_are_the_same_in_every_run() -> None:
+    """Two runs ask for the same keys, the most popular about twice as often as the next."""
+    keys = zipf_keys(10_000, among=100)
+    times = sorted((keys.count(key) for key in set(keys)), reverse=True)
+
+    assert keys == zipf_keys(10_000, among=100)
+    assert set(keys) <= set(range(100))
+    assert 1.6 < times[0] / times[1] < 2.4
+
+
+def test_command_lists_the_benchmarks() -> None:
+    """Without an argument the command names each benchmark and the question it asks."""
+    command = [sys.executable, "-m", "benchmarks"]
+    output = subprocess.check_output(command, cwd=ROOT, text=True)
+
+    assert output.startswith("hits ")
+    assert output.rstrip().endswith("?")

@@ -1,0 +1,135 @@
+"""Typed uses of the public face: accepted as they stand, or refused where the line says so.
+
+Where a use is wrong its line ignores the error; both checkers are told to report an ignored error
+that is none. `test_types.py` runs them over this file, which is never imported.
+"""
+
+from typing import Any, assert_type
+
+from async_tiercache import MISSING, Report, Statistics, TierCache
+from async_tiercache._options import Missing
+
+cache = TierCache(namespace="types")
+
+
+@cache.cached("now")
+async def nothing() -> int:
+    return 1
+
+
+@cache.cached("user:{user_id}:{full}", ttl="5m")
+async def user(user_id: int, *, full: bool = False) -> str:
+    return ""
+
+
+@cache.invalidates(keys=["user:{user_id}:True"])
+async def rename(user_id: int, name: str) -> bytes:
+    return b""
+
+
+class Users:
+    @cache.cached("users:{user_id}:{order}")
+    async def profile(self, user_id: int, order: str = "asc") -> list[str]:
+        return []
+
+    @cache.invalidates(keys=["users:{user_id}:asc"])
+    async def rename(self, user_id: int) -> None: ...
+
+
+async def functions() -> None:
+    assert_type(await nothing(), int)
+    assert_type(await user(1), str)
+    assert_type(await user(user_id=1, full=True), str)
+    assert_type(await rename(1, name="x"), bytes)
+    assert_type(await user.invalidate(1), Report)
+    assert_type(await user.refresh(1, full=True), str)
+    assert_type(await user.put("x", 1, full=True), Report)
+    assert_type(user.peek(1), str | Missing)
+    assert_type(user.key(1), str)
+    assert_type(await nothing.invalidate(), Report)
+    assert_type(nothing.peek(), int | Missing)
+    assert_type(await nothing.put(1), Report)
+    found = user.peek(1)
+    if found is not MISSING:
+        assert_type(found, str)
+
+
+async def methods(users: Users) -> None:
+    assert_type(await users.profile(1), list[str])
+    assert_type(await users.profile(user_id=1, order="desc"), list[str])
+    assert_type(await users.profile.invalidate(1), Report)
+    assert_type(await users.profile.refresh(1, "desc"), list[str])
+    assert_type(await users.profile.put([""], 1), Report)
+    assert_type(users.profile.peek(1), list[str] | Missing)
+    assert_type(users.profile.key(user_id=1), str)
+    assert_type(await users.rename(1), None)
+
+
+async def through_the_class(users: Users) -> None:
+    assert_type(await Users.profile(users, 1), list[str])
+    assert_type(await Users.profile.invalidate(users, 1), Report)
+    assert_type(Users.profile.key(users, 1), str)
+
+
+async def the_cache() -> None:
+    async def load() -> float:
+        return 1.0
+
+    assert_type(await cache.get_or_load("k", load, ttl=5), float)
+    assert_type(await cache.set("k", 1, ttl="5m"), Report)
+    assert_type(await cache.invalidate(keys=["k"]), Report)
+    assert_type(cache.statistics(), Statistics)
+    value: Any = await cache.get("k")
+    assert_type(await cache.get("k", None), Any | None)
+    async with cache.writing("k") as writing:
+        writing.set(value)
+
+
+async def refused_of_a_function() -> None:
+    await user("1")  # type: ignore[arg-type]
+    await user()  # type: ignore[call-arg]
+    await user(1, True)  # type: ignore[call-arg]
+    await user(1, fulll=True)  # type: ignore[call-arg]
+    await nothing(1)  # type: ignore[call-arg]
+    await user.invalidate("1")  # type: ignore[arg-type]
+    await user.refresh()  # type: ignore[call-arg]
+    await user.put(1, 1)  # type: ignore[arg-type]
+    await user.put("x", "1")  # type: ignore[arg-type]
+    user.peek("1")  # type: ignore[arg-type]
+    user.key("1")  # type: ignore[arg-type]
+
+
+async def refused_of_a_method(users: Users) -> None:
+    await users.profile("1")  # type: ignore[arg-type]
+    await users.profile()  # type: ignore[call-arg]
+    await users.profile.invalidate("1")  # type: ignore[arg-type]
+    await users.profile.refresh(1, 2)  # type: ignore[arg-type]
+    await users.profile.put("x", 1)  # type: ignore[arg-type]
+    await users.profile.put([""], "1")  # type: ignore[arg-type]
+    users.profile.peek("1")  # type: ignore[arg-type]
+    users.profile.key(nobody=1)  # type: ignore[call-arg]
+    await users.rename("1")  # type: ignore[arg-type]
+
+
+async def refused_through_the_class(users: Users) -> None:
+    await Users.profile(users, "1")  # type: ignore[arg-type]
+    await Users.profile.invalidate(users, "1")  # type: ignore[arg-type]
+    Users.profile.key(users, "1")  # type: ignore[arg-type]
+
+
+async def refused_of_the_cache() -> None:
+    def load() -> int:
+        return 1
+
+    await cache.get_or_load("k", load)  # type: ignore[arg-type]
+    cache.cached("k", tll=5)  # type: ignore[call-arg]
+    cache.cached("k", on_abandon="stop")  # type: ignore[arg-type]
+    await cache.invalidate(keys=[1])  # type: ignore[list-item]
+    TierCache()  # type: ignore[call-arg]
+
+
+def not_async(user_id: int) -> int:
+    return user_id
+
+
+cache.cached("k")(not_async)  # type: ignore[arg-type]
