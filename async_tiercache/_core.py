@@ -87,6 +87,14 @@ class Core:
             tasks=self.tasks,
             notify=self.notify,
         )
+        self._wire_paths(remote, fences)
+        if remote is None:
+            # Nobody else writes what L1 alone holds, so it serves from the start.
+            self.tiers.store = self.store
+        _CORES.add(self)
+
+    def _wire_paths(self, remote: Remote | None, fences: Fences) -> None:
+        """Make the three paths: reads, invalidations, writes."""
         self.reader = Reader(
             tiers=self.tiers,
             ledger=self.ledger,
@@ -94,9 +102,9 @@ class Core:
             fences=fences,
             tasks=self.tasks,
             loads=self.loads,
-            clock=clock,
+            clock=self.clock,
             doubt=self._recovery.doubt,
-            notify=self.notify if observers else None,
+            notify=self.notify if self._observers else None,
         )
         self.invalidator = Invalidator(
             remote=remote,
@@ -111,13 +119,9 @@ class Core:
             invalidator=self.invalidator,
             fences=fences,
             ledger=self.ledger,
-            clock=clock,
-            enabled=enabled,
+            clock=self.clock,
+            enabled=self.enabled,
         )
-        if remote is None:
-            # Nobody else writes what L1 alone holds, so it serves from the start.
-            self.tiers.store = self.store
-        _CORES.add(self)
 
     def notify(self, event: Event) -> None:
         """Tell the observers; one that raises is logged, and nothing else suffers."""

@@ -52,10 +52,11 @@ class Recovery:
         self._tasks = tasks
         self._notify = notify
         self._task: asyncio.Task[None] | None = None
+        self._stopped = False
 
     def wake(self) -> None:
         """Start repeating, if something is pending and nobody does."""
-        idle = self._task is None or self._task.done()
+        idle = not self._stopped and (self._task is None or self._task.done())
         if self._remote is not None and self._ledger.pending and idle:
             work = self._repeat(self._remote)
             self._task = self._tasks.start(work, name="tiercache-recovery")
@@ -66,7 +67,8 @@ class Recovery:
         self.wake()
 
     async def stop(self) -> None:
-        """Stop repeating; what is pending stays so."""
+        """Stop repeating for good; what is pending stays so."""
+        self._stopped = True
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])

@@ -34,6 +34,10 @@ def pytest_asyncio_loop_factories(
     return {"asyncio": asyncio.new_event_loop}
 
 
+ONE_SERVER = pytest.mark.parametrize("program", server_names()[:1], indirect=True)
+"""For tests that wait, or that are about the cache's side alone."""
+
+
 @pytest.fixture(params=server_names())
 def program(request: pytest.FixtureRequest) -> Path:
     """Return a server program."""

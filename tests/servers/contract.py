@@ -422,14 +422,6 @@ class RemoteContract:
         lives = [await ask("PTTL", name) for name in await ask("KEYS", "*")]
         assert lives.count(-1) == 2
 
-    async def test_it_opens_again_after_a_close(self, remote: Remote, ask: Ask) -> None:
-        """A closed remote connects anew when it is asked."""
-        await ask("SET", ENTRY, FRAME)
-
-        await remote.aclose()
-
-        assert await remote.get_many(["k"]) == [FRAME]
-
 
 class HourAhead(SystemClock):
     """The clock of a machine whose wall clock is an hour ahead."""

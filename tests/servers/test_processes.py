@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack
 import pytest
 import pytest_asyncio
 
+from tests.servers.conftest import ONE_SERVER
 from tests.servers.process import Server
 from tests.servers.source import name_of
 from tests.servers.waiting import eventually
@@ -153,6 +154,7 @@ async def test_a_killed_holder_delays_others_by_its_lease_and_one_of_them_loads(
     assert not read.done()
 
 
+@ONE_SERVER
 async def test_a_renewed_lease_outlives_its_first_second(
     redis: Server, one: WorkerProcess, two: WorkerProcess
 ) -> None:
@@ -180,6 +182,7 @@ async def test_a_renewed_lease_outlives_its_first_second(
     assert await within(waiting) == ["v"]
 
 
+@ONE_SERVER
 @pytest.mark.parametrize("refilled", [True, False], ids=["refilled", "empty"])
 async def test_a_stopped_holder_cannot_store_once_its_lease_has_ended(
     redis: Server, one: WorkerProcess, two: WorkerProcess, refilled: bool
@@ -209,6 +212,7 @@ async def test_a_stopped_holder_cannot_store_once_its_lease_has_ended(
         assert redis.names() == set()
 
 
+@ONE_SERVER
 async def test_a_writer_killed_inside_its_block_leaves_nothing_old(
     redis: Server, one: WorkerProcess, two: WorkerProcess
 ) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from async_tiercache import TierChanged
 from async_tiercache.testing import FakeClock, Recorder, settled
-from tests.servers.conftest import OpenCache
+from tests.servers.conftest import ONE_SERVER, OpenCache
 from tests.servers.process import Server
 from tests.servers.proxy import Proxy
 from tests.servers.source import POLICY, Source
@@ -152,6 +152,7 @@ async def test_a_thousand_cold_keys_at_once_are_few_turns_on_few_connections(
     assert proxy.alive <= 8
 
 
+@ONE_SERVER
 @pytest.mark.parametrize("connected", [True, False], ids=["on-the-wire", "connecting"])
 async def test_a_blocked_event_loop_is_not_taken_for_a_dead_redis(
     redis: Server, open_cache: OpenCache, events: Recorder, source: Source, connected: bool

@@ -58,6 +58,7 @@ class RedisRemote:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._client: Redis | None = client
         self._turns: Turns | None = None
+        self._closed = False
         # Until the server has told its time, this machine's is the best guess.
         self._offset = clock.wall() - clock.monotonic()
 
@@ -138,6 +139,7 @@ class RedisRemote:
             if self._client is not None and self._borrowed is None:
                 await self._client.aclose()
         self._loop = None
+        self._closed = True
 
     def _set_time(self, seconds: float) -> None:
         self._offset = seconds - self._clock.monotonic()
@@ -150,6 +152,8 @@ class RedisRemote:
 
     def _on_loop(self) -> Turns:
         """Return the turns of the running loop; connections of an earlier loop are left to it."""
+        if self._closed:
+            raise TierError("The connection to Redis was closed", tier="l2")
         loop = asyncio.get_running_loop()
         if self._turns is None or self._loop is not loop:
             if self._borrowed is None:
