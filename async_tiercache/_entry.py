@@ -1,15 +1,13 @@
 """The entry: a stored value with its header, as every tier hands it around."""
 
-from dataclasses import dataclass
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 ENTRY_ID_BYTES: Final = 16
 
 Tier: TypeAlias = Literal["l1", "l2", "loader"]
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
+class Header(NamedTuple):
     """What is stored beside a value; all times are the remote tier's clock, in epoch seconds.
 
     Attributes:
@@ -29,8 +27,7 @@ class Header:
     fingerprint: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """A value with its header.
 
     Attributes:

@@ -8,17 +8,15 @@ invalidation detaches a flight: its waiters still get its value, later readers s
 import asyncio
 import copy
 from contextvars import ContextVar
-from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from async_tiercache._entry import Entry, Tier
 from async_tiercache._events import State
 from async_tiercache.errors import RecursiveLoadError
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """What a flight ends with.
 
     Attributes:

@@ -5,8 +5,7 @@ the frame is sound; what is kept in L1 must have been made under the key's prese
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, NamedTuple, TypeAlias
 
 from async_tiercache._entry import Entry, Header
 from async_tiercache._events import Refused
@@ -31,8 +30,7 @@ from async_tiercache.policies.freshness import keep_until
 Stored: TypeAlias = Literal["l2", "l1", "overtaken"]
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(NamedTuple):
     """What L2 holds for a key.
 
     Attributes:

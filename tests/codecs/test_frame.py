@@ -1,6 +1,5 @@
 """The frame: what is packed comes back, and nothing else is taken for a frame of the key."""
 
-import dataclasses
 import math
 import struct
 from typing import Any
@@ -169,7 +168,7 @@ def test_an_absurd_load_time_is_refused(load: float) -> None:
 def test_a_header_that_could_not_be_read_is_not_packed(change: dict[str, Any]) -> None:
     """What `unpack` refuses, `pack` does not make."""
     with pytest.raises(EncodeError):
-        pack(dataclasses.replace(HEADER, **change), b"", **BINDING)
+        pack(HEADER._replace(**change), b"", **BINDING)
 
 
 def test_leases_and_frames_are_never_mistaken() -> None:

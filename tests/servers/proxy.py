@@ -54,6 +54,7 @@ class Proxy:
         self.instead: bytes | None = None
         self.instead_of_handshakes: bytes | None = None
         self._upstream = port
+        self._closing = False
         self._links: set[_Link] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
@@ -79,9 +80,9 @@ class Proxy:
     async def __aexit__(self, *error: object) -> None:
         assert self._server is not None
         self._server.close()
+        self._closing = True
+        self._through.set()
         self.cut()
-        for task in self._tasks:
-            task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
         await self._server.wait_closed()
@@ -118,6 +119,8 @@ class Proxy:
             return
         link = _Link(writer, server)
         self._links.add(link)
+        if self._closing:
+            self.cut()
         pumps = [
             asyncio.ensure_future(self._ask(reader, link)),
             asyncio.ensure_future(self._answer(replies, link)),

@@ -6,6 +6,7 @@ import time
 import pytest
 
 from async_tiercache import TierChanged
+from async_tiercache.backends.redis.remote import OPERATION_LIMIT
 from async_tiercache.testing import FakeClock, Recorder, settled
 from tests.servers.conftest import ONE_SERVER, OpenCache
 from tests.servers.process import Server
@@ -170,6 +171,30 @@ async def test_a_blocked_event_loop_is_not_taken_for_a_dead_redis(
     for _ in range(4):
         await asyncio.sleep(0)
         _block(0.4)
+    await reading
+
+    assert source.loads["k"] == 1
+    assert events.of(TierChanged) == []
+
+
+async def test_a_reply_that_waits_in_the_socket_at_the_deadline_is_taken(
+    redis: Server, open_cache: OpenCache, events: Recorder, source: Source
+) -> None:
+    """The deadline is judged after the socket has been drained, also when the loop is just busy."""
+    first = await open_cache(redis.url)
+    await source.read(first, "k")
+    await settled(first)
+    cache = await open_cache(redis.url, l1=None, observers=[events])
+
+    redis.stop()
+    begun = time.monotonic()
+    reading = asyncio.create_task(source.read(cache, "k"))
+    for _ in range(5):
+        await asyncio.sleep(0)
+    redis.cont()
+    # The server answers the one that it has to answer first, before it answers us.
+    redis.command("PING")
+    _block(begun + OPERATION_LIMIT + 0.02 - time.monotonic())
     await reading
 
     assert source.loads["k"] == 1

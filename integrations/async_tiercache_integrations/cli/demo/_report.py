@@ -35,7 +35,11 @@ _COLUMNS: Final = (
 
 def render(results: Results) -> str:
     """Return the whole page."""
-    style = files(__package__).joinpath("report.css").read_text(encoding="utf-8")
+    style = (
+        files("async_tiercache_integrations.cli.demo")
+        .joinpath("report.css")
+        .read_text(encoding="utf-8")
+    )
     head = tag(
         "head",
         '<meta charset="utf-8"/>',

@@ -1,0 +1,340 @@
+"""How a cache is set up: switched off, refused, configured from the environment, by policies."""
+
+import os
+from typing import Any
+
+import pytest
+
+from async_tiercache import L1, MISSING, Advice, Policy, TierCache
+from async_tiercache.errors import ConfigurationError
+from async_tiercache.testing import FakeClock, Recorder
+from tests.conftest import MakeCache
+from tests.core.source import KEY, Source, function_of, ticks
+
+# Disabled.
+
+
+async def test_a_disabled_cache_calls_every_loader(make_cache: MakeCache, other: TierCache) -> None:
+    """In no tier anything is looked up or kept."""
+    cache = await make_cache(enabled=False)
+    source = Source()
+    value = function_of(cache, source)
+
+    for _ in range(3):
+        await value(1)
+        await value.refresh(1)
+        await cache.get_or_load(KEY, source.load)
+
+    assert source.loads == 9
+    assert value.peek(1) is MISSING
+    assert await other.get(KEY, "nothing") == "nothing"
+
+
+async def test_invalidations_of_a_disabled_cache_reach_l2(
+    make_cache: MakeCache, other: TierCache
+) -> None:
+    """Other processes may still be caching."""
+    cache = await make_cache(enabled=False)
+    await other.set(KEY, "old", l1_ttl=0)
+
+    report = await cache.invalidate(keys=[KEY])
+
+    assert report.l2 == "done"
+    assert await other.get(KEY, "nothing") == "nothing"
+
+
+@pytest.mark.parametrize("how", ["set", "put", "writing"])
+async def test_writes_of_a_disabled_cache_only_invalidate(
+    make_cache: MakeCache, other: TierCache, how: str
+) -> None:
+    """It keeps nothing, and what others hold is no longer true."""
+    cache = await make_cache(enabled=False)
+    await other.set(KEY, "old", l1_ttl=0)
+
+    if how == "set":
+        await cache.set(KEY, "new")
+    elif how == "put":
+        await function_of(cache, Source()).put("new", 1)
+    else:
+        async with cache.writing(KEY) as writing:
+            writing.set("new")
+
+    assert await other.get(KEY, "nothing") == "nothing"
+
+
+async def test_a_disabled_cache_says_so_once(
+    make_cache: MakeCache, events: Recorder, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nobody wonders in production why nothing is cached."""
+    cache = await make_cache(enabled=False, observers=[events])
+    for _ in range(3):
+        await function_of(cache, Source())(1)
+
+    assert len(events.of(Advice)) == 1
+    assert caplog.text.count("is disabled") == 1
+
+
+# What is refused at once.
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param({"namespace": ""}, id="empty namespace"),
+        pytest.param({"namespace": "a b"}, id="space in the namespace"),
+        pytest.param({"namespace": "shop{1}"}, id="brace in the namespace"),
+        pytest.param({"url": "http://localhost"}, id="unknown scheme"),
+        pytest.param({"url": "localhost:6379"}, id="no scheme"),
+        pytest.param({"url": "redis://"}, id="no host"),
+        pytest.param({"url": "redis+cluster://a:1"}, id="scheme of a later release"),
+        pytest.param({"l1": None}, id="nothing to keep values in"),
+    ],
+)
+def test_an_argument_that_cannot_be_used_is_refused_with_a_hint(options: dict[str, Any]) -> None:
+    """By the constructor, not by the first request."""
+    with pytest.raises(ConfigurationError) as caught:
+        TierCache(**({"namespace": "test"} | options))
+
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "url", ["redis://localhost:6379/0", "rediss://user:pw@host:6380", "unix:///tmp/redis.sock"]
+)
+async def test_a_url_opens_nothing(url: str) -> None:
+    """Constructing is free; the repr shows no secret."""
+    cache = TierCache(url, namespace="test")
+
+    assert repr(cache) == "<TierCache new [L1 0/10000 | L2 up | 0 loads in flight]>"
+
+
+async def test_tags_are_refused_everywhere(alone: TierCache) -> None:
+    """Half an implementation of tags would serve what was invalidated."""
+    tags = ["user:1"]
+    calls: list[Any] = [
+        lambda: alone.get_or_load("k", Source().load, tags=tags),
+        lambda: alone.set("k", 1, tags=tags),
+        lambda: alone.invalidate(tags=tags),
+    ]
+    for call in calls:
+        with pytest.raises(ConfigurationError, match="tags are not in this release"):
+            await call()
+    for decorator in (alone.cached, alone.invalidates):
+        with pytest.raises(ConfigurationError, match="tags are not in this release"):
+            decorator(tags=tags)
+
+
+def _sync() -> int:
+    return 1
+
+
+_any: Any = _sync
+
+
+async def _generator() -> Any:
+    yield 1
+
+
+async def _coroutine() -> int:
+    return 1
+
+
+class _Class:
+    pass
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        pytest.param(_sync, id="function"),
+        pytest.param(_generator, id="async generator"),
+        pytest.param(_Class, id="class"),
+        pytest.param(property(_any), id="property"),
+        pytest.param(staticmethod(_any), id="staticmethod"),
+        pytest.param(classmethod(_any), id="classmethod"),
+        pytest.param(lambda: None, id="lambda"),
+        pytest.param(7, id="number"),
+    ],
+)
+@pytest.mark.parametrize("decorator", ["cached", "invalidates"])
+async def test_what_is_no_coroutine_function_is_refused_at_decoration(
+    alone: TierCache, decorator: str, target: Any
+) -> None:
+    """With a hint what to do instead."""
+    decorate = alone.cached("k") if decorator == "cached" else alone.invalidates(keys=["k"])
+
+    with pytest.raises(ConfigurationError) as caught:
+        decorate(target)
+
+    assert caught.value.hint
+
+
+async def test_a_decorator_without_parentheses_is_refused(alone: TierCache) -> None:
+    """The first argument would be taken for a template."""
+    decorator: Any = alone.cached
+
+    with pytest.raises(ConfigurationError, match="needs parentheses"):
+        decorator(_coroutine)
+
+
+async def test_a_pattern_of_options_that_does_not_exist_is_refused(alone: TierCache) -> None:
+    """A misspelt option must not be silently ignored."""
+    options: Any = {"tll": 5}
+
+    with pytest.raises(ConfigurationError, match="tll"):
+        alone.cached("k", **options)
+
+
+# From the environment.
+
+
+@pytest.fixture
+def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    for name in os.environ:
+        if name.startswith("TIERCACHE_"):
+            monkeypatch.delenv(name)
+    return monkeypatch
+
+
+def test_every_variable_is_read(environment: pytest.MonkeyPatch) -> None:
+    """What the constructor can be told, deployment can say."""
+    for name, text in {
+        "URL": "redis://localhost:6379/0",
+        "NAMESPACE": "shop",
+        "ENABLED": "1",
+        "L1_MAX_ENTRIES": "123",
+        "L1_MAX_BYTES": "1MiB",
+        "TTL": "10m",
+        "L1_TTL": "5s",
+        "GRACE": "1h",
+    }.items():
+        environment.setenv(f"TIERCACHE_{name}", text)
+
+    cache = TierCache.from_env()
+
+    assert repr(cache) == "<TierCache new [L1 0/123 | L2 up | 0 loads in flight]>"
+    assert cache._namespace == "shop"
+    assert cache._policy == Policy(ttl="10m", l1_ttl="5s", grace="1h")
+    assert cache._core.store is not None
+    assert cache._core.store.bounds == L1(123, "1MiB")
+
+
+def test_arguments_win_over_variables(environment: pytest.MonkeyPatch) -> None:
+    """A test can override what the deployment says."""
+    environment.setenv("TIERCACHE_NAMESPACE", "shop")
+
+    assert TierCache.from_env(namespace="mine")._namespace == "mine"
+
+
+def test_the_prefix_can_be_chosen(environment: pytest.MonkeyPatch) -> None:
+    """Two caches of one service read different variables."""
+    environment.setenv("SECOND_NAMESPACE", "second")
+    environment.setenv("TIERCACHE_UNKNOWN", "x")
+
+    assert TierCache.from_env(prefix="SECOND_")._namespace == "second"
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("TLL", "5s"),
+        ("TTL", "soon"),
+        ("TTL", "0"),
+        ("L1_TTL", "-1s"),
+        ("GRACE", ""),
+        ("L1_MAX_ENTRIES", "many"),
+        ("L1_MAX_ENTRIES", "0"),
+        ("L1_MAX_BYTES", "64 parsecs"),
+        ("ENABLED", "perhaps"),
+        ("URL", "ftp://host"),
+        ("NAMESPACE", ""),
+    ],
+)
+def test_a_variable_that_cannot_be_used_is_refused(
+    environment: pytest.MonkeyPatch, name: str, text: str
+) -> None:
+    """A misspelt variable must not be silently ignored."""
+    environment.setenv("TIERCACHE_NAMESPACE", "shop")
+    environment.setenv(f"TIERCACHE_{name}", text)
+
+    with pytest.raises(ConfigurationError):
+        TierCache.from_env()
+
+
+def test_a_missing_namespace_is_a_configuration_error(environment: pytest.MonkeyPatch) -> None:
+    """Whoever deploys is told the variable, not a constructor's parameter."""
+    with pytest.raises(ConfigurationError, match="TIERCACHE_NAMESPACE"):
+        TierCache.from_env()
+
+
+# Policies.
+
+
+async def ttl_of(cache: TierCache, clock: FakeClock, **options: Any) -> float:
+    """Return for how long a value is fresh."""
+    source = Source()
+    await cache.get_or_load("k", source.load, **options)
+    await ticks()
+    assert cache._core.store is not None
+    return cache._core.store.slots["k"].header.fresh_until - clock.monotonic()
+
+
+async def test_the_built_in_policy_is_five_minutes(alone: TierCache, clock: FakeClock) -> None:
+    """With no jitter drawn."""
+    assert await ttl_of(alone, clock) == 300
+
+
+async def test_the_policy_of_the_cache_wins_over_the_built_in(
+    make_cache: MakeCache, clock: FakeClock
+) -> None:
+    """What a call does not say is inherited."""
+    cache = await make_cache(client=None, policy=Policy(ttl=10))
+
+    assert await ttl_of(cache, clock) == 10
+
+
+async def test_the_policy_of_a_call_wins_over_the_cache(
+    make_cache: MakeCache, clock: FakeClock
+) -> None:
+    """Field by field."""
+    cache = await make_cache(client=None, policy=Policy(ttl=10, jitter=0))
+
+    assert await ttl_of(cache, clock, policy=Policy(ttl=20)) == 20
+
+
+async def test_a_keyword_wins_over_the_policy_beside_it(
+    make_cache: MakeCache, clock: FakeClock
+) -> None:
+    """The nearest word counts."""
+    cache = await make_cache(client=None, policy=Policy(ttl=10))
+
+    assert await ttl_of(cache, clock, policy=Policy(ttl=20), ttl=30) == 30
+
+
+async def test_a_decorator_inherits_like_a_call(make_cache: MakeCache, clock: FakeClock) -> None:
+    """Keyword, then its policy, then the cache's, then the built-in."""
+    cache = await make_cache(client=None, policy=Policy(ttl=10, grace=5, early=2))
+    value: Any = function_of(cache, Source(), policy=Policy(ttl=20, grace=7), ttl=30)
+
+    limits = value.__tiercache__.family.limits
+
+    assert (limits.ttl, limits.grace, limits.early, limits.load_limit) == (30, 7, 2, 30)
+
+
+async def test_zero_counts_as_given(make_cache: MakeCache) -> None:
+    """A literal 0 is no "unset"."""
+    cache = await make_cache(client=None, policy=Policy(grace=5, early=2, jitter=0.5))
+    value: Any = function_of(cache, Source(), grace=0, early=0, jitter=0)
+
+    limits = value.__tiercache__.family.limits
+
+    assert (limits.grace, limits.early, limits.jitter) == (0, 0, 0)
+
+
+async def test_calls_with_many_policies_leave_nothing_behind(alone: TierCache) -> None:
+    """A ttl that is computed per call must not grow the process."""
+    for n in range(2000):
+        await alone.set("k", 1, ttl=60 + n)
+
+    assert len(alone._direct) <= 256
+    assert len(alone._codecs) <= 300
