@@ -65,6 +65,9 @@ async def test_root_has_three_ways_to_run_postgres(
     postgres: Postgres, skipped: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where user namespaces are off, or nobody cannot read the programs, the next way is taken."""
+    places = [postgres._programs, *postgres._programs.parents]
+    if skipped == 1 and not all(place.stat().st_mode & 0o001 for place in places):
+        pytest.skip("the programs lie where nobody may not look; the third way is for that")
     accounts = list(_servers._accounts())[skipped:]
     monkeypatch.setattr(_servers, "_accounts", lambda: iter(accounts[:1]))
 

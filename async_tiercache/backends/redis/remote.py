@@ -28,6 +28,16 @@ from async_tiercache.errors import TierError, TierRefusedError
 OPERATION_LIMIT: Final = 0.25
 """How long one turn to Redis may take, in seconds."""
 
+# Not every version of redis-py has a class for each of these.
+_DOWN_ANSWERS = (
+    "BUSY ",
+    "CLUSTERDOWN ",
+    "LOADING ",
+    "MASTERDOWN ",
+    "MISCONF ",
+    "NOAUTH ",
+    "READONLY ",
+)
 _DOWN = (
     AuthenticationError,
     BusyLoadingError,
@@ -173,7 +183,7 @@ class RedisRemote:
         except OutOfMemoryError as error:
             raise TierRefusedError(f"Redis is full: {error}", tier="l2") from error
         except ResponseError as error:
-            if str(error).startswith(("BUSY ", "MISCONF ", "LOADING ", "NOAUTH ")):
+            if str(error).startswith(_DOWN_ANSWERS):
                 raise TierError(f"Redis cannot serve: {error}", tier="l2") from error
             raise TierRefusedError(f"Redis refused: {error}", tier="l2") from error
         except TimeoutError as error:

@@ -8,6 +8,7 @@ so a caller's cancellation never reaches a socket, and every turn ends within th
 import asyncio
 import hashlib
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Final
 
 from redis.exceptions import InvalidResponse, NoScriptError, ResponseError
@@ -19,6 +20,7 @@ MAX_TURNS: Final = 8
 """Turns on the wire at the same time; what comes meanwhile gathers for the next one."""
 MAX_COMMANDS: Final = 512
 
+_DRAIN: Final = 0.04  # of the limit: how long a reply that is there may take to be read
 _LAG: Final = 0.2  # of the limit: a timer later than this tells of a busy loop, not of a server
 
 
@@ -79,22 +81,26 @@ class Turns:
     def _watch(self, turn: asyncio.Task[None]) -> None:
         """Cancel a turn that takes longer than the limit.
 
-        When the loop itself was blocked, its timers fire before the replies that wait in the
-        socket are seen; so a timer that is late starts over.
+        A busy loop fires its timers before it looks at the replies that wait in the socket. So a
+        timer that is late starts over, and one that is not still lets the socket be drained.
         """
         loop = asyncio.get_running_loop()
+        timers: list[asyncio.TimerHandle] = []
 
-        def expire(due: float) -> None:
-            now = loop.time()
-            if turn.done():
-                return
-            if now - due > self._limit * _LAG:
-                loop.call_later(self._limit, expire, now + self._limit)
+        def wait(seconds: float, *, drained: bool) -> None:
+            due = loop.time() + seconds
+            timers[:] = [loop.call_at(due, partial(expire, due, drained=drained))]
+
+        def expire(due: float, *, drained: bool) -> None:
+            if loop.time() - due > self._limit * _LAG:
+                wait(self._limit, drained=False)
+            elif not drained:
+                wait(self._limit * _DRAIN, drained=True)
             else:
                 turn.cancel()
 
-        timer = loop.call_later(self._limit, expire, loop.time() + self._limit)
-        turn.add_done_callback(lambda _: timer.cancel())
+        wait(self._limit, drained=False)
+        turn.add_done_callback(lambda _: timers[0].cancel())
 
     async def _turn(self, batch: list[tuple[Command, asyncio.Future[Any]]]) -> None:
         try:
