@@ -288,7 +288,8 @@ class TierCache:
     async def get(self, key: str, default: Any = MISSING, *, stale: bool = False) -> Any:
         """Return what the tiers hold for a key, or wait for a load of it that is in progress.
 
-        Nothing is loaded. A `None` that was stored is a value.
+        Nothing is loaded. A `None` that was stored is a value. What L2 holds is understood if it is
+        plain data or belongs to a function that this cache decorates; anything else is not found.
 
         Args:
             key: The key's text, as in a template: ``"user:42:profile"``.

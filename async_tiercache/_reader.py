@@ -145,7 +145,7 @@ class Reader:
             return None
         header, now = entry.header, self._tiers.now()
         if now < header.fresh_until:
-            # The family that the key belongs to is not known here, and so is its `l1_ttl`.
+            # The family that the key belongs to is not known here, nor is its `l1_ttl`.
             early = header.fresh_until
             self._tiers.keep(key, entry, generation, l1_ttl=LEASE_SECONDS, early=early)
             return Outcome(entry.value, "l2")

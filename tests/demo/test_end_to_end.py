@@ -65,7 +65,7 @@ async def test_demo_finds_what_the_cache_promises() -> None:
         "Redis back",
     ]
     check(results)
-    assert folders() == before
+    assert folders() <= before
 
 
 async def test_given_servers_are_used_and_left_as_they_were() -> None:

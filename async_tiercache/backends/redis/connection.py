@@ -28,8 +28,9 @@ def check_url(url: str) -> str:
     Raises:
         ConfigurationError: The scheme is unknown, or the host is missing.
     """
-    parts = urlsplit(url)
+    parts = urlsplit(url if isinstance(url, str) else "")
     if parts.scheme not in _SCHEMES:
+        # The URL itself may hold a password.
         raise ConfigurationError(
             f"The URL scheme {parts.scheme!r} is not supported",
             hint="Use redis://host:6379/0, rediss://host:6380/0 or unix:///path/to/socket.",
