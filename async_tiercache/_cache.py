@@ -1,4 +1,4 @@
-"""`TierCache`: the public face. It wires the parts and holds no algorithm."""
+"""`TierCache`: the public face. It holds no algorithm; `_core` wires the parts."""
 
 import contextlib
 import difflib
@@ -44,7 +44,7 @@ from async_tiercache._reader import awaited, count
 from async_tiercache._report import Report
 from async_tiercache._statistics import Counts, Statistics, summed
 from async_tiercache._writer import Writing
-from async_tiercache.abc import Clock, Codec, Observer
+from async_tiercache.abc import Clock, Observer
 from async_tiercache.backends.memory import Slot
 from async_tiercache.codecs.returned import hints_of
 from async_tiercache.codecs.typed import codec_for
@@ -131,14 +131,9 @@ class TierCache:
         remote = None
         if url is not None or client is not None:
             # Imported here: L1 alone needs no redis-py in memory.
-            from async_tiercache.backends.redis import RedisRemote, check_url
+            from async_tiercache.backends.redis import RedisRemote
 
-            remote = RedisRemote(
-                "" if url is None else check_url(url),
-                namespace=namespace,
-                clock=clock,
-                client=client,
-            )
+            remote = RedisRemote(url, namespace=namespace, clock=clock, client=client)
         self._core = Core(
             namespace=namespace,
             remote=remote,
@@ -148,11 +143,10 @@ class TierCache:
             enabled=enabled,
         )
         self._counts = Counts()
-        self._families: dict[str, list[Counts]] = {_DIRECT: [self._counts]}
+        self._families: dict[str, Counts] = {_DIRECT: self._counts}
         # The store's own dict, which lives as long as the store; empty while L1 is off.
         self._slots: dict[str, Slot] = {} if self._core.store is None else self._core.store.slots
-        self._codecs: list[Codec] = [codec_for(Any)]
-        self._direct_codecs: dict[bytes, Codec] = {}
+        self._core.codecs.add(codec_for(Any))
         self._direct: dict[Any, Family] = {}
         if not enabled:
             self._core.advise(
@@ -245,9 +239,10 @@ class TierCache:
         def decorate(function: Callable[P, Coroutine[Any, Any, R]]) -> Cached[P, R]:
             check_function(function, "cached")
             maker = KeyMaker(function, template, exclude=exclude)
-            operations = Operations(self._core, function, maker, limits, names)
-            self._families.setdefault(maker.name, []).append(operations.family.counts)
-            self._codecs.append(operations.family.codec)
+            counts = self._families.setdefault(maker.name, Counts())
+            operations = Operations(
+                self._core, function, maker, counts=counts, limits=limits, names=names
+            )
             return cached_form(operations, is_method=maker.is_method)
 
         return decorate
@@ -305,8 +300,7 @@ class TierCache:
         if not core.enabled:
             return default
         core.admit()
-        codecs = [*self._codecs, *self._direct_codecs.values()]
-        outcome = await core.reader.look(check_text(key), codecs, stale=stale)
+        outcome = await core.reader.look(check_text(key), core.codecs, self._counts, stale=stale)
         if outcome is None:
             return default
         count(self._counts, outcome)
@@ -426,8 +420,7 @@ class TierCache:
                 f"There is no family {family!r}",
                 hint=f"Did you mean {near[0]!r}?" if near else "Its name is its template.",
             )
-        chosen = self._families.values() if family is None else [self._families[family]]
-        counts = [each for group in chosen for each in group]
+        counts = list(self._families.values()) if family is None else [self._families[family]]
         core = self._core
         of_the_cache: dict[str, int] = {"pending": core.ledger.pending}
         if core.store is not None:
@@ -467,9 +460,8 @@ class TierCache:
             family = Family(_DIRECT, limits, codec, counts=self._counts)
             if len(self._direct) >= _MAX_DIRECT:
                 self._direct.clear()
-                self._direct_codecs.clear()
             self._direct[identity] = family
-            self._direct_codecs[codec.fingerprint] = codec
+            self._core.codecs.add(codec)
         return family
 
 

@@ -26,6 +26,7 @@ from async_tiercache._writer import Writer
 from async_tiercache.abc import Clock, Observer, Remote
 from async_tiercache.backends.memory import MemoryStore
 from async_tiercache.backends.null import NullRemote
+from async_tiercache.codecs.known import KnownCodecs
 from async_tiercache.errors import CacheClosedError, TierError, UsageError
 
 _log = logging.getLogger("async_tiercache")
@@ -64,6 +65,7 @@ class Core:
         self._remote = remote or NullRemote(clock)
         self.tasks = Tasks()
         self.loads = Tasks()
+        self.codecs = KnownCodecs()
         self.flights = Flights()
         self.ledger = Ledger()
         self.guard = Guard(self._remote.probe, clock, self._tier_changed)
@@ -215,9 +217,7 @@ class Core:
             await self.loads.cancel()
             await self.tasks.finish()
         if self.ledger.pending:
-            _log.warning(
-                "Closed with %d invalidations that L2 has not confirmed", self.ledger.pending
-            )
+            _log.warning("Closed with %d keys that L2 has yet to remove", self.ledger.pending)
         await self._remote.aclose()
 
     def disown(self) -> None:

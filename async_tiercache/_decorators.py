@@ -17,6 +17,7 @@ from async_tiercache._core import Core
 from async_tiercache._family import Family
 from async_tiercache._options import MISSING, Limits, Missing
 from async_tiercache._report import Report
+from async_tiercache._statistics import Counts
 from async_tiercache.abc import Codec
 from async_tiercache.codecs.returned import DeferredCodec, hints_of, is_generic, of_class
 from async_tiercache.codecs.typed import codec_for
@@ -86,6 +87,7 @@ class Operations:
         core: The cache's parts.
         function: The decorated coroutine function.
         maker: Makes the keys.
+        counts: What the paths count.
         limits: The resolved policy.
         names: Names local to where the decorator was used, for annotations.
     """
@@ -95,6 +97,8 @@ class Operations:
         core: Core,
         function: Callable[..., Coroutine[Any, Any, Any]],
         maker: KeyMaker,
+        *,
+        counts: Counts,
         limits: Limits,
         names: Mapping[str, Any],
     ) -> None:
@@ -109,7 +113,8 @@ class Operations:
             codec = codec_for(hints.get("return", Any), schema_version=limits.schema_version)
         returned = hints.get("return")
         self._generic = returned if maker.is_method and is_generic(returned) else None
-        self.family = Family(maker.name, limits, codec, bound=maker.is_method)
+        self.family = Family(maker.name, limits, codec, bound=maker.is_method, counts=counts)
+        core.codecs.add(codec)
         self._families: dict[type, Family] = {}
         parts = parts_of(inspect.signature(function), hints, is_method=maker.is_method)
         # A key that holds attributes needs more than the bare arguments.
@@ -120,7 +125,7 @@ class Operations:
             parts,
             self._table,
             read=self.read,
-            counts=self.family.counts,
+            counts=counts,
             monotonic=core.clock.monotonic,
         )
         self.collect = self.path.collect
@@ -184,6 +189,7 @@ class Operations:
             )
             family = Family(mine.name, mine.limits, codec, bound=mine.bound, counts=mine.counts)
             self._families[kind] = family
+            self._core.codecs.add(codec)
         return family
 
 

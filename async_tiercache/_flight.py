@@ -104,7 +104,7 @@ class Flight:
         self.replaces: bytes | None = None
         self.loading = False
         self.storing = False
-        self.task: asyncio.Task[Outcome] | None = None
+        self.task: asyncio.Task[None] | None = None
         self.waits_for: list[Flight] = []
         self._waiters: dict[asyncio.Future[Outcome], None] = {}
         self._pristine: BaseException | None = None

@@ -64,7 +64,7 @@ class Ledger:
                 del self._pending[key]
                 self._doubts.discard(key)
 
-    def claim(self, record_id: bytes, count: int) -> tuple[Invalidation, Invalidation]:
+    def batch(self, record_id: bytes, count: int) -> tuple[Invalidation, Invalidation]:
         """Put up to `count` pending keys under one record, those that wait longest first.
 
         Returns:

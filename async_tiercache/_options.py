@@ -180,12 +180,20 @@ class Policy:
             raise ConfigurationError("ttl=0 would keep nothing", hint="Pass a ttl above 0.")
         if self.load_limit is not UNSET and seconds(self.load_limit) == 0:
             raise ConfigurationError("load_limit=0 would let no loader finish")
-        if self.jitter is not UNSET and not 0 <= self.jitter < 1:
-            raise ConfigurationError(f"jitter={self.jitter!r} must be from 0 to below 1")
-        if self.early is not UNSET and not 0 <= self.early < math.inf:
-            raise ConfigurationError(f"early={self.early!r} must be a finite number, 0 or above")
-        if self.on_abandon not in {UNSET, "cancel", "finish"}:
-            raise ConfigurationError(f'on_abandon={self.on_abandon!r}: pass "cancel" or "finish"')
+        if not _within(self.jitter, below=1):
+            raise ConfigurationError(
+                f"jitter={self.jitter!r} is not a share of the ttl",
+                hint="Pass a number from 0 to below 1; 0.1 takes up to a tenth off.",
+            )
+        if not _within(self.early, below=math.inf):
+            raise ConfigurationError(
+                f"early={self.early!r} is not an eagerness",
+                hint="Pass a number, 0 or above; 1.0 suits most loads, 0 switches it off.",
+            )
+        if self.on_abandon not in (UNSET, "cancel", "finish"):
+            raise ConfigurationError(
+                f"on_abandon={self.on_abandon!r} is unknown", hint='Pass "cancel" or "finish".'
+            )
 
     def replace(self, **changes: Any) -> Self:
         """Return a copy with some fields changed.
@@ -207,6 +215,12 @@ class Policy:
             name: value for name in POLICY_FIELDS if (value := getattr(self, name)) is not UNSET
         }
         return replace(base, **given) if given else base
+
+
+def _within(value: Any, *, below: float) -> bool:
+    if value is UNSET:
+        return True
+    return isinstance(value, int | float) and 0 <= value < below
 
 
 def _check_duration(name: str, value: Any) -> None:

@@ -8,7 +8,7 @@ it loads without a fence and only L1 keeps the value.
 
 import asyncio
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from secrets import token_bytes
 from typing import Any, Final
 
@@ -29,6 +29,7 @@ from async_tiercache.policies.freshness import early_at, lifetime
 POLL_FIRST: Final = 0.02
 POLL_LAST: Final = 0.5
 """How often L2 is asked whether another process's load has ended, in seconds, growing."""
+_REFUSED: Final = frozenset({"damaged", "schema"})
 _LOAD_AROUND: Final = frozenset({"unknown", "schema", "refused"})
 MAX_TAKES: Final = 3
 """How often one flight tries to put its lease on a key that changes under it."""
@@ -121,12 +122,15 @@ class Reader:
         fresh = slot is not None and self._clock.monotonic() < slot.soft_deadline
         return slot if fresh else None
 
-    async def look(self, key: str, codecs: list[Codec], *, stale: bool) -> Outcome | None:
+    async def look(
+        self, key: str, codecs: Iterable[Codec], counts: Counts, *, stale: bool
+    ) -> Outcome | None:
         """Return what the tiers have for a key, without a load and without a fence.
 
         Args:
             key: The key's text.
             codecs: The codecs whose entries are understood.
+            counts: Where refused frames are counted.
             stale: Whether a stale value will do.
         """
         slot = self._tiers.probe(key)
@@ -140,8 +144,10 @@ class Reader:
             if outcome is not ABANDONED and outcome.error is None:
                 return outcome
         generation = self._ledger.generation(key)
-        entry = (await self._tiers.ask(key, *codecs)).entry
+        found = await self._tiers.ask(key, *codecs)
+        entry = found.entry
         if entry is None:
+            counts.refused_frames += found.what in _REFUSED
             return None
         header, now = entry.header, self._tiers.now()
         if now < header.fresh_until:
@@ -240,8 +246,7 @@ class Reader:
             self._tiers.drop(flight.key, kept.header.entry_id)
             flight.kept = flight.offered = None
         if entry is None:
-            if found.what in {"damaged", "schema"}:
-                family.counts.refused_frames += 1
+            family.counts.refused_frames += found.what in _REFUSED
             return None
         header = entry.header
         if flight.forced:
@@ -270,7 +275,7 @@ class Reader:
             entry = found.entry
             wait = found.what == "lease"
             if entry is not None and self._tiers.now() < entry.header.stale_until:
-                answer = await self._renew(flight, family, load, entry)
+                answer = await self._refresh_found(flight, family, load, entry)
                 if answer is not None:
                     return answer
                 wait = True
@@ -292,7 +297,7 @@ class Reader:
             return await self._refresh(flight, family, load, flight.kept, flight.offered)
         return await self._load(flight, family, load, doubt=found.what == "unknown")
 
-    async def _renew(
+    async def _refresh_found(
         self, flight: Flight, family: Family, load: Load, entry: Entry
     ) -> Outcome | None:
         """Refresh an early or stale entry, or serve it while another process does.
@@ -413,7 +418,7 @@ class Reader:
         )
         entry = Entry(value, header, len(payload))
         if fence is None:
-            self._settle(flight, family, entry, "l1", doubt=doubt)
+            self._conclude(flight, family, entry, "l1", doubt=doubt)
         else:
             flight.storing = True
             work = self._store(flight, family, entry, payload, fence)
@@ -453,11 +458,11 @@ class Reader:
             stored = await self._tiers.commit(fence, entry.header, payload)
             # A lease that could not be committed ends by itself; an old entry would come back.
             doubt = stored == "l1" and fence.mark is not None
-            self._settle(flight, family, entry, stored, doubt=doubt)
+            self._conclude(flight, family, entry, stored, doubt=doubt)
         finally:
             self._flights.end(flight)
 
-    def _settle(
+    def _conclude(
         self, flight: Flight, family: Family, entry: Entry, stored: Stored, *, doubt: bool
     ) -> None:
         """Keep a loaded entry in L1 unless something overtook it, and tell how it ended."""
@@ -465,15 +470,16 @@ class Reader:
             self._doubt(flight.key)
         header = entry.header
         early = self._early_at(family, header)
-        if stored != "overtaken" and not self._tiers.keep(
+        kept = stored != "overtaken" and self._tiers.keep(
             flight.key, entry, flight.generation, l1_ttl=family.limits.l1_ttl, early=early
-        ):
-            stored = "overtaken"
-        if stored == "overtaken":
+        )
+        if not kept:
             # Its callers have the new value, so the one it was to replace must not follow.
             if flight.replaces is not None:
                 self._tiers.drop(flight.key, flight.replaces)
-            family.counts.overtaken += 1
+            if stored != "l2":
+                stored = "overtaken"
+                family.counts.overtaken += 1
         self._notify(Loaded(family.name, flight.key, header.load_seconds, stored))
 
     def _early_at(self, family: Family, header: Header) -> float:

@@ -92,11 +92,12 @@ class Recovery:
 
     async def _tell(self, tell: Callable[[Invalidation], Awaitable[None]]) -> None:
         while self._ledger.pending:
-            record, known = self._ledger.claim(token_bytes(16), BATCH)
+            record, known = self._ledger.batch(token_bytes(16), BATCH)
             await tell(record)
             self._forget(known)
             self._ledger.confirm(record)
-            self._notify(Invalidated(record.keys, "done"))
+            if known.keys:
+                self._notify(Invalidated(known.keys, "done"))
 
     async def _repeat(self, remote: Remote) -> None:
         async def guarded(record: Invalidation) -> None:

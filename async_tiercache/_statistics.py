@@ -50,7 +50,7 @@ class Statistics:
         l1_evictions: Entries that made room for others; of the whole cache.
         l1_expiries: Entries removed because their time was over; of the whole cache.
         l1_oversized: Values that were too large to be kept in memory; of the whole cache.
-        pending: Invalidations that L2 has not confirmed; of the whole cache.
+        pending: Keys that L2 has yet to remove, invalidated or in doubt; of the whole cache.
     """
 
     l1_hits: int = 0

@@ -2,8 +2,9 @@
 
 import asyncio
 from collections.abc import Coroutine
-from contextvars import Context
-from typing import Any
+from typing import Any, TypeVar
+
+R = TypeVar("R")
 
 
 class Tasks:
@@ -17,11 +18,9 @@ class Tasks:
     def __len__(self) -> int:
         return len(self._running)
 
-    def start(
-        self, work: Coroutine[Any, Any, Any], *, name: str, context: Context | None = None
-    ) -> asyncio.Task[Any]:
-        """Run `work` as a task of its own, in `context` or a copy of the current one."""
-        task = asyncio.get_running_loop().create_task(work, name=name, context=context)
+    def start(self, work: Coroutine[Any, Any, R], *, name: str) -> asyncio.Task[R]:
+        """Run `work` as a task of its own, in a copy of the current context."""
+        task = asyncio.get_running_loop().create_task(work, name=name)
         self._running.add(task)
         task.add_done_callback(self._running.discard)
         return task

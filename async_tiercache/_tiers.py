@@ -106,14 +106,15 @@ class Tiers:
         if not self._ledger.may_keep(key, generation):
             return False
         if self.store is not None:
-            now = self._clock.monotonic()
-            skew = now - self.now()
-            soft, hard = keep_until(
-                now=now - skew, header=entry.header, l1_ttl=l1_ttl, early_at=early
+            now, monotonic = self.now(), self._clock.monotonic()
+            soft, hard = keep_until(now=now, header=entry.header, l1_ttl=l1_ttl, early_at=early)
+            self.store.put(
+                key,
+                entry,
+                soft_deadline=soft - now + monotonic,
+                deadline=hard - now + monotonic,
+                now=monotonic,
             )
-            deadline = min(hard + skew, now + l1_ttl)
-            soft_deadline = min(soft + skew, deadline)
-            self.store.put(key, entry, soft_deadline=soft_deadline, deadline=deadline, now=now)
         return True
 
     def postpone(self, key: str, entry_id: bytes, seconds: float) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+from typing import Any, Protocol, TypeAlias
 
 from async_tiercache._events import Event
 
@@ -76,13 +76,13 @@ class Codec(Protocol):
         ...
 
 
-@runtime_checkable
 class Remote(Protocol):
     """A tier shared by all servers, holding one string per key: a frame or a lease.
 
-    Every method returns or raises `TierError` within the operation limit; a caller's cancellation
-    never cuts a command short. No method stores a value unconditionally: `commit` compares first,
-    so a command that runs late changes nothing that came after it.
+    Every turn to the server ends within the limit, and a method that needs more than one stops at
+    the first that fails with `TierError`. A caller's cancellation never cuts a command short. No
+    method stores a value unconditionally: `commit` compares first, so a command that runs late
+    changes nothing that came after it.
     """
 
     def now(self) -> float:

@@ -76,7 +76,7 @@ def check_text(key: object) -> str:
         return _bounded(text)
     hint = f"To mean the character itself, write {percent(bad[0])}."
     if bad[0] in "*?":
-        hint = f"To invalidate all keys that match, call invalidate_pattern(). {hint}"
+        hint = f"Patterns are not in this release; name each key. {hint}"
     elif bad[0] in "{}":
         hint = f"Placeholders are filled in decorators only; here use an f-string. {hint}"
     raise UnkeyableError(f"{bad[0]!r} cannot stand in the key {text!r}", hint=hint)
@@ -165,12 +165,11 @@ class Template:
                     _did_you_mean(placeholder.name, parameters),
                 )
 
-    def text(self, values: Mapping[str, object], spell: Callable[[object], str] = canonical) -> str:
+    def text(self, values: Mapping[str, object]) -> str:
         """Return the text with each placeholder's value spelled.
 
         Args:
             values: By parameter name, `self` among them.
-            spell: The text of one value; tags spell them otherwise than keys.
 
         Raises:
             UnkeyableError: A value has no text.
@@ -178,7 +177,7 @@ class Template:
         parts = [self.literals[0]]
         for placeholder, literal in zip(self.placeholders, self.literals[1:], strict=True):
             try:
-                parts.append(spell(placeholder.of(values[placeholder.name])))
+                parts.append(canonical(placeholder.of(values[placeholder.name])))
             except UnkeyableError as error:
                 raise _named(error, placeholder.name) from error
             parts.append(literal)

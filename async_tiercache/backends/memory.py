@@ -30,12 +30,11 @@ class Slot(Node):
     Attributes:
         value: The object that callers get.
         soft_deadline: Until when a hit may serve it unasked, monotonic.
-        family: The statistics of the decorated coroutine it belongs to, if any.
         table: The alias table that it is in, if any.
         table_key: Its key there.
     """
 
-    __slots__ = ("_cold", "_fingerprint", "family", "soft_deadline", "table", "table_key", "value")
+    __slots__ = ("_cold", "_fingerprint", "soft_deadline", "table", "table_key", "value")
 
     value: Any
     soft_deadline: float
@@ -44,7 +43,6 @@ class Slot(Node):
 
     def __init__(self, key: str) -> None:
         self.key = key
-        self.family: Any = None
         self.table: dict[Any, Slot] | None = None
         self.table_key: Any = None
 

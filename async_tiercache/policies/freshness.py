@@ -8,12 +8,9 @@ in docs/concepts/freshness.md.
 
 import math
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
 
 from async_tiercache._entry import Header
 from async_tiercache._options import Limits
-
-State: TypeAlias = Literal["fresh", "early", "stale", "dead"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,20 +88,6 @@ def early_at(
     return fresh_until - min(head_start, (fresh_until - created_at) / 2)
 
 
-def state_at(now: float, *, early_at: float, fresh_until: float, stale_until: float) -> State:
-    """Return how fresh an entry is at `now`.
-
-    Example:
-        >>> state_at(70.0, early_at=50.0, fresh_until=60.0, stale_until=90.0)
-        'stale'
-    """
-    if now >= stale_until:
-        return "dead"
-    if now >= fresh_until:
-        return "stale"
-    return "early" if now >= early_at else "fresh"
-
-
 def keep_until(
     *, now: float, header: Header, l1_ttl: float, early_at: float
 ) -> tuple[float, float]:
@@ -112,6 +95,7 @@ def keep_until(
 
     Returns:
         The first instant at which this process must look again, and the instant from which the
-        copy must not be served for any reason. The first may have passed already.
+        copy must not be served for any reason. Either may have passed already.
     """
-    return min(now + l1_ttl, early_at, header.fresh_until), header.stale_until
+    asked = now + l1_ttl
+    return min(asked, early_at, header.fresh_until), min(asked, header.stale_until)

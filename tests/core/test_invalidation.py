@@ -441,7 +441,7 @@ async def test_closing_with_something_pending_says_so(
 
     await soon(cache.aclose())
 
-    assert "Closed with 1 invalidations that L2 has not confirmed" in caplog.text
+    assert "Closed with 1 keys that L2 has yet to remove" in caplog.text
 
 
 async def test_concurrent_invalidations_leave_no_recovery_behind(cache: TierCache) -> None:

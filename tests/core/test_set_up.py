@@ -337,4 +337,4 @@ async def test_calls_with_many_policies_leave_nothing_behind(alone: TierCache) -
         await alone.set("k", 1, ttl=60 + n)
 
     assert len(alone._direct) <= 256
-    assert len(alone._codecs) <= 300
+    assert len(alone._core.codecs) <= 300

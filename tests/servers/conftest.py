@@ -14,6 +14,7 @@ import pytest_asyncio
 
 from async_tiercache import TierCache
 from async_tiercache.testing import settled
+from tests.needs import missing
 from tests.servers.process import NoServerError, Server, find_program, server_names
 from tests.servers.proxy import Proxy
 from tests.servers.source import NAMESPACE, POLICY, Source
@@ -44,9 +45,7 @@ def program(request: pytest.FixtureRequest) -> Path:
     try:
         return find_program(request.param)
     except NoServerError as error:
-        if os.environ.get("TESTS_NEED_SERVERS") == "1":
-            pytest.fail(f"{error}, and TESTS_NEED_SERVERS=1")
-        pytest.skip(str(error))
+        missing(str(error))
 
 
 @pytest.fixture

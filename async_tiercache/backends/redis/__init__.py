@@ -1,6 +1,5 @@
 """L2 in Redis or Valkey: `RedisRemote` implements `abc.Remote`."""
 
-from async_tiercache.backends.redis.connection import check_url
 from async_tiercache.backends.redis.remote import RedisRemote
 
-__all__ = ["RedisRemote", "check_url"]
+__all__ = ["RedisRemote"]

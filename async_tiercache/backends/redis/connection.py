@@ -6,6 +6,7 @@ connections, and a few of them are driven here: a turn is one write and its repl
 a turn belongs to `turns`.
 """
 
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias, cast
 from urllib.parse import urlsplit
@@ -20,6 +21,26 @@ from redis.exceptions import ResponseError
 from async_tiercache.errors import ConfigurationError
 
 _SCHEMES = ("redis", "rediss", "unix")
+
+
+def check_client(client: Any) -> None:
+    """Refuse a borrowed client that cannot carry our commands.
+
+    Raises:
+        ConfigurationError: It is not redis-py's asyncio client of one server, or decodes replies.
+    """
+    pool: Any = getattr(client, "connection_pool", None)
+    connect = getattr(getattr(pool, "connection_class", None), "connect", None)
+    if pool is None or (connect is not None and not inspect.iscoroutinefunction(connect)):
+        raise ConfigurationError(
+            f"client= is a {type(client).__module__}.{type(client).__qualname__}",
+            hint="Pass a redis.asyncio.Redis; Cluster clients are not in this release.",
+        )
+    if getattr(pool, "connection_kwargs", {}).get("decode_responses"):
+        raise ConfigurationError(
+            "client= decodes responses, and stored values are bytes",
+            hint="Make the client with decode_responses=False, its default.",
+        )
 
 
 def check_url(url: str) -> str:

@@ -21,9 +21,9 @@ from redis.exceptions import (
 
 from async_tiercache.abc import Clock, Invalidation
 from async_tiercache.backends.redis import scripts
-from async_tiercache.backends.redis.connection import Wires, connect
+from async_tiercache.backends.redis.connection import Wires, check_client, check_url, connect
 from async_tiercache.backends.redis.turns import Turns
-from async_tiercache.errors import TierError, TierRefusedError
+from async_tiercache.errors import ConfigurationError, TierError, TierRefusedError
 
 OPERATION_LIMIT: Final = 0.25
 """How long one turn to Redis may take, in seconds."""
@@ -51,7 +51,7 @@ class RedisRemote:
     """One Redis or Valkey server, reached through redis-py.
 
     Args:
-        url: Where it is; ignored when `client` is given.
+        url: Where it is, unless `client` is given.
         namespace: The first part of every key.
         clock: The clock of this process.
         client: A client of the caller's own, which is borrowed and never closed. It must not
@@ -59,9 +59,15 @@ class RedisRemote:
     """
 
     def __init__(
-        self, url: str, *, namespace: str, clock: Clock, client: "Redis | None" = None
+        self, url: str | None, *, namespace: str, clock: Clock, client: "Redis | None" = None
     ) -> None:
-        self._url = url
+        if url is not None and client is not None:
+            raise ConfigurationError(
+                "url and client= both say where Redis is", hint="Pass one of them."
+            )
+        if client is not None:
+            check_client(client)
+        self._url = "" if url is None else check_url(url)
         self._clock = clock
         self._prefix = f"{namespace}:{{"
         self._borrowed = client

@@ -1,4 +1,4 @@
-"""The Lua scripts: every change of an entry compares before it writes.
+"""The Lua scripts: whatever stores a value compares before it writes.
 
 A lease or mark is exactly 17 bytes and begins with ``L``; a frame begins with ``V`` and carries its
 16-byte entry id at a fixed offset. Only strings of 17 bytes are compared whole, so that no script

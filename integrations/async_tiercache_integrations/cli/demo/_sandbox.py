@@ -1,6 +1,6 @@
 """A private temporary folder together with the processes that must not outlive it.
 
-Cleaning up has one home: the watchdog in `_guard`, a process of its own. Closing the sandbox,
+Cleaning up has one home: the watchdog in `_watchdog`, a process of its own. Closing the sandbox,
 an exception, Ctrl-C, SIGTERM and SIGKILL all end in the same way: its pipe closes.
 """
 
@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import Any, Self
 
-from async_tiercache_integrations.cli.demo import _guard
+from async_tiercache_integrations.cli.demo import _watchdog
 
 # A Unix socket's path has room for 107 bytes; this leaves enough for ours below the folder.
 _LONGEST_PARENT = 60
@@ -31,7 +31,7 @@ class Sandbox:
         self.path = _private_folder()
         try:
             self._watchdog = await asyncio.create_subprocess_exec(
-                sys.executable, "-I", "-S", _guard.__file__, str(self.path),
+                sys.executable, "-I", "-S", _watchdog.__file__, str(self.path),
                 stdin=asyncio.subprocess.PIPE,
                 start_new_session=True,
             )  # fmt: skip
