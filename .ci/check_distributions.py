@@ -22,9 +22,14 @@ def wheel_problems(files: dict[str, bytes]) -> Iterator[str]:
         top = name.split("/")[0]
         if top not in PACKAGES and not top.endswith(".dist-info"):
             yield f"{name} would land beside our packages"
-    for package in PACKAGES:
-        if f"{package}/py.typed" not in files:
-            yield f"{package} has no py.typed"
+    for root in (Path(), Path("integrations")):
+        for package in PACKAGES:
+            for path in sorted((root / package).rglob("*")):
+                name = path.relative_to(root).as_posix()
+                if path.is_file() and path.suffix != ".pyc" and name not in files:
+                    yield f"{name} is missing"
+    if not any(name.endswith(".dist-info/entry_points.txt") for name in files):
+        yield "the command tiercache is missing"
     if not any(name.endswith(".dist-info/licenses/LICENSE") for name in files):
         yield "there is no licence"
     metadata = next(text for name, text in files.items() if name.endswith(".dist-info/METADATA"))

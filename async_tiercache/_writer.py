@@ -122,7 +122,9 @@ class Writer:
         if fence is None or writing.value is MISSING:
             return False
         entry = self._entry(family, writing, self._tiers.now())
-        if entry is None or not await self._commit(fence, entry, writing.payload):
+        if entry is None:
+            return False
+        if await self._tiers.commit(fence, entry.header, writing.payload) != "l2":
             return False
         if self._ledger.may_keep(key, generation):
             # What readers have kept meanwhile was read before the block had ended.
@@ -158,6 +160,3 @@ class Writer:
             return await self._fences.seize(key)
         except TierError:
             return None
-
-    async def _commit(self, fence: Fence | None, entry: Entry, payload: bytes) -> bool:
-        return fence is not None and await self._tiers.commit(fence, entry.header, payload) == "l2"

@@ -176,9 +176,11 @@ def _advice(value: Any, kinds: Kinds) -> str:
     kind: Any = cast("Any", type(value))
     base = next((base for base in kinds if issubclass(kind, base)), None)
     if base is not None:
+        storable = isinstance(value, enum.Enum) or is_model(kind)
         return (
-            f"{kind.__name__} is a subclass of {base.__name__} and would not come back as itself:"
-            f" annotate {kind.__name__}, or convert the value."
+            f"{kind.__name__} is a subclass of {base.__name__} and would not come back as itself: "
+            + (f"annotate {kind.__name__}, or " if storable else "")
+            + f"convert the value to {base.__name__}."
         )
     if isinstance(value, enum.Enum) or is_model(kind):
         return f"Annotate {kind.__name__}: no class is looked up by a name from the wire."
