@@ -209,6 +209,7 @@ class CallPath:
         self._space: dict[str, Any] = {
             **parts.defaults,
             **{f"{_RESERVED}{kind.__name__}": kind for kind in EXACT},
+            f"{_RESERVED}TypeError": TypeError,
             f"{_RESERVED}function": function,
             f"{_RESERVED}read": read,
             f"{_RESERVED}counts": counts,
@@ -287,5 +288,10 @@ def _hit_lines(probe: str, table: Table) -> list[str]:
         lines = [f"if {' and '.join(table.conditions)}:", *(f"    {line}" for line in lines)]
     if table.unsafe:
         # An argument without a hash cannot be in the table; the key's text has the last word.
-        lines = ["try:", *(f"    {line}" for line in lines), "except TypeError:", "    pass"]
+        lines = [
+            "try:",
+            *(f"    {line}" for line in lines),
+            f"except {_RESERVED}TypeError:",
+            "    pass",
+        ]
     return [f"    {line}" for line in lines]

@@ -142,12 +142,12 @@ class Operations:
         key = self._maker.text(values, owner)
         return await core.reader.read(self._family_of(owner), key, load, alias=alias)
 
-    async def invalidate(self, *args: Any, **kwargs: Any) -> Report:
+    async def invalidate(self, /, *args: Any, **kwargs: Any) -> Report:
         """Remove the value from every tier."""
         self._core.admit()
         return await self._core.invalidator.invalidate((self.key(*args, **kwargs),))
 
-    async def refresh(self, *args: Any, **kwargs: Any) -> Any:
+    async def refresh(self, /, *args: Any, **kwargs: Any) -> Any:
         """Load the value anew."""
         core = self._core
         owner, values = self.collect(*args, **kwargs)
@@ -166,12 +166,12 @@ class Operations:
         key = self._maker.text(values, owner)
         return await core.writer.put(self._family_of(owner), key, value)
 
-    def peek(self, *args: Any, **kwargs: Any) -> Any:
+    def peek(self, /, *args: Any, **kwargs: Any) -> Any:
         """Return what L1 would answer at once."""
         slot = self._core.reader.peek(self.key(*args, **kwargs))
         return MISSING if slot is None else slot.value
 
-    def key(self, *args: Any, **kwargs: Any) -> str:
+    def key(self, /, *args: Any, **kwargs: Any) -> str:
         """Return the text of the key."""
         owner, values = self.collect(*args, **kwargs)
         return self._maker.text(values, owner)
@@ -207,19 +207,19 @@ class _Bound(functools.partial[Any]):
     def _operations(self) -> Operations:
         return cast(Operations, self.func.__tiercache__)  # type: ignore[attr-defined]
 
-    async def invalidate(self, *args: Any, **kwargs: Any) -> Report:
+    async def invalidate(self, /, *args: Any, **kwargs: Any) -> Report:
         return await self._operations.invalidate(*self.args, *args, **kwargs)
 
-    async def refresh(self, *args: Any, **kwargs: Any) -> Any:
+    async def refresh(self, /, *args: Any, **kwargs: Any) -> Any:
         return await self._operations.refresh(*self.args, *args, **kwargs)
 
     async def put(self, value: Any, /, *args: Any, **kwargs: Any) -> Report:
         return await self._operations.put(value, *self.args, *args, **kwargs)
 
-    def peek(self, *args: Any, **kwargs: Any) -> Any:
+    def peek(self, /, *args: Any, **kwargs: Any) -> Any:
         return self._operations.peek(*self.args, *args, **kwargs)
 
-    def key(self, *args: Any, **kwargs: Any) -> str:
+    def key(self, /, *args: Any, **kwargs: Any) -> str:
         return self._operations.key(*self.args, *args, **kwargs)
 
 
@@ -247,7 +247,7 @@ class _Method:
         if sys.version_info >= (3, 12):
             inspect.markcoroutinefunction(self)
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, Any]:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, Any]:
         return self._call(*args, **kwargs)
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
@@ -301,10 +301,10 @@ def check_function(function: Any, decorator: str) -> None:
             f"{function.__qualname__} is an async generator; its items cannot be read twice",
             hint="Return a list from a coroutine function.",
         )
-    if isinstance(function, type) or not inspect.iscoroutinefunction(function):
-        name = getattr(function, "__qualname__", repr(function))
+    name = getattr(function, "__qualname__", "")
+    if isinstance(function, type) or not name or not inspect.iscoroutinefunction(function):
         raise ConfigurationError(
-            f"{name} is not a coroutine function",
+            f"{name or type(function).__name__} is not a coroutine function",
             hint=f"Write `@cache.{decorator}(...)` with parentheses, on an `async def`.",
         )
 

@@ -137,23 +137,28 @@ class Fences:
 
     async def _release(self, fence: Fence, after: "asyncio.Task[Any] | None") -> None:
         if after is not None:
-            await asyncio.wait([after])
+            await asyncio.gather(after, return_exceptions=True)
         with contextlib.suppress(TierError):
             await self._guard.call(self._remote.release, fence.key, fence.token)
 
     @asynccontextmanager
-    async def renewing(self, fence: Fence | None) -> AsyncGenerator[None]:
-        """Prolong the fence three times per lease for as long as the context lasts."""
+    async def renewing(self, fence: Fence | None, lost: Callable[[], None]) -> AsyncGenerator[None]:
+        """Prolong the fence three times per lease for as long as the context lasts.
+
+        Args:
+            fence: What is prolonged, if there is one.
+            lost: Is called if it turns out to be ours no longer.
+        """
         if fence is None:
             yield
             return
-        renewal = self._tasks.start(self._renew(fence), name="tiercache-renew")
+        renewal = self._tasks.start(self._renew(fence, lost), name="tiercache-renew")
         try:
             yield
         finally:
             renewal.cancel()
 
-    async def _renew(self, fence: Fence) -> None:
+    async def _renew(self, fence: Fence, lost: Callable[[], None]) -> None:
         while True:
             await self._clock.sleep(LEASE_SECONDS / 3)
             # Out of reach for a moment is no reason to stop; not ours any more is.
@@ -161,6 +166,7 @@ class Fences:
                 if not await self._guard.call(
                     self._remote.renew, fence.key, fence.token, LEASE_SECONDS
                 ):
+                    lost()
                     return
 
 

@@ -54,7 +54,6 @@ class Flight:
         outcome: What the waiters get, once it is there.
         task: The task that runs the load, unless its first caller does.
         parent: The flight in whose load this one began.
-        replaces: The id of the entry that it is to replace.
         loading: Whether its loader runs.
         storing: Whether the loaded value is on its way into L2, which ends the flight.
         kept: The entry in L1 that is due for a refresh.
@@ -75,7 +74,6 @@ class Flight:
         "offered",
         "outcome",
         "parent",
-        "replaces",
         "storing",
         "task",
         "waits_for",
@@ -101,7 +99,6 @@ class Flight:
         self.offered: Outcome | None = None
         self.outcome: Outcome | None = None
         self.parent = CURRENT.get()
-        self.replaces: bytes | None = None
         self.loading = False
         self.storing = False
         self.task: asyncio.Task[None] | None = None

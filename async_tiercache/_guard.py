@@ -51,20 +51,21 @@ class Guard:
         """
         if not self._breaker.allow(self._clock.monotonic()):
             raise TierError("L2 did not answer a moment ago", tier="l2")
+        probing = self._breaker.state == "half-open"
         try:
-            if self._breaker.state == "half-open":
+            if probing:
                 await self._probe()
-            result = await operation(*args, **kwargs)
+                self._back()
+            return await operation(*args, **kwargs)
         except TierRefusedError:
-            self._answered()
+            if probing:
+                self._back()
             raise
         except TierError as error:
             if self._breaker.failure(self._clock.monotonic()):
                 self._notify(TierChanged("l2", up=False, error=error))
             raise
-        self._answered()
-        return result
 
-    def _answered(self) -> None:
+    def _back(self) -> None:
         if self._breaker.success():
             self._notify(TierChanged("l2", up=True))

@@ -9,6 +9,7 @@ it loads without a fence and only L1 keeps the value.
 import asyncio
 import inspect
 from collections.abc import Callable, Iterable
+from functools import partial
 from secrets import token_bytes
 from typing import Any, Final
 
@@ -31,8 +32,8 @@ POLL_LAST: Final = 0.5
 """How often L2 is asked whether another process's load has ended, in seconds, growing."""
 _REFUSED: Final = frozenset({"damaged", "schema"})
 _LOAD_AROUND: Final = frozenset({"unknown", "schema", "refused"})
-MAX_TAKES: Final = 3
-"""How often one flight tries to put its lease on a key that changes under it."""
+MAX_TRIES: Final = 8
+"""How often what a key holds may change under a flight before it loads without a fence."""
 CLOCK_MARGIN: Final = 0.25
 """How far two processes' ideas of the server's time may be apart, in seconds."""
 RETRY_SECONDS: Final = 1.0
@@ -269,9 +270,9 @@ class Reader:
             load: Fetches the value.
             found: What L2 holds, which is not fresh.
         """
-        waited, pause, takes = 0.0, POLL_FIRST, 0
+        waited, pause, tries = 0.0, POLL_FIRST, 0
         limit = family.limits.load_limit
-        while found.what not in _LOAD_AROUND and waited < limit and takes < MAX_TAKES:
+        while found.what not in _LOAD_AROUND and waited < limit and tries < MAX_TRIES:
             entry = found.entry
             wait = found.what == "lease"
             if entry is not None and self._tiers.now() < entry.header.stale_until:
@@ -281,10 +282,13 @@ class Reader:
                 wait = True
             if wait:
                 await self._clock.sleep(pause)
-                waited, pause = waited + pause, min(pause * 2, POLL_LAST)
+                waited, pause, seen = waited + pause, min(pause * 2, POLL_LAST), found.raw
                 found = await self._tiers.ask(flight.key, family.codec)
+                if found.raw != seen:
+                    # Others come and go: look often, but do not wait behind all of them.
+                    pause, tries = POLL_FIRST, tries + 1
             else:
-                takes += 1
+                tries += 1
                 taken = await self._tiers.take(flight.key, found, family.codec)
                 if isinstance(taken, Fence):
                     return await self._load(flight, family, load, fence=taken)
@@ -295,7 +299,8 @@ class Reader:
         if found.what == "unknown" and flight.kept is not None and flight.offered is not None:
             # L2 has no say, so this process's own copy is what a failing loader falls back on.
             return await self._refresh(flight, family, load, flight.kept, flight.offered)
-        return await self._load(flight, family, load, doubt=found.what == "unknown")
+        doubt = found.what in {"unknown", "entry"}
+        return await self._load(flight, family, load, doubt=doubt)
 
     async def _refresh_found(
         self, flight: Flight, family: Family, load: Load, entry: Entry
@@ -335,9 +340,8 @@ class Reader:
     ) -> Outcome:
         """Load anew while others have the old value; keep that if the loader fails."""
         if flight.forced:
-            return await self._load(flight, family, load, fence=fence)
+            return await self._load(flight, family, load, fence=fence, doubt=fence is None)
         flight.offered = old
-        flight.replaces = entry.header.entry_id
         patience = self._serve_meanwhile(flight, family, old)
         try:
             return await self._load(flight, family, load, fence=fence, doubt=fence is None)
@@ -404,8 +408,7 @@ class Reader:
             now=created_at, limits=family.limits, u=self._clock.random(), negative=value is None
         )
         if life is None:
-            if fence is not None:
-                self._fences.release_soon(fence)
+            self._keep_nothing(flight.key, created_at, fence, doubt=doubt)
             self._notify(Loaded(family.name, flight.key, seconds, "negative"))
             return Outcome(value)
         header = Header(
@@ -425,6 +428,16 @@ class Reader:
             self._tasks.start(work, name="tiercache-store")
         return Outcome(value)
 
+    def _keep_nothing(
+        self, key: str, created_at: float, fence: Fence | None, *, doubt: bool
+    ) -> None:
+        """Let nothing be served in place of a `None` that is not kept."""
+        if fence is not None:
+            self._fences.release_soon(fence)
+        self._tiers.drop_older(key, created_at)
+        if doubt or (fence is not None and fence.mark is not None):
+            self._doubt(key)
+
     async def _call(self, flight: Flight, family: Family, load: Load, fence: Fence | None) -> Any:
         """Await the loader within its limit, with the fence renewed."""
         key, limit = flight.key, family.limits.load_limit
@@ -432,7 +445,9 @@ class Reader:
         outer = CURRENT.set(flight)
         flight.loading = True
         try:
-            async with self._fences.renewing(fence), timeout:
+            # A fence that is lost tells of an invalidation elsewhere: later readers start over.
+            lost = partial(self._flights.end, flight)
+            async with self._fences.renewing(fence, lost), timeout:
                 return await awaited(load, key)
         except TimeoutError as error:
             if timeout.expired():
@@ -468,18 +483,17 @@ class Reader:
         """Keep a loaded entry in L1 unless something overtook it, and tell how it ended."""
         if doubt:
             self._doubt(flight.key)
-        header = entry.header
+        header, l1_ttl = entry.header, family.limits.l1_ttl
+        if stored == "l1":
+            # Without a fence an invalidation elsewhere goes unnoticed from the load's begin on.
+            l1_ttl -= header.load_seconds
         early = self._early_at(family, header)
-        kept = stored != "overtaken" and self._tiers.keep(
-            flight.key, entry, flight.generation, l1_ttl=family.limits.l1_ttl, early=early
-        )
-        if not kept:
-            # Its callers have the new value, so the one it was to replace must not follow.
-            if flight.replaces is not None:
-                self._tiers.drop(flight.key, flight.replaces)
-            if stored != "l2":
-                stored = "overtaken"
-                family.counts.overtaken += 1
+        if stored == "overtaken":
+            # Its callers have the new value, so nothing older must follow.
+            self._tiers.drop_older(flight.key, header.created_at)
+        elif not self._tiers.keep(flight.key, entry, flight.generation, l1_ttl=l1_ttl, early=early):
+            stored = "l2" if stored == "l2" else "overtaken"
+        family.counts.overtaken += stored == "overtaken"
         self._notify(Loaded(family.name, flight.key, header.load_seconds, stored))
 
     def _early_at(self, family: Family, header: Header) -> float:

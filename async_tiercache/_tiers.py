@@ -104,6 +104,7 @@ class Tiers:
             early: When it is due for a refresh.
         """
         if not self._ledger.may_keep(key, generation):
+            self.drop_older(key, entry.header.created_at)
             return False
         if self.store is not None:
             now, monotonic = self.now(), self._clock.monotonic()
@@ -127,6 +128,13 @@ class Tiers:
         """Remove an entry from L1, if it is still the one that L1 holds."""
         slot = self.probe(key)
         if self.store is not None and slot is not None and slot.header.entry_id == entry_id:
+            self.store.drop(key)
+
+    def drop_older(self, key: str, created_at: float) -> None:
+        """Remove from L1 what was made before a value that readers have seen."""
+        slot = self.probe(key)
+        older = slot is not None and slot.header.created_at < created_at
+        if self.store is not None and older:
             self.store.drop(key)
 
     def forget(self, record: Invalidation) -> None:

@@ -102,7 +102,7 @@ class Writer:
         fence = await self._seize(key)
         generation = self._ledger.generation(key)
         try:
-            async with self._fences.renewing(fence):
+            async with self._fences.renewing(fence, _nothing):
                 yield writing
             stored = await self._store(family, key, fence, generation, writing)
         except BaseException:
@@ -126,9 +126,10 @@ class Writer:
             return False
         if await self._tiers.commit(fence, entry.header, writing.payload) != "l2":
             return False
-        if self._ledger.may_keep(key, generation):
-            # What readers have kept meanwhile was read before the block had ended.
-            self._tiers.forget(Invalidation(token_bytes(16), (key,)))
+        ours = self._ledger.may_keep(key, generation)
+        # What readers have kept meanwhile was read before the block had ended.
+        self._tiers.forget(Invalidation(token_bytes(16), (key,)))
+        if ours:
             generation = self._ledger.generation(key)
             early = entry.header.fresh_until
             self._tiers.keep(key, entry, generation, l1_ttl=family.limits.l1_ttl, early=early)
@@ -160,3 +161,7 @@ class Writer:
             return await self._fences.seize(key)
         except TierError:
             return None
+
+
+def _nothing() -> None:
+    """The commit will say that the lease is lost."""

@@ -13,6 +13,7 @@ import re
 import string
 from collections.abc import Callable, Collection, Mapping, Sequence
 from operator import attrgetter
+from types import CellType
 from typing import Any, Final, NamedTuple
 
 from async_tiercache._canonical import (
@@ -366,14 +367,36 @@ def _parameter_names(function: Callable[..., Any]) -> list[str]:
 
 
 def _refuse_closure(function: Callable[..., Any]) -> None:
-    inner = inspect.unwrap(function)
-    captured = set(inner.__code__.co_freevars) - {"__class__"}
+    """Refuse a function without a template whose name does not tell what it returns."""
+    if inspect.ismethod(function):
+        raise ConfigurationError(
+            f"{function.__qualname__} needs a template: it is bound to one object, and its default "
+            "keys would be shared with every other",
+            hint="Decorate the method in its class, or give it a template.",
+        )
+    captured: set[str] = set()
+    layer: Any = function
+    while layer is not None:
+        wrapped = getattr(layer, "__wrapped__", None)
+        names = getattr(getattr(layer, "__code__", None), "co_freevars", ())
+        cells = getattr(layer, "__closure__", None) or ()
+        for name, cell in zip(names, cells, strict=True):
+            if name != "__class__" and not (wrapped is not None and _holds(cell, wrapped)):
+                captured.add(name)
+        layer = wrapped
     if captured:
         raise ConfigurationError(
             f"{function.__qualname__} needs a template: it captures {', '.join(sorted(captured))}, "
             "and functions that capture other values would share its default keys",
             hint="Give it a template, with what tells them apart if they differ.",
         )
+
+
+def _holds(cell: CellType, value: object) -> bool:
+    try:
+        return cell.cell_contents is value
+    except ValueError:  # it is filled later, by a function that calls itself
+        return False
 
 
 def _check_exclude(exclude: Collection[str], names: Sequence[str]) -> None:
