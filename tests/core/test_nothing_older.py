@@ -1,0 +1,179 @@
+"""Nothing older follows a value that this process has shown or written (G2, G4)."""
+
+import asyncio
+
+from redis.exceptions import OutOfMemoryError
+
+from async_tiercache import TierCache
+from async_tiercache._guard import Guard
+from async_tiercache._ledger import STRIPES
+from async_tiercache.errors import TierError
+from async_tiercache.testing import FakeClock, MemoryServer, settled
+from tests.conftest import MakeCache
+from tests.core.source import KEY, Source, all_of, function_of, method_of, soon, ticks
+from tests.core.wire import Wire
+
+
+def neighbour(key: str) -> str:
+    """Return another key whose generation is the same."""
+    numbers = iter(range(1_000_000))
+    while True:
+        other = f"neighbour:{next(numbers)}"
+        if hash(other) % STRIPES == hash(key) % STRIPES:
+            return other
+
+
+async def test_a_write_is_not_followed_by_what_a_reader_kept_meanwhile(
+    make_cache: MakeCache, server: MemoryServer, other: TierCache
+) -> None:
+    """Also if an invalidation of a key with the same generation came between."""
+    source = Source("old")
+    await function_of(other, source)(1)
+    await settled(other)
+    wire = Wire(server)
+    cache = await make_cache(client=wire.client)
+    value = function_of(cache, source)
+    seizing = wire.hold("SET")
+    writing = asyncio.ensure_future(value.put("new", 1))
+    await soon(seizing.reached.wait())
+    assert await soon(value(1)) == "old"
+
+    committing = wire.hold("COMMIT")
+    wire.let_pass("SET")
+    await soon(committing.reached.wait())
+    await soon(cache.invalidate(keys=[neighbour(KEY)]))
+    wire.let_pass("COMMIT")
+    await soon(writing)
+
+    assert await soon(value(1)) == "new"
+
+
+async def test_a_refresh_that_a_full_redis_refuses_is_not_followed_by_the_old_value(
+    make_cache: MakeCache, server: MemoryServer, clock: FakeClock
+) -> None:
+    """What L2 holds is removed before it is asked again."""
+    wire = Wire(server)
+    cache = await make_cache(client=wire.client)
+    source = Source("old")
+    value = function_of(cache, source, l1_ttl=5)
+    await value(1)
+    await settled(cache)
+    await clock.advance(1)
+    source.value = "new"
+    wire.refuse("SET", OutOfMemoryError("used memory > 'maxmemory'"))
+
+    assert await soon(value.refresh(1)) == "new"
+    await clock.advance(6)
+
+    assert await soon(value(1)) == "new"
+
+
+async def test_an_overtaken_refresh_is_not_followed_by_an_older_copy(
+    cache: TierCache, other: TierCache, clock: FakeClock
+) -> None:
+    """The value was shown though it is kept nowhere; the copy in L1 is older."""
+    source = Source(1)
+    value = function_of(cache, source)
+    await value(1)
+    await settled(cache)
+    await clock.advance(1)
+    source.value = 2
+    source.close()
+    refreshing = asyncio.ensure_future(value.refresh(1))
+    await soon(source.loading(2))
+    await other.invalidate(keys=[KEY])
+    source.gate.set()
+
+    assert await soon(refreshing) == 2
+    await settled(cache)
+
+    assert await soon(value(1)) == 2
+
+
+async def test_a_reader_does_not_join_a_load_whose_lease_is_lost(
+    cache: TierCache, other: TierCache, clock: FakeClock
+) -> None:
+    """An invalidation elsewhere is noticed at the next renewal, before the load has ended."""
+    source = Source("old")
+    source.close()
+    value = function_of(cache, source)
+    before = asyncio.ensure_future(value(1))
+    await soon(source.loading())
+    source.value = "new"
+    await other.invalidate(keys=[KEY])
+    await clock.advance(0.4)
+
+    after = asyncio.ensure_future(value(1))
+    await soon(source.loading(2))
+    source.gate.set()
+
+    assert await all_of(before, after) == ["old", "new"]
+
+
+async def test_a_reader_does_not_wait_behind_every_writer(
+    cache: TierCache, other: TierCache, clock: FakeClock
+) -> None:
+    """Blocks that follow each other on one key hold up a reader for a few of them only."""
+    value = function_of(cache, Source("v"))
+    reading: asyncio.Future[object] | None = None
+    blocks = 0
+    while reading is None or not reading.done():
+        async with other.writing(KEY) as writing:
+            reading = reading or asyncio.ensure_future(value(1))
+            await ticks()
+            await clock.advance(0.6)
+            writing.set(blocks)
+            await other.invalidate(keys=[KEY])
+        blocks += 1
+        assert blocks < 20
+
+    assert await soon(reading) == "v"
+
+
+async def test_a_load_around_l2_is_kept_for_l1_ttl_from_its_begin(
+    cache: TierCache, server: MemoryServer, clock: FakeClock
+) -> None:
+    """Nobody tells of an invalidation meanwhile, so the time of the load counts."""
+    server.connected = False
+    source = Source("old")
+    source.close()
+    value = method_of(cache, source, l1_ttl=5)
+    loading = asyncio.ensure_future(value(1))
+    await soon(source.loading())
+    await clock.advance(4)
+    source.gate.set()
+    assert await soon(loading) == "old"
+    server.connected = True
+
+    assert value.peek(1) == "old"
+    await clock.advance(1.5)
+
+    assert not value.peek(1)
+
+
+async def test_an_answer_to_an_old_question_does_not_close_the_breaker(clock: FakeClock) -> None:
+    """It tells nothing of a server that failed since; only the probe does."""
+    probed: list[bool] = []
+    told: list[bool] = []
+    release = asyncio.Event()
+
+    async def probe() -> None:
+        probed.append(True)
+
+    async def slow() -> None:
+        await release.wait()
+
+    async def failing() -> None:
+        raise TierError("down", tier="l2")
+
+    guard = Guard(probe, clock, lambda event: told.append(event.up))
+    old = asyncio.ensure_future(guard.call(slow))
+    await ticks()
+    await asyncio.gather(guard.call(failing), return_exceptions=True)
+    release.set()
+    await soon(old)
+
+    assert not guard.up
+    await clock.advance(1)
+    await soon(guard.call(slow))
+    assert (guard.up, probed, told) == (True, [True], [False, True])
