@@ -19,7 +19,7 @@ class TestMemoryServer(RemoteContract):
     @pytest_asyncio.fixture
     async def remote(self, server: MemoryServer) -> AsyncIterator[Remote]:
         """Return the remote."""
-        remote = RedisRemote("", namespace="test", clock=HourAhead(), client=server.client())
+        remote = RedisRemote(None, namespace="test", clock=HourAhead(), client=server.client())
         await remote.probe()
         yield remote
         await remote.aclose()

@@ -165,4 +165,4 @@ async def test_a_close_during_an_outage_warns_of_what_is_pending(
         async with asyncio.timeout(DEADLINE):
             await cache.aclose()
 
-    assert "1 invalidations" in caplog.text
+    assert "1 keys that L2 has yet to remove" in caplog.text
