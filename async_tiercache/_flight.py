@@ -7,6 +7,7 @@ invalidation detaches a flight: its waiters still get its value, later readers s
 
 import asyncio
 import copy
+import math
 from contextvars import ContextVar
 from types import TracebackType
 from typing import Any, Final, NamedTuple
@@ -51,6 +52,7 @@ class Flight:
         forced: Whether a stored value must not answer it (`refresh`).
         cancel_when_abandoned: Whether the last waiter's going cancels the load.
         offered: What readers may have at once while the flight goes on.
+        offered_until: When that is dead, on the remote tier's clock.
         outcome: What the waiters get, once it is there.
         task: The task that runs the load, unless its first caller does.
         parent: The flight in whose load this one began.
@@ -72,6 +74,7 @@ class Flight:
         "key",
         "loading",
         "offered",
+        "offered_until",
         "outcome",
         "parent",
         "storing",
@@ -97,6 +100,7 @@ class Flight:
         self.cancel_when_abandoned = cancel
         self.kept: Entry | None = None
         self.offered: Outcome | None = None
+        self.offered_until = math.inf
         self.outcome: Outcome | None = None
         self.parent = CURRENT.get()
         self.loading = False

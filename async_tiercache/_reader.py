@@ -106,7 +106,7 @@ class Reader:
                 outcome = await self._lead(flight, family, load)
             else:
                 joined = True
-                outcome = await self._flights.join(flight)
+                outcome = await self._join(flight)
             if outcome is not ABANDONED:
                 break
         value = flight.value_of(outcome)
@@ -141,7 +141,7 @@ class Reader:
                 return Outcome(slot.value, "l1", "early" if fresh else "stale")
         flight = self._flights.find(key)
         if flight is not None:
-            outcome = await self._flights.join(flight)
+            outcome = await self._join(flight)
             if outcome is not ABANDONED and outcome.error is None:
                 return outcome
         generation = self._ledger.generation(key)
@@ -158,6 +158,11 @@ class Reader:
             return Outcome(entry.value, "l2")
         return Outcome(entry.value, "l2", "stale") if stale and now < header.stale_until else None
 
+    async def _join(self, flight: Flight) -> Outcome:
+        if self._tiers.now() >= flight.offered_until:
+            flight.offered = None
+        return await self._flights.join(flight)
+
     def _begin(self, family: Family, key: str, slot: Slot | None, *, forced: bool) -> Flight:
         flight = Flight(
             self._flights,
@@ -171,6 +176,7 @@ class Reader:
             fresh = flight.began_at < slot.header.fresh_until
             flight.kept = Entry(slot.value, slot.header, slot.size)
             flight.offered = Outcome(slot.value, "l1", "early" if fresh else "stale")
+            flight.offered_until = slot.header.stale_until
             if fresh and not family.bound:
                 flight.resolve(flight.offered)
         self._flights.begin(flight)
@@ -341,11 +347,13 @@ class Reader:
         """Load anew while others have the old value; keep that if the loader fails."""
         if flight.forced:
             return await self._load(flight, family, load, fence=fence, doubt=fence is None)
-        flight.offered = old
+        flight.offered, flight.offered_until = old, entry.header.stale_until
         patience = self._serve_meanwhile(flight, family, old)
         try:
             return await self._load(flight, family, load, fence=fence, doubt=fence is None)
-        except Exception:  # noqa: BLE001 - its error has been told to the observers
+        except Exception:
+            if self._tiers.now() >= entry.header.stale_until:
+                raise
             # Not every reader shall try a source that has just failed.
             self._tiers.postpone(flight.key, entry.header.entry_id, RETRY_SECONDS)
             return old
@@ -366,7 +374,8 @@ class Reader:
 
         async def resolve_later(seconds: float) -> None:
             await self._clock.sleep(seconds)
-            flight.resolve(old)
+            if self._tiers.now() < flight.offered_until:
+                flight.resolve(old)
 
         return self._tasks.start(resolve_later(limit), name="tiercache-soft-timeout")
 

@@ -151,6 +151,30 @@ async def test_a_load_around_l2_is_kept_for_l1_ttl_from_its_begin(
     assert not value.peek(1)
 
 
+async def test_a_value_that_died_during_its_refresh_is_served_to_nobody(
+    alone: TierCache, clock: FakeClock
+) -> None:
+    """Neither to who joins the load, nor when it fails: `grace` is over."""
+    source = Source("old")
+    value = function_of(alone, source, ttl=10, grace=10)
+    await value(1)
+    await settled(alone)
+    await clock.advance(15)
+    source.close()
+    source.error = OSError("down")
+    refreshing = asyncio.ensure_future(value(1))
+    await soon(source.loading(2))
+    assert await soon(value(1)) == "old"
+
+    await clock.advance(10)
+    joining = asyncio.ensure_future(value(1))
+    await ticks()
+    source.gate.set()
+    outcomes = await soon(asyncio.gather(refreshing, joining, return_exceptions=True))
+
+    assert [type(outcome) for outcome in outcomes] == [OSError, OSError]
+
+
 async def test_an_answer_to_an_old_question_does_not_close_the_breaker(clock: FakeClock) -> None:
     """It tells nothing of a server that failed since; only the probe does."""
     probed: list[bool] = []
