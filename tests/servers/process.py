@@ -151,5 +151,6 @@ def _answers(process: subprocess.Popen[bytes], port: int) -> bool:
             wire.sendall(b"PING\r\n")
             if wire.recv(1) in {b"+", b"-"}:
                 return process.poll() is None
-        time.sleep(0.002)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(0.002)
     return False

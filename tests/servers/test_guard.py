@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Callable
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
 import redis as redis_py
@@ -21,16 +21,14 @@ from tests.servers.waiting import DEADLINE, eventually
 pytestmark = pytest.mark.redis
 
 
-class Trouble:
+class Trouble(Protocol):
     """Something that keeps a server from serving."""
 
     async def begin(self, server: Server, proxy: Proxy) -> None:
         """Let it happen."""
-        raise NotImplementedError
 
     async def end(self, server: Server, proxy: Proxy) -> None:
         """Put it right."""
-        raise NotImplementedError
 
 
 class Refused(Trouble):

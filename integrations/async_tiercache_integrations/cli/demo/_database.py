@@ -1,7 +1,7 @@
 """asyncpg, as far as the demo uses it, with types (the package ships none)."""
 
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, Protocol, TypeAlias
 
@@ -41,7 +41,6 @@ class Connection(Queries, Protocol):
         columns: Sequence[str],
         schema_name: str,
     ) -> str: ...
-    def transaction(self) -> AbstractAsyncContextManager[object]: ...
     def add_query_logger(self, callback: Any, /) -> None: ...
     async def close(self) -> None: ...
 

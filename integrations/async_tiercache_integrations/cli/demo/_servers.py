@@ -183,7 +183,6 @@ class Postgres:
     def __init__(self, sandbox: Sandbox) -> None:
         self._sandbox = sandbox
         self._programs = find_postgres()
-        self._account = _Account("")
         self._folder = sandbox.path / "postgres"
         self._process: asyncio.subprocess.Process | None = None
 
