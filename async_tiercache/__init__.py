@@ -1,12 +1,16 @@
 """A multi-tier cache for database-backed async services: L1 in memory, L2 in Redis or Valkey."""
 
 from async_tiercache._cache import TierCache
-from async_tiercache._decorators import BoundCached, Cached
+from async_tiercache._compression import Compression, Dictionary
+from async_tiercache._context import LoadContext
+from async_tiercache._decorators import BoundBatch, BoundCached, Cached, CachedBatch
 from async_tiercache._events import (
     Advice,
     Event,
     Invalidated,
     Loaded,
+    Mutated,
+    Operation,
     Read,
     Refused,
     TierChanged,
@@ -22,7 +26,7 @@ from async_tiercache._options import (
     Policy,
 )
 from async_tiercache._report import Report
-from async_tiercache._statistics import Statistics
+from async_tiercache._statistics import Histogram, Statistics
 from async_tiercache._version import __version__
 from async_tiercache._writer import Writing
 
@@ -35,11 +39,19 @@ __all__ = [
     "UNSET",
     "WARM",
     "Advice",
+    "BoundBatch",
     "BoundCached",
     "Cached",
+    "CachedBatch",
+    "Compression",
+    "Dictionary",
     "Event",
+    "Histogram",
     "Invalidated",
+    "LoadContext",
     "Loaded",
+    "Mutated",
+    "Operation",
     "Policy",
     "Read",
     "Refused",

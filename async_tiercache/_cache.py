@@ -3,80 +3,68 @@
 import contextlib
 import difflib
 import sys
-from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Coroutine, Sequence
-from dataclasses import replace
-from math import inf
+from collections.abc import (
+    AsyncGenerator,
+    Awaitable,
+    Callable,
+    Collection,
+    Coroutine,
+    Mapping,
+    Sequence,
+)
+from contextlib import AbstractAsyncContextManager
+from functools import partial
 from types import TracebackType
 from typing import (
     TYPE_CHECKING,
     Any,
     Final,
+    Literal,
     ParamSpec,
     Self,
-    TypedDict,
     TypeVar,
     Unpack,
     cast,
     overload,
 )
 
+from async_tiercache._advisor import advice_on
 from async_tiercache._clock import SYSTEM_CLOCK
+from async_tiercache._context import LoadContext, taking_context
 from async_tiercache._core import Core
-from async_tiercache._decorators import (
-    Cached,
-    Operations,
-    cached_form,
-    check_function,
-    invalidating_form,
-)
+from async_tiercache._decorators import Cached, cached_form, check_function, invalidating_form
 from async_tiercache._environment import from_environment
-from async_tiercache._family import Family
+from async_tiercache._families import Families
+from async_tiercache._family import Load
+from async_tiercache._filler import awaited
+from async_tiercache._gatherer import Gatherer, check_found
+from async_tiercache._operations import Operations, Via
 from async_tiercache._options import (
     L1,
     MISSING,
-    Duration,
-    Limits,
-    OnAbandon,
     Policy,
+    PolicyFields,
     policy_of,
 )
-from async_tiercache._reader import awaited, count
 from async_tiercache._report import Report
-from async_tiercache._statistics import Counts, Statistics, summed
+from async_tiercache._statistics import Statistics, summed
 from async_tiercache._writer import Writing
-from async_tiercache.abc import Clock, Observer
+from async_tiercache.abc import Clock, Observer, Tracer
 from async_tiercache.backends.memory import Slot
-from async_tiercache.codecs.returned import hints_of
-from async_tiercache.codecs.typed import codec_for
+from async_tiercache.codecs.returned import returned_by, values_of
 from async_tiercache.errors import ConfigurationError, UsageError
-from async_tiercache.keys import KeyMaker, check_text
+from async_tiercache.keys import check_text
 
 if TYPE_CHECKING:
-    from redis.asyncio import Redis
+    from redis.asyncio import Redis, RedisCluster
 
 P = ParamSpec("P")
 R = TypeVar("R")
 D = TypeVar("D")
 
-_DIRECT: Final = "get_or_load"
 _NAMESPACE_CHARACTERS: Final = frozenset(
     "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-:"
 )
-
-
-class PolicyFields(TypedDict, total=False):
-    """The fields of a `Policy`, as keywords of a decorator or a call."""
-
-    ttl: Duration
-    l1_ttl: Duration
-    jitter: float
-    grace: Duration
-    early: float
-    soft_timeout: Duration | None
-    load_limit: Duration
-    negative_ttl: Duration | None
-    on_abandon: OnAbandon
-    schema_version: int | str
 
 
 class TierCache:
@@ -86,12 +74,17 @@ class TierCache:
     background tasks. Without a URL it is L1 alone.
 
     Args:
-        url: Where L2 is: ``redis://host:6379/0``, ``rediss://`` or ``unix://``.
+        url: Where L2 is: ``redis://host:6379/0``, ``rediss://``, ``unix://``,
+            ``redis+sentinel://host,host/service/0`` or ``redis+cluster://host,host``.
         namespace: The first part of every key in L2: letters, digits and ``. _ - :``.
         l1: The bounds of the memory tier; `None` for no L1.
         policy: What decorators and calls inherit.
-        client: A redis-py asyncio client of your own, used instead of `url` and never closed.
+        client: A redis-py asyncio client of your own, of a server, of what a Sentinel names or of
+            a Cluster, used instead of `url` and never closed.
+        max_loads: How many loads may run at the same time, so that a cold or dead L2 does not crush
+            the source; the others wait, up to their `load_limit`. `None` for any number.
         observers: Are called with every event; see `Observer`.
+        tracer: Sees the work that takes time while it goes on; see `Tracer`.
         clock: Time and chance, for tests.
         enabled: False calls every loader and keeps nothing; invalidations still reach L2.
 
@@ -115,8 +108,10 @@ class TierCache:
         namespace: str,
         l1: L1 | None = L1(),  # noqa: B008 - frozen
         policy: Policy = Policy(),  # noqa: B008 - frozen
-        client: "Redis | None" = None,
+        client: "Redis | RedisCluster | None" = None,
+        max_loads: int | None = None,
         observers: Sequence[Observer] = (),
+        tracer: Tracer | None = None,
         clock: Clock = SYSTEM_CLOCK,
         enabled: bool = True,
     ) -> None:
@@ -140,17 +135,18 @@ class TierCache:
             l1=l1,
             clock=clock,
             observers=tuple(observers),
+            tracer=tracer,
+            max_loads=_checked_max_loads(max_loads),
             enabled=enabled,
         )
-        self._counts = Counts()
-        self._families: dict[str, Counts] = {_DIRECT: self._counts}
+        self._families = Families(policy, alone=self._alone, learn=self._core.compressor.learn)
+        self._counts = self._families.direct.counts
         # The store's own dict, which lives as long as the store; empty while L1 is off.
         self._slots: dict[str, Slot] = {} if self._core.store is None else self._core.store.slots
-        self._core.codecs.add(codec_for(Any))
-        self._direct: dict[Any, Family] = {}
         if not enabled:
             self._core.advise(
-                f"The cache {namespace!r} is disabled: every call reaches its loader."
+                "disabled",
+                f"The cache {namespace!r} is disabled: every call reaches its loader.",
             )
 
     @classmethod
@@ -177,10 +173,9 @@ class TierCache:
     def __repr__(self) -> str:
         core = self._core
         l1 = "off" if core.store is None else f"{len(core.store)}/{core.store.bounds.max_entries}"
-        l2 = "off" if self._alone else "up" if core.guard.up else "down"
         state = "" if core.state == "open" else f" {core.state}"
         loads = f"{len(core.flights)} loads in flight"
-        return f"<TierCache{state} [L1 {l1} | L2 {l2} | {loads}]>"
+        return f"<TierCache{state} [L1 {l1} | L2 {self.l2} | {loads}]>"
 
     async def __aenter__(self) -> Self:
         """Connect; a Redis that is down is no error.
@@ -189,6 +184,10 @@ class TierCache:
             UsageError: The cache has been entered before.
         """
         await self._core.open()
+        if self._core.enabled:
+            has_l1 = self._core.store is not None
+            for name, message in advice_on(self._policy, l1=has_l1, l2=not self._alone):
+                self._core.advise(name, message)
         return self
 
     async def __aexit__(
@@ -210,6 +209,8 @@ class TierCache:
         template: str | None = None,
         *,
         tags: Sequence[str] = (),
+        scope: Callable[[Any], object] | None = None,
+        via: Via | None = None,
         exclude: Collection[str] = (),
         policy: Policy | None = None,
         **policy_fields: Unpack[PolicyFields],
@@ -220,6 +221,11 @@ class TierCache:
             template: The key, such as ``"user:{user_id}:profile"``; without it the function's name,
                 the class of `self` and all arguments make the key.
             tags: Not in this release.
+            scope: Returns from `self` what tells objects apart that must not share values, such as
+                ``lambda self: self.tenant``; it comes first in the key.
+            via: Opens an object like `self`, as an async context manager; every load runs on one of
+                its own. Without it a method's load runs on its first caller's `self`, in that
+                caller's life, and nothing is refreshed in the background.
             exclude: Parameters that do not stand in the key.
             policy: Options for this family; fields given as keywords win over it.
             policy_fields: See `Policy`.
@@ -233,17 +239,23 @@ class TierCache:
             raise ConfigurationError(
                 "@cache.cached needs parentheses", hint="Write @cache.cached()."
             )
-        limits = self._limits(policy_of(policy, policy_fields))
+        limits = self._families.limits(policy_of(policy, policy_fields))
         names = sys._getframe(1).f_locals  # noqa: SLF001 - annotations may name local classes
 
         def decorate(function: Callable[P, Coroutine[Any, Any, R]]) -> Cached[P, R]:
             check_function(function, "cached")
-            maker = KeyMaker(function, template, exclude=exclude)
-            counts = self._families.setdefault(maker.name, Counts())
             operations = Operations(
-                self._core, function, maker, counts=counts, limits=limits, names=names
+                self._core,
+                self._families,
+                function,
+                template=template,
+                exclude=exclude,
+                scope=scope,
+                via=via,
+                limits=limits,
+                names=names,
             )
-            return cached_form(operations, is_method=maker.is_method)
+            return cached_form(operations)
 
         return decorate
 
@@ -253,7 +265,8 @@ class TierCache:
         """Invalidate keys each time the decorated coroutine has succeeded.
 
         Args:
-            keys: Templates over the function's parameters, as in `cached`.
+            keys: Templates over the function's parameters, as in `cached`; one that is the template
+                of a family with a scope means the keys of the same `self`.
             tags: Not in this release.
 
         Raises:
@@ -270,7 +283,7 @@ class TierCache:
             function: Callable[P, Coroutine[Any, Any, R]],
         ) -> Callable[P, Coroutine[Any, Any, R]]:
             check_function(function, "invalidates")
-            return invalidating_form(self._core, function, keys)
+            return invalidating_form(self._core, self._families, function, keys)
 
         return decorate
 
@@ -299,17 +312,33 @@ class TierCache:
             return slot.value
         if not core.enabled:
             return default
+        found = await self.get_many([key], stale=stale)
+        return found.get(key, default)
+
+    async def get_many(self, keys: Sequence[str], *, stale: bool = False) -> dict[str, Any]:
+        """Return what the tiers hold for several keys, L2 asked in one turn.
+
+        Args:
+            keys: The texts of the keys.
+            stale: Whether values within their grace will do.
+
+        Returns:
+            The values by key, in the order of `keys`, without those that are not found; see `get`.
+        """
+        core = self._core
+        texts = {key: check_text(key) for key in _listed(keys)}
+        if not core.enabled:
+            return {}
         core.admit()
-        outcome = await core.reader.look(check_text(key), core.codecs, self._counts, stale=stale)
-        if outcome is None:
-            return default
-        count(self._counts, outcome)
-        return outcome.value
+        understood = self._families.understood
+        asked = list(dict.fromkeys(texts.values()))
+        found = await core.reader.look(asked, understood, self._families.direct, stale=stale)
+        return {key: found[text] for key, text in texts.items() if text in found}
 
     async def get_or_load(
         self,
         key: str,
-        loader: Callable[[], Awaitable[R]],
+        loader: Callable[[], Awaitable[R]] | Callable[[LoadContext], Awaitable[R]],
         *,
         tags: Sequence[str] = (),
         policy: Policy | None = None,
@@ -319,8 +348,8 @@ class TierCache:
 
         Args:
             key: The key's text.
-            loader: A coroutine function without arguments; its return annotation, if there is one,
-                says how the value is stored.
+            loader: A coroutine function without arguments, or with a `LoadContext`; its return
+                annotation, if there is one, says how the value is stored.
             tags: Not in this release.
             policy: Options for this call.
             policy_fields: See `Policy`.
@@ -330,11 +359,60 @@ class TierCache:
         """
         _refuse_tags(tags)
         core = self._core
-        if not core.enabled:
-            return cast("R", await awaited(loader, key))
+        alone = taking_context(loader)
+        if not core.enabled or core.commits.scope is not None:
+            return cast("R", await awaited(partial(alone, LoadContext()), key))
         core.admit()
-        family = self._direct_family(loader, policy, policy_fields)
-        return cast("R", await core.reader.read(family, check_text(key), loader))
+        family = self._families.direct_of(returned_by(loader), policy, policy_fields)
+        return cast("R", await core.reader.read(family, check_text(key), Load(alone)))
+
+    async def get_or_load_many(
+        self,
+        keys: Sequence[str],
+        loader: Callable[[list[str]], Awaitable[Mapping[str, R]]],
+        *,
+        tags: Sequence[str] = (),
+        policy: Policy | None = None,
+        **policy_fields: Unpack[PolicyFields],
+    ) -> dict[str, R]:
+        """Return the values of several keys, loading together those that no tier has.
+
+        Args:
+            keys: The texts of the keys.
+            loader: A coroutine function from a list of keys to a dict of values; the values of its
+                return annotation, if there is one, say how they are stored. A key that it leaves
+                out is absent from the result, and kept so for `negative_ttl`, if that is given. An
+                exception as a value is the error of its key.
+            tags: Not in this release.
+            policy: Options for this call.
+            policy_fields: See `Policy`.
+
+        Returns:
+            The values by key, in the order of `keys`.
+
+        Raises:
+            Exception: Whatever the loader raised, or the error of the first key that has one; the
+                values of the others are kept.
+        """
+        _refuse_tags(tags)
+        core = self._core
+        wanted = list(dict.fromkeys(check_text(key) for key in _listed(keys)))
+
+        async def load_many(missing: list[str], _context: LoadContext) -> Mapping[str, R]:
+            return cast("Mapping[str, R]", await awaited(partial(loader, missing), missing[0]))
+
+        if not core.enabled or core.commits.scope is not None:
+            loaded: Mapping[str, R] = await load_many(wanted, LoadContext()) if wanted else {}
+            check_found(loaded, wanted)
+            return dict(loaded)
+        core.admit()
+        family = self._families.direct_of(values_of(returned_by(loader)), policy, policy_fields)
+        gatherer = Gatherer(
+            load_many, run=partial(core.filler.run, family), tasks=core.loads, clock=core.clock
+        )
+        return await core.reader.read_many(
+            family, wanted, lambda key: Load(part=gatherer.expect(key))
+        )
 
     async def set(
         self,
@@ -362,8 +440,8 @@ class TierCache:
         """
         _refuse_tags(tags)
         self._core.admit()
-        family = self._direct_family(None, policy, policy_fields)
-        return await self._core.writer.put(family, check_text(key), value)
+        family = self._families.direct_of(Any, policy, policy_fields)
+        return await self._core.commits.put(family, check_text(key), value)
 
     @contextlib.asynccontextmanager
     async def writing(
@@ -382,9 +460,17 @@ class TierCache:
             key: The key's text.
             policy: Options for this call.
             policy_fields: See `Policy`.
+
+        Raises:
+            UsageError: The block stands inside `after_commit`.
         """
         self._core.admit()
-        family = self._direct_family(None, policy, policy_fields)
+        if self._core.commits.scope is not None:
+            raise UsageError(
+                "writing() inside after_commit() would store what is not committed yet",
+                hint="Open writing() around the whole transaction, or use set() or invalidate().",
+            )
+        family = self._families.direct_of(Any, policy, policy_fields)
         async with self._core.writer.writing(family, check_text(key)) as writing:
             yield writing
 
@@ -400,10 +486,50 @@ class TierCache:
             tags: Not in this release.
         """
         _refuse_tags(tags)
-        if isinstance(keys, str):
-            raise UsageError(f"keys={keys!r} is one text", hint="Pass a list of keys.")
         self._core.admit()
-        return await self._core.invalidator.invalidate([check_text(key) for key in keys])
+        return await self._core.commits.invalidate([check_text(key) for key in _listed(keys)])
+
+    def after_commit(self) -> AbstractAsyncContextManager[None]:
+        """Tell the tiers at the end of the block what is changed inside it, or nothing if it fails.
+
+        Put it around a transaction: what `invalidate`, `invalidates`, `set` and `put` are told
+        inside is kept until the block ends, sent then in one turn, and dropped when the block
+        raises. A block inside another one hands over to that one. Reports inside say ``"queued"``.
+
+        A load inside may see what is not committed yet: one by `get_or_load`, or by a method on its
+        caller's object, is shared with nobody and kept nowhere.
+
+        Example:
+            >>> import asyncio
+            >>> cache = TierCache(namespace="shop")
+            >>> async def rename() -> str:
+            ...     await cache.set("user:1", "old")
+            ...     async with cache.after_commit():
+            ...         await cache.invalidate(keys=["user:1"])
+            ...         seen: str = await cache.get("user:1")
+            ...     assert await cache.get("user:1", None) is None
+            ...     return seen
+            >>> asyncio.run(rename())
+            'old'
+        """
+        return self._core.commits.after_commit()
+
+    @property
+    def namespace(self) -> str:
+        """The first part of every key in L2."""
+        return self._namespace
+
+    @property
+    def l2(self) -> Literal["up", "down", "off"]:
+        """Whether L2 answers, as far as the latest call has shown; ``"off"`` without one."""
+        if self._alone:
+            return "off"
+        return "up" if self._core.guard.up else "down"
+
+    @property
+    def families(self) -> tuple[str, ...]:
+        """The names of the families, which `statistics` takes."""
+        return tuple(self._families)
 
     def statistics(self, family: str | None = None) -> Statistics:
         """Return what the cache has done in this process since it was made.
@@ -414,72 +540,37 @@ class TierCache:
         Raises:
             UsageError: There is no such family.
         """
-        if family is not None and family not in self._families:
-            near = difflib.get_close_matches(family, self._families, n=1)
+        known = self._families.counts
+        if family is not None and family not in known:
+            near = difflib.get_close_matches(family, known, n=1)
             raise UsageError(
                 f"There is no family {family!r}",
                 hint=f"Did you mean {near[0]!r}?" if near else "Its name is its template.",
             )
-        counts = list(self._families.values()) if family is None else [self._families[family]]
         core = self._core
-        of_the_cache: dict[str, int] = {"pending": core.ledger.pending}
-        if core.store is not None:
-            of_the_cache |= {
-                "l1_entries": len(core.store),
-                "l1_bytes": core.store.bytes,
-                "l1_evictions": core.store.evictions,
-                "l1_expiries": core.store.expiries,
-                "l1_oversized": core.store.oversized,
-            }
-        return summed(counts, **of_the_cache)
-
-    def _limits(self, policy: Policy) -> Limits:
-        limits = Limits.of(policy, self._policy)
-        # With nobody else to ask, this process's copy is as good as its ttl says.
-        return replace(limits, l1_ttl=inf) if self._alone else limits
-
-    def _direct_family(
-        self,
-        loader: Callable[[], Awaitable[Any]] | None,
-        policy: Policy | None,
-        policy_fields: PolicyFields,
-    ) -> Family:
-        """Return a family for a call that belongs to none."""
-        annotation = _returned(loader)
-        identity = (annotation, policy, tuple(policy_fields.items()))
-        try:
-            family = self._direct.get(identity)
-        except TypeError:
-            raise ConfigurationError(
-                f"The return annotation {annotation!r} has no hash",
-                hint="Annotate the loader with a type.",
-            ) from None
-        if family is None:
-            limits = self._limits(policy_of(policy, policy_fields))
-            codec = codec_for(annotation, schema_version=limits.schema_version)
-            family = Family(_DIRECT, limits, codec, counts=self._counts)
-            if len(self._direct) >= _MAX_DIRECT:
-                self._direct.clear()
-            self._direct[identity] = family
-            self._core.codecs.add(codec)
-        return family
+        return summed(
+            known.values() if family is None else [known[family]],
+            pending=core.ledger.pending,
+            loads_running=core.bulkhead.running,
+            loads_waiting=core.bulkhead.waiting,
+        )
 
 
-_MAX_DIRECT: Final = 256
+def _listed(keys: Sequence[str]) -> Sequence[str]:
+    if isinstance(keys, str):
+        raise UsageError(f"keys={keys!r} is one text", hint="Pass a list of keys.")
+    return keys
 
 
-def _returned(loader: Callable[[], Awaitable[Any]] | None) -> Any:
-    """Return the resolved return annotation of a loader, `Any` without one."""
-    annotation = getattr(loader, "__annotations__", {}).get("return", Any)
-    if loader is None or not isinstance(annotation, str):
-        return annotation
-    try:
-        return hints_of(loader).get("return", Any)
-    except NameError as error:
+def _checked_max_loads(max_loads: int | None) -> int | None:
+    if max_loads is None:
+        return None
+    if isinstance(max_loads, bool) or not isinstance(max_loads, int) or max_loads < 1:
         raise ConfigurationError(
-            f"The return annotation {annotation!r} of the loader cannot be resolved: {error}",
-            hint="Define or import the type in the loader's module.",
-        ) from error
+            f"max_loads={max_loads!r} would let no load run",
+            hint="Pass a whole number above 0, for example the size of the connection pool.",
+        )
+    return max_loads
 
 
 def _checked_namespace(namespace: str) -> str:

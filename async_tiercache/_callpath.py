@@ -15,6 +15,7 @@ from types import FunctionType
 from typing import Any, Final, NewType, TypeAlias
 from uuid import UUID
 
+from async_tiercache._context import LoadContext
 from async_tiercache._statistics import Counts
 from async_tiercache.errors import ConfigurationError
 
@@ -36,7 +37,8 @@ class Parts:
         header: As in ``def f(header)``.
         names: All parameters but `self`.
         owner: ``self``, or ``None`` for a function.
-        call: As in ``f(call)``, taking the values from a tuple ``_tc_values``.
+        call: As in ``f(call)``, taking the values from a tuple ``_tc_values``, and from
+            ``_tc_context`` the load context.
         guards: The class that a parameter must have exactly, for those annotated with one.
         defaults: What the header's defaults refer to.
     """
@@ -49,13 +51,25 @@ class Parts:
     defaults: Mapping[str, object]
 
 
-def parts_of(signature: inspect.Signature, hints: Mapping[str, Any], *, is_method: bool) -> Parts:
+def parts_of(
+    signature: inspect.Signature,
+    hints: Mapping[str, Any],
+    *,
+    is_method: bool,
+    context: str | None = None,
+) -> Parts:
     """Return the parts of a signature.
+
+    Args:
+        signature: The signature.
+        hints: The resolved annotations.
+        is_method: Whether the first parameter is `self`.
+        context: The parameter that takes the load context; callers do not pass it.
 
     Raises:
         ConfigurationError: A parameter has a name that the compiled source uses itself.
     """
-    parameters = list(signature.parameters.values())
+    parameters = [each for each in signature.parameters.values() if each.name != context]
     owner = parameters.pop(0) if is_method else None
     defaults: dict[str, object] = {}
     call: list[str] = []
@@ -70,6 +84,10 @@ def parts_of(signature: inspect.Signature, hints: Mapping[str, Any], *, is_metho
         call.append(f"{star}{keyword}{_RESERVED}values[{index}]")
     if owner is not None:
         call.insert(0, f"{_RESERVED}owner")
+    if context is not None:
+        # Before **kwargs, which must come last.
+        place = len(call) - any(each.startswith("**") for each in call)
+        call.insert(place, f"{context}={_RESERVED}context")
     return Parts(
         header=_header([*([owner] if owner else []), *parameters]),
         names=tuple(parameter.name for parameter in parameters),
@@ -190,7 +208,7 @@ class CallPath:
     Attributes:
         call: Takes the function's place: an L1 hit at once, anything else through `read`.
         collect: Takes the same arguments; returns `self` (or `None`) and the values.
-        invoke: Calls the original with `self` and the values.
+        invoke: Calls the original with `self`, the values and the load context.
     """
 
     def __init__(
@@ -228,14 +246,14 @@ class CallPath:
             *self._call_lines(probe),
             f"def {_RESERVED}collect({parts.header}):",
             f"    return {parts.owner}, {values}",
-            f"def {_RESERVED}invoke({_RESERVED}owner, {_RESERVED}values):",
+            f"def {_RESERVED}invoke({_RESERVED}owner, {_RESERVED}values, {_RESERVED}context):",
             f"    return {_RESERVED}function({parts.call})",
         )
         self.call: Callable[..., Coroutine[Any, Any, Any]] = functools.wraps(function)(
             space[f"{_RESERVED}call"]
         )
         self.collect: Callable[..., tuple[Any, Arguments]] = space[f"{_RESERVED}collect"]
-        self.invoke: Callable[[Any, Arguments], Coroutine[Any, Any, Any]] = space[
+        self.invoke: Callable[[Any, Arguments, LoadContext], Coroutine[Any, Any, Any]] = space[
             f"{_RESERVED}invoke"
         ]
 

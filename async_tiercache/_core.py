@@ -9,24 +9,30 @@ import contextlib
 import logging
 import os
 import weakref
+from functools import partial
 from typing import Literal
 
-from async_tiercache._events import Advice, Event, TierChanged
+from async_tiercache._bulkhead import Bulkhead
+from async_tiercache._commits import Commits
+from async_tiercache._events import Advice, Event, Mutated, TierChanged
 from async_tiercache._fence import Fences
+from async_tiercache._filler import Filler
 from async_tiercache._flight import Flights
 from async_tiercache._guard import Guard
 from async_tiercache._invalidator import Invalidator
 from async_tiercache._ledger import Ledger
 from async_tiercache._options import L1
+from async_tiercache._pilot import Pilot
 from async_tiercache._reader import Reader
 from async_tiercache._recovery import Recovery
 from async_tiercache._tasks import Tasks
 from async_tiercache._tiers import Tiers
+from async_tiercache._tracing import Tracing
 from async_tiercache._writer import Writer
-from async_tiercache.abc import Clock, Observer, Remote
+from async_tiercache.abc import Clock, Observer, Remote, Tracer
 from async_tiercache.backends.memory import MemoryStore
 from async_tiercache.backends.null import NullRemote
-from async_tiercache.codecs.known import KnownCodecs
+from async_tiercache.codecs.compression import Compressor
 from async_tiercache.errors import CacheClosedError, TierError, UsageError
 
 _log = logging.getLogger("async_tiercache")
@@ -41,6 +47,8 @@ class Core:
         l1: The bounds of the memory tier, or `None` for none.
         clock: Time and chance.
         observers: Are told of every event.
+        tracer: Sees the work that takes time.
+        max_loads: How many loads may run at the same time, or `None`.
         enabled: Whether anything is cached at all.
     """
 
@@ -52,6 +60,8 @@ class Core:
         l1: L1 | None,
         clock: Clock,
         observers: tuple[Observer, ...],
+        tracer: Tracer | None,
+        max_loads: int | None,
         enabled: bool,
     ) -> None:
         self.clock = clock
@@ -65,7 +75,8 @@ class Core:
         self._remote = remote or NullRemote(clock)
         self.tasks = Tasks()
         self.loads = Tasks()
-        self.codecs = KnownCodecs()
+        self.bulkhead = Bulkhead(max_loads)
+        self.compressor = Compressor(partial(self.advise, "compression"))
         self.flights = Flights()
         self.ledger = Ledger()
         self.guard = Guard(self._remote.probe, clock, self._tier_changed)
@@ -73,10 +84,12 @@ class Core:
         self.tiers = Tiers(
             namespace=namespace,
             remote=self._remote,
+            has_remote=remote is not None,
             guard=self.guard,
             ledger=self.ledger,
             flights=self.flights,
             fences=fences,
+            compressor=self.compressor,
             clock=clock,
             notify=self.notify,
         )
@@ -89,23 +102,48 @@ class Core:
             tasks=self.tasks,
             notify=self.notify,
         )
-        self._wire_paths(remote, fences)
+        self._wire_paths(remote, fences, Tracing(tracer, namespace))
+        if self.store is not None:
+            self.store.mutated = self._mutated
         if remote is None:
             # Nobody else writes what L1 alone holds, so it serves from the start.
             self.tiers.store = self.store
         _CORES.add(self)
 
-    def _wire_paths(self, remote: Remote | None, fences: Fences) -> None:
+    def _wire_paths(self, remote: Remote | None, fences: Fences, tracing: Tracing) -> None:
         """Make the three paths: reads, invalidations, writes."""
-        self.reader = Reader(
+        self.filler = Filler(
+            tiers=self.tiers,
+            flights=self.flights,
+            fences=fences,
+            tasks=self.tasks,
+            clock=self.clock,
+            bulkhead=self.bulkhead,
+            tracing=tracing,
+            doubt=self._recovery.doubt,
+            advise=self.advise,
+            notify=self.notify if self._observers else _nobody,
+        )
+        pilot = Pilot(
             tiers=self.tiers,
             ledger=self.ledger,
             flights=self.flights,
             fences=fences,
+            filler=self.filler,
             tasks=self.tasks,
             loads=self.loads,
             clock=self.clock,
-            doubt=self._recovery.doubt,
+            tracing=tracing,
+        )
+        self.reader = Reader(
+            tiers=self.tiers,
+            ledger=self.ledger,
+            flights=self.flights,
+            filler=self.filler,
+            pilot=pilot,
+            clock=self.clock,
+            tracing=tracing,
+            advise=self.advise,
             notify=self.notify if self._observers else None,
         )
         self.invalidator = Invalidator(
@@ -114,6 +152,7 @@ class Core:
             ledger=self.ledger,
             recovery=self._recovery,
             forget=self.tiers.forget,
+            tracing=tracing,
             notify=self.notify,
         )
         self.writer = Writer(
@@ -122,8 +161,10 @@ class Core:
             fences=fences,
             ledger=self.ledger,
             clock=self.clock,
+            tracing=tracing,
             enabled=self.enabled,
         )
+        self.commits = Commits(self.invalidator, self.writer)
 
     def notify(self, event: Event) -> None:
         """Tell the observers; one that raises is logged, and nothing else suffers."""
@@ -140,12 +181,22 @@ class Core:
             _log.warning("L2 is out of reach, reads go around it: %s", event.error)
         self.notify(event)
 
-    def advise(self, message: str) -> None:
-        """Tell the owner of the cache something about its set-up, once."""
+    def advise(self, name: str, message: str) -> None:
+        """Tell the owner of the cache something about its set-up, once.
+
+        Args:
+            name: The last part of the logger's name, by which it is silenced.
+            message: What it is, and which setting changes it.
+        """
         if message not in self._advised:
             self._advised.add(message)
-            _log.warning("%s", message)
-            self.notify(Advice(message))
+            logger = f"async_tiercache.advice.{name}"
+            logging.getLogger(logger).warning("%s (logger %s)", message, logger)
+            self.notify(Advice(name, message))
+
+    def _mutated(self, key: str) -> None:
+        _log.error("The value of %r was changed after it had been cached", key)
+        self.notify(Mutated(key))
 
     def admit(self) -> None:
         """Let a call that leaves L1 through.
@@ -166,8 +217,9 @@ class Core:
             self._bind(loop)
         if self.state == "new" and self.has_remote and self.enabled:
             self.advise(
+                "not-entered",
                 "The cache is used before it was entered: it asks L2 each time and keeps "
-                "nothing in memory. Use it inside `async with cache:`."
+                "nothing in memory. Use it inside `async with cache:`.",
             )
 
     async def settle(self) -> None:
@@ -185,6 +237,7 @@ class Core:
                     hint="Make one TierCache per event loop.",
                 )
             self.flights.forget()
+            self.bulkhead.restart()
             self.loads.forget()
             self.tasks.forget()
             self._loop = loop
@@ -201,6 +254,8 @@ class Core:
         if self.has_remote and self.enabled:
             with contextlib.suppress(TierError):
                 await self.guard.call(self._remote.probe)
+                for name, message in await self.guard.call(self._remote.advice):
+                    self.advise(name, message)
         self.tiers.store = self.store
 
     async def aclose(self) -> None:
@@ -226,6 +281,10 @@ class Core:
         self.tiers.store = None
         if self.store is not None:
             self.store.clear()
+
+
+def _nobody(_event: Event) -> None:
+    """Observe nothing."""
 
 
 _CORES: "weakref.WeakSet[Core]" = weakref.WeakSet()

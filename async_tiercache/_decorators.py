@@ -12,22 +12,21 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from types import MethodType
 from typing import Any, Concatenate, Final, ParamSpec, Protocol, TypeVar, cast, overload
 
-from async_tiercache._callpath import Arguments, CallPath, Table, parts_of
+from async_tiercache._batches import Batch, BatchForm
 from async_tiercache._core import Core
-from async_tiercache._family import Family
-from async_tiercache._options import MISSING, Limits, Missing
+from async_tiercache._families import Families
+from async_tiercache._operations import Operations
+from async_tiercache._options import Missing
 from async_tiercache._report import Report
-from async_tiercache._statistics import Counts
-from async_tiercache.abc import Codec
-from async_tiercache.codecs.returned import DeferredCodec, hints_of, is_generic, of_class
-from async_tiercache.codecs.typed import codec_for
 from async_tiercache.errors import ConfigurationError
-from async_tiercache.keys import KeyMaker, Template
+from async_tiercache.keys import Template, canonical
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")
 R = TypeVar("R")
 S = TypeVar("S")
+M = TypeVar("M", bound=Mapping[Any, Any])
+M_co = TypeVar("M_co", bound=Mapping[Any, Any], covariant=True)
 
 KEEP_AFTER: Final = 16
 """How often in a row one object's method is looked up before its bound form is kept."""
@@ -69,8 +68,44 @@ class BoundCached(Protocol[P, R]):
         ...
 
 
+class BoundBatch(Protocol[P, M_co]):
+    """A cached batch loader, called with the original's parameters."""
+
+    async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> M_co:
+        """Return a dict of the values by id, in the order of the ids.
+
+        An id that the loader's result lacks is absent here, too.
+        """
+        ...
+
+    async def invalidate(self, *args: P.args, **kwargs: P.kwargs) -> Report:
+        """Remove the values of all these ids from every tier."""
+        ...
+
+
+class CachedBatch(BoundBatch[P, M_co], Protocol[P, M_co]):
+    """A cached batch loader, or one that is a method, seen from its class."""
+
+    @overload
+    def __get__(self, instance: None, owner: type[Any], /) -> "CachedBatch[P, M_co]": ...
+    @overload
+    def __get__(
+        self: "CachedBatch[Concatenate[S, Q], M_co]",
+        instance: S,
+        owner: type[Any] | None = None,
+        /,
+    ) -> BoundBatch[Q, M_co]: ...
+
+
 class Cached(BoundCached[P, R], Protocol[P, R]):
     """A cached function, or a cached method seen from its class."""
+
+    @overload
+    def batch(self, function: Callable[Q, Coroutine[Any, Any, M]], /) -> CachedBatch[Q, M]: ...
+    @overload
+    def batch(
+        self, *, over: str
+    ) -> Callable[[Callable[Q, Coroutine[Any, Any, M]]], CachedBatch[Q, M]]: ...
 
     @overload
     def __get__(self, instance: None, owner: type[Any], /) -> "Cached[P, R]": ...
@@ -78,119 +113,6 @@ class Cached(BoundCached[P, R], Protocol[P, R]):
     def __get__(
         self: "Cached[Concatenate[S, Q], R]", instance: S, owner: type[Any] | None = None, /
     ) -> BoundCached[Q, R]: ...
-
-
-class Operations:
-    """The operations on one decorated coroutine; `owner` is its `self`, or `None`.
-
-    Args:
-        core: The cache's parts.
-        function: The decorated coroutine function.
-        maker: Makes the keys.
-        counts: What the paths count.
-        limits: The resolved policy.
-        names: Names local to where the decorator was used, for annotations.
-    """
-
-    def __init__(
-        self,
-        core: Core,
-        function: Callable[..., Coroutine[Any, Any, Any]],
-        maker: KeyMaker,
-        *,
-        counts: Counts,
-        limits: Limits,
-        names: Mapping[str, Any],
-    ) -> None:
-        self._core = core
-        self._maker = maker
-        try:
-            hints = hints_of(function, names)
-        except NameError:
-            hints = {}
-            codec: Codec = DeferredCodec(function, limits.schema_version)
-        else:
-            codec = codec_for(hints.get("return", Any), schema_version=limits.schema_version)
-        returned = hints.get("return")
-        self._generic = returned if maker.is_method and is_generic(returned) else None
-        self.family = Family(maker.name, limits, codec, bound=maker.is_method, counts=counts)
-        core.codecs.add(codec)
-        self._families: dict[type, Family] = {}
-        parts = parts_of(inspect.signature(function), hints, is_method=maker.is_method)
-        # A key that holds attributes needs more than the bare arguments.
-        plain = maker.is_plain and not maker.uses_self
-        self._table = Table(parts, maker.parameters) if plain else None
-        self.path = CallPath(
-            function,
-            parts,
-            self._table,
-            read=self.read,
-            counts=counts,
-            monotonic=core.clock.monotonic,
-        )
-        self.collect = self.path.collect
-        self._invoke = self.path.invoke
-
-    async def read(self, owner: Any, values: Arguments) -> Any:
-        """Answer a call that the compiled path could not."""
-        core = self._core
-        if not core.enabled:
-            return await self._invoke(owner, values)
-        core.admit()
-        alias = None if self._table is None else self._table.alias(owner, values)
-        load = functools.partial(self._invoke, owner, values)
-        key = self._maker.text(values, owner)
-        return await core.reader.read(self._family_of(owner), key, load, alias=alias)
-
-    async def invalidate(self, /, *args: Any, **kwargs: Any) -> Report:
-        """Remove the value from every tier."""
-        self._core.admit()
-        return await self._core.invalidator.invalidate((self.key(*args, **kwargs),))
-
-    async def refresh(self, /, *args: Any, **kwargs: Any) -> Any:
-        """Load the value anew."""
-        core = self._core
-        owner, values = self.collect(*args, **kwargs)
-        if not core.enabled:
-            return await self._invoke(owner, values)
-        core.admit()
-        load = functools.partial(self._invoke, owner, values)
-        key = self._maker.text(values, owner)
-        return await core.reader.read(self._family_of(owner), key, load, forced=True)
-
-    async def put(self, value: Any, /, *args: Any, **kwargs: Any) -> Report:
-        """Put a known value."""
-        core = self._core
-        core.admit()
-        owner, values = self.collect(*args, **kwargs)
-        key = self._maker.text(values, owner)
-        return await core.writer.put(self._family_of(owner), key, value)
-
-    def peek(self, /, *args: Any, **kwargs: Any) -> Any:
-        """Return what L1 would answer at once."""
-        slot = self._core.reader.peek(self.key(*args, **kwargs))
-        return MISSING if slot is None else slot.value
-
-    def key(self, /, *args: Any, **kwargs: Any) -> str:
-        """Return the text of the key."""
-        owner, values = self.collect(*args, **kwargs)
-        return self._maker.text(values, owner)
-
-    def _family_of(self, owner: Any) -> Family:
-        """Return the family, with the codec of the runtime class on a generic base."""
-        if self._generic is None:
-            return self.family
-        kind: type[Any] = owner.__class__
-        family = self._families.get(kind)
-        if family is None:
-            mine = self.family
-            codec = codec_for(
-                of_class(self._generic, kind), schema_version=mine.limits.schema_version
-            )
-            family = Family(mine.name, mine.limits, codec, bound=mine.bound, counts=mine.counts)
-            self._families[kind] = family
-            self._core.codecs.add(codec)
-        return family
 
 
 class _Bound(functools.partial[Any]):
@@ -243,6 +165,7 @@ class _Method:
         self._last: int = 0
         self._repeats = 0
         _attach(self, operations)
+        self.batch = _batch_decorator(operations)
         functools.update_wrapper(self, self._call)
         if sys.version_info >= (3, 12):
             inspect.markcoroutinefunction(self)
@@ -275,13 +198,30 @@ def _attach(call: Any, helpers: Any) -> None:
         setattr(call, name, getattr(helpers, name))
 
 
-def cached_form(operations: Operations, *, is_method: bool) -> Cached[Any, Any]:
+def _batch_decorator(operations: Operations) -> Callable[..., Any]:
+    """Return the decorator for the batch loader of a family."""
+
+    def batch(function: Any = None, *, over: str | None = None) -> Any:
+        if function is None:
+            return functools.partial(batch, over=over)
+        check_function(function, "cached")
+        if operations.behind is not None:
+            raise ConfigurationError(
+                f"{operations.maker.name} has a batch loader already", hint="Remove one of them."
+            )
+        return BatchForm(Batch(operations, function, over))
+
+    return batch
+
+
+def cached_form(operations: Operations) -> Cached[Any, Any]:
     """Return what takes the place of the decorated function."""
     call: Any = operations.path.call
     call.__tiercache__ = operations
-    if is_method:
+    if operations.maker.is_method:
         return cast("Cached[Any, Any]", _Method(operations))
     _attach(call, operations)
+    call.batch = _batch_decorator(operations)
     return cast("Cached[Any, Any]", call)
 
 
@@ -310,12 +250,16 @@ def check_function(function: Any, decorator: str) -> None:
 
 
 def invalidating_form(
-    core: Core, function: Callable[P, Coroutine[Any, Any, R]], keys: Sequence[str]
+    core: Core,
+    families: Families,
+    function: Callable[P, Coroutine[Any, Any, R]],
+    keys: Sequence[str],
 ) -> Callable[P, Coroutine[Any, Any, R]]:
     """Return `function` with the keys invalidated after each success.
 
     Args:
         core: The cache's parts.
+        families: Know the scopes of families whose templates are among the keys.
         function: The coroutine function that changes the source.
         keys: Templates over its parameters.
 
@@ -323,19 +267,26 @@ def invalidating_form(
         KeyTemplateError: A template does not fit the function.
     """
     signature = inspect.signature(function)
-    templates = [Template(key) for key in keys]
-    for template in templates:
+    templates = {key: Template(key) for key in keys}
+    for template in templates.values():
         template.check(tuple(signature.parameters))
+
+    def text_of(key: str, arguments: Mapping[str, Any]) -> str:
+        text = templates[key].text(arguments)
+        scope = families.scopes.get(key)
+        if scope is None or "self" not in arguments:
+            return text
+        return f"{canonical(scope(arguments['self']))}:{text}"
 
     @functools.wraps(function)
     async def changing(*args: P.args, **kwargs: P.kwargs) -> R:
         bound = signature.bind(*args, **kwargs)
         bound.apply_defaults()
         # A bad argument or a closed cache must fail before the source has changed.
-        texts = [template.text(bound.arguments) for template in templates]
+        texts = [text_of(key, bound.arguments) for key in templates]
         core.admit()
         result = await function(*args, **kwargs)
-        await core.invalidator.invalidate(texts)
+        await core.commits.invalidate(texts)
         return result
 
     return changing

@@ -17,6 +17,8 @@ class Header(NamedTuple):
         stale_until: From here on the entry is dead.
         load_seconds: How long the loader took; early expiration is scaled by it.
         fingerprint: 8 bytes naming the schema of the value.
+        etag: What the loader said identifies this state of the source, up to 255 bytes of UTF-8.
+        absent: Whether the entry says that the source has no such thing; it has no value then.
     """
 
     entry_id: bytes
@@ -25,17 +27,21 @@ class Header(NamedTuple):
     stale_until: float
     load_seconds: float
     fingerprint: bytes
+    etag: str = ""
+    absent: bool = False
 
 
 class Entry(NamedTuple):
     """A value with its header.
 
     Attributes:
-        value: The object that callers get.
+        value: The object that callers get; MISSING when the header says that there is none.
         header: What is stored beside it.
         size: The encoded size of the value, in bytes.
+        payload: The encoded value, for those who want an object of their own.
     """
 
     value: Any
     header: Header
     size: int
+    payload: bytes | memoryview = b""

@@ -1,14 +1,16 @@
-"""What observers are told: one frozen record per thing that happens.
+"""What observers are told, one frozen record per thing that happens, and what tracers trace.
 
-An L1 hit is never an event: it would cost more than the hit. Statistics count it.
+An L1 hit is neither: it would cost more than the hit. Statistics count it.
 """
 
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from async_tiercache._entry import Tier
 
 State: TypeAlias = Literal["fresh", "early", "stale"]
+Stored: TypeAlias = Literal["l2", "l1", "overtaken", "negative", "oversized", "skipped"]
+"""Where a loaded value is kept: L2, L1 alone because L2 is absent or out of reach, or nowhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +42,16 @@ class Loaded:
         family: The family's name.
         key: The key's text.
         seconds: How long the loader took.
-        stored: ``"l2"``, ``"l1"`` (L2 is absent or out of reach), or why it was kept nowhere.
+        stored: ``"l2"``, ``"l1"`` (L2 is absent or out of reach), or why it was kept nowhere:
+            ``"overtaken"`` by an invalidation, ``"negative"``, ``"oversized"``, ``"skipped"`` by
+            the loader, or ``"error"``.
         error: The loader's error, if it raised.
     """
 
     family: str
     key: str
     seconds: float
-    stored: Literal["l2", "l1", "overtaken", "negative", "error"]
+    stored: Stored | Literal["error"]
     error: BaseException | None = None
 
 
@@ -57,11 +61,13 @@ class Refused:
 
     Attributes:
         key: The key's text.
-        cause: Why: damaged, another key's, another schema's, or not decodable.
+        cause: Why: damaged, another key's, of a format that this release does not know, another
+            schema's, compressed by a package or with a dictionary that is missing here, or not
+            decodable.
     """
 
     key: str
-    cause: Literal["frame", "key", "schema", "payload"]
+    cause: Literal["frame", "key", "format", "schema", "compression", "dictionary", "payload"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,10 +103,55 @@ class Advice:
     """Something about the set-up that its owner should know; sent once each.
 
     Attributes:
-        message: What it is, and how to change or silence it.
+        name: Its name; the logger ``async_tiercache.advice.NAME`` says it, and silences it.
+        message: What it is, and which setting changes it.
     """
 
+    name: str
     message: str
 
 
-Event: TypeAlias = Read | Loaded | Refused | Invalidated | TierChanged | Advice
+@dataclass(frozen=True, slots=True)
+class Mutated:
+    """A shared value was changed by somebody who got it; only ``isolation="check"`` finds that.
+
+    Attributes:
+        key: The key's text.
+    """
+
+    key: str
+
+
+Event: TypeAlias = Read | Loaded | Refused | Invalidated | TierChanged | Advice | Mutated
+
+
+@dataclass(slots=True, eq=False)
+class Operation:
+    """A piece of work that takes time, filled in as it goes; a tracer reads it at its end.
+
+    Attributes:
+        name: ``"get"``: a call that L1 could not answer. ``"load"``: a loader runs. ``"wait"``:
+            another process loads. ``"put"``: a value goes into L2. ``"invalidate"``: keys leave it.
+        family: The family's name; empty for calls that belong to none.
+        keys: The texts of the keys.
+        namespace: The cache's namespace.
+        tier: Which tier answered a get; of several keys the furthest. `None` if one had no answer.
+        state: How fresh that answer was; of several keys the least.
+        stale_ages: How long past their time the stale values of a get were, in seconds.
+        size: Bytes of the encoded value that a put stores, or of the one that a get found.
+        stored: What became of a put: as in `Loaded`; what L2 said to an invalidation.
+        loads: Loads of other calls whose answer a get has.
+        span: Whatever the tracer wants to find again, on this operation or through `loads`.
+    """
+
+    name: Literal["get", "load", "wait", "put", "invalidate"]
+    family: str
+    keys: tuple[str, ...]
+    namespace: str = ""
+    tier: Tier | None = None
+    state: State | None = None
+    stale_ages: tuple[float, ...] = ()
+    size: int | None = None
+    stored: str = ""
+    loads: "tuple[Operation, ...]" = ()
+    span: Any = None

@@ -112,6 +112,16 @@ class Fences:
             self._remote.commit, fence.key, frame, seconds, fence=fence.compared, mark=fence.mark
         )
 
+    async def stamp(self, fence: Fence, stamp: bytes, seconds: float) -> bool:
+        """Write a new stamp over that of the entry which the fence names.
+
+        Raises:
+            TierError: L2 is out of reach or full.
+        """
+        return await self._guard.call(
+            self._remote.stamp, fence.key, stamp, seconds, fence=fence.compared, mark=fence.mark
+        )
+
     def release_soon(self, fence: Fence, *, after: "asyncio.Task[Any] | None" = None) -> None:
         """Give a fence back in the background; it ends by itself if that fails.
 

@@ -8,12 +8,16 @@ invalidation detaches a flight: its waiters still get its value, later readers s
 import asyncio
 import copy
 import math
+from collections import Counter
+from collections.abc import Collection, Generator, Sequence
+from contextlib import contextmanager
 from contextvars import ContextVar
 from types import TracebackType
 from typing import Any, Final, NamedTuple
 
+from async_tiercache._bulkhead import Turn
 from async_tiercache._entry import Entry, Tier
-from async_tiercache._events import State
+from async_tiercache._events import Operation, State
 from async_tiercache.errors import RecursiveLoadError
 
 
@@ -25,20 +29,59 @@ class Outcome(NamedTuple):
         tier: Which tier answered.
         state: How fresh the value is.
         error: What the loader raised.
+        age: How long past its time a stale value is, in seconds.
+        payload: The encoded value, from which callers that share nothing get their own.
     """
 
     value: Any = None
     tier: Tier = "loader"
     state: State = "fresh"
     error: BaseException | None = None
+    age: float = 0.0
+    payload: bytes | memoryview = b""
 
 
 ABANDONED: Final = Outcome()
 """The caller in whose life the load ran was cancelled; who still wants the value starts over."""
 
 
-CURRENT: Final[ContextVar["Flight | None"]] = ContextVar("tiercache_flight", default=None)
-"""The flight in whose load this runs."""
+class Loading:
+    """A loader at work: for one flight, or for those of several ids at once.
+
+    Attributes:
+        flights: What it loads for.
+        running: Whether it still runs; its context may outlive it in tasks that it has started.
+        waits_for: The flights whose outcome it awaits, and how often.
+    """
+
+    __slots__ = ("flights", "running", "waits_for")
+
+    def __init__(self, *flights: "Flight") -> None:
+        self.flights = list(flights)
+        self.running = True
+        self.waits_for: Counter[Flight] = Counter()
+
+    def begin_wait(self, flight: "Flight") -> None:
+        """Note that this loader waits for a flight, which must not wait for its turn then."""
+        self.waits_for[flight] += 1
+        flight.urge()
+
+    def end_wait(self, flight: "Flight") -> None:
+        """Note that one wait for a flight is over."""
+        self.waits_for[flight] -= 1
+        if not self.waits_for[flight]:
+            del self.waits_for[flight]
+
+    def encloses(self, inner: "Flight") -> bool:
+        """Return whether this loader, or one further out, loads the key of another flight."""
+        if self.running and any(flight.is_like(inner) for flight in self.flights):
+            return True
+        parents = {flight.parent for flight in self.flights}
+        return any(parent is not None and parent.encloses(inner) for parent in parents)
+
+
+CURRENT: Final[ContextVar[Loading | None]] = ContextVar("tiercache_loading", default=None)
+"""The loader in which this runs."""
 
 
 class Flight:
@@ -50,14 +93,18 @@ class Flight:
         generation: The key's generation when the flight began.
         began_at: When it began, on the remote tier's clock.
         forced: Whether a stored value must not answer it (`refresh`).
+        many: Whether it was begun by a batch, for which an absent id is an answer.
         cancel_when_abandoned: Whether the last waiter's going cancels the load.
         offered: What readers may have at once while the flight goes on.
         offered_until: When that is dead, on the remote tier's clock.
         outcome: What the waiters get, once it is there.
         task: The task that runs the load, unless its first caller does.
-        parent: The flight in whose load this one began.
-        loading: Whether its loader runs.
+        parent: The loader in which this flight began.
+        loading: The loader at work for it.
+        operation: Its load as a tracer sees it, once that has begun.
         storing: Whether the loaded value is on its way into L2, which ends the flight.
+        turn: Its load's turn among those that may run at the same time, once that has been asked.
+        urged: Whether a running loader waits for it.
         kept: The entry in L1 that is due for a refresh.
     """
 
@@ -73,13 +120,16 @@ class Flight:
         "kept",
         "key",
         "loading",
+        "many",
         "offered",
         "offered_until",
+        "operation",
         "outcome",
         "parent",
         "storing",
         "task",
-        "waits_for",
+        "turn",
+        "urged",
     )
 
     def __init__(
@@ -90,6 +140,7 @@ class Flight:
         generation: int,
         began_at: float,
         forced: bool,
+        many: bool,
         cancel: bool,
     ) -> None:
         self.home = home
@@ -97,16 +148,19 @@ class Flight:
         self.generation = generation
         self.began_at = began_at
         self.forced = forced
+        self.many = many
         self.cancel_when_abandoned = cancel
         self.kept: Entry | None = None
         self.offered: Outcome | None = None
         self.offered_until = math.inf
         self.outcome: Outcome | None = None
         self.parent = CURRENT.get()
-        self.loading = False
+        self.loading: Loading | None = None
+        self.operation: Operation | None = None
         self.storing = False
+        self.turn: Turn | None = None
+        self.urged = False
         self.task: asyncio.Task[None] | None = None
-        self.waits_for: list[Flight] = []
         self._waiters: dict[asyncio.Future[Outcome], None] = {}
         self._pristine: BaseException | None = None
         self._traceback: TracebackType | None = None
@@ -119,16 +173,16 @@ class Flight:
                 if not waiter.done():
                     waiter.set_result(outcome)
 
-    async def landed(self) -> Outcome:
-        """Return the outcome; the last waiter to be cancelled may take the load with it."""
-        if self.outcome is not None:
-            return self.outcome
+    def wait(self) -> "asyncio.Future[Outcome]":
+        """Return a waiter's own future of the outcome; `leave` ends the wait."""
         waiter: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         self._waiters[waiter] = None
-        try:
-            return await waiter
-        finally:
-            del self._waiters[waiter]
+        return waiter
+
+    def leave(self, waiter: "asyncio.Future[Outcome]") -> None:
+        """Wait no longer; the last waiter to be cancelled may take the load with it."""
+        waiter.cancel()
+        del self._waiters[waiter]
 
     @property
     def abandoned(self) -> bool:
@@ -142,17 +196,26 @@ class Flight:
             return outcome.value
         if self._pristine is None:
             # The first waiter gets the error itself, and may write into it from here on.
-            self._pristine, self._traceback = _copy_of(error), error.__traceback__
+            self._pristine, self._traceback = copy_of(error), error.__traceback__
             raise error
-        raise _copy_of(self._pristine).with_traceback(self._traceback)
+        raise copy_of(self._pristine).with_traceback(self._traceback)
 
-    def loads_for(self, inner: "Flight") -> bool:
-        """Return whether this flight's loader runs, for the same key as the other flight's."""
-        return self.loading and self.home is inner.home and self.key == inner.key
+    def urge(self) -> None:
+        """Let the load go ahead of its turn: the loader that waits for it holds one already."""
+        self.urged = True
+        if self.turn is not None:
+            self.turn.skip()
 
-    def leads_to(self, other: "Flight") -> bool:
-        """Return whether this flight waits for the other, directly or through more."""
-        return self is other or any(flight.leads_to(other) for flight in self.waits_for)
+    def is_like(self, other: "Flight") -> bool:
+        """Return whether the other flight is for the same key of the same cache."""
+        return self.home is other.home and self.key == other.key
+
+    def leads_to(self, loading: Loading) -> bool:
+        """Return whether this flight waits for the loader, directly or through others."""
+        mine = self.loading
+        if mine is None:
+            return False
+        return mine is loading or any(flight.leads_to(loading) for flight in mine.waits_for)
 
 
 class Flights:
@@ -197,45 +260,83 @@ class Flights:
         Raises:
             RecursiveLoadError: The flight waits for the load from which this is called.
         """
-        current = begin_wait(flight)
+        return (await self.join_all([flight], patient=[flight] if patient else ()))[0]
+
+    async def join_all(
+        self, flights: Sequence[Flight], *, patient: Collection[Flight] = ()
+    ) -> list[Outcome]:
+        """Return the outcome of each flight, or what it offers meanwhile.
+
+        Whoever waits for one of them wants them all, so none is abandoned before the last is there.
+
+        Args:
+            flights: The flights to join.
+            patient: Those whose outcome is awaited even if something is offered.
+
+        Raises:
+            RecursiveLoadError: A flight waits for the load from which this is called.
+        """
+        begun: list[Flight] = []
+        current = CURRENT.get()
+        outcomes: list[Outcome | asyncio.Future[Outcome]] = []
         try:
-            if flight.outcome is None and flight.offered is not None and not patient:
-                return flight.offered
-            return await flight.landed()
+            for flight in flights:
+                current = begin_wait(flight)
+                begun.append(flight)
+                offered = None if flight in patient else flight.offered
+                outcomes.append(flight.outcome or offered or flight.wait())
+            return [each if isinstance(each, Outcome) else await each for each in outcomes]
         finally:
-            if current is not None:
-                current.waits_for.remove(flight)
-            if flight.abandoned and flight.task is not None and flight.cancel_when_abandoned:
-                self.end(flight)
-                flight.task.cancel()
+            for flight, outcome in zip(begun, outcomes, strict=False):
+                if isinstance(outcome, asyncio.Future):
+                    flight.leave(outcome)
+            for flight in begun:
+                if current is not None:
+                    current.end_wait(flight)
+                self._let_go(flight)
+
+    @contextmanager
+    def held(self, flights: Sequence[Flight]) -> Generator[None]:
+        """Keep flights from being abandoned until somebody has joined them."""
+        waits = [(flight, flight.wait()) for flight in flights if flight.outcome is None]
+        try:
+            yield
+        finally:
+            for flight, waiter in waits:
+                flight.leave(waiter)
+                self._let_go(flight)
+
+    def _let_go(self, flight: Flight) -> None:
+        """Cancel a load that nobody waits for any more, unless it is to be finished."""
+        if flight.abandoned and flight.task is not None and flight.cancel_when_abandoned:
+            self.end(flight)
+            flight.task.cancel()
 
 
-def begin_wait(flight: Flight) -> Flight | None:
-    """Note that the load from which this is called waits for `flight`, and return that load.
+def begin_wait(flight: Flight) -> Loading | None:
+    """Note that the loader from which this is called waits for `flight`, and return that loader.
 
-    The caller removes `flight` from its `waits_for` when the wait is over.
+    The caller ends the wait with `end_wait`.
 
     Raises:
-        RecursiveLoadError: The flight waits for that load, or is for a key that is being loaded
+        RecursiveLoadError: The flight waits for that loader, or is for a key that is being loaded
             further out, so it would never end.
     """
     current = CURRENT.get()
-    if current is None or not current.loading:
+    if current is None or not current.running:
         return None
-    outer: Flight | None = current
-    while outer is not None and not outer.loads_for(flight):
-        outer = outer.parent
-    if outer is not None or flight.leads_to(current):
+    if current.encloses(flight) or flight.leads_to(current):
+        key = current.flights[0].key
         raise RecursiveLoadError(
-            f"The load of {current.key!r} waits for {flight.key!r}, which waits for it",
+            f"The load of {key!r} waits for {flight.key!r}, which waits for it",
             key=flight.key,
             hint="Let the loader read the source instead of its own cached function.",
         )
-    current.waits_for.append(flight)
+    current.begin_wait(flight)
     return current
 
 
-def _copy_of(error: BaseException) -> BaseException:
+def copy_of(error: BaseException) -> BaseException:
     """Return a copy with the same traceback, so that waiters do not write into each other's.
 
     An error whose class does not allow it is shared.

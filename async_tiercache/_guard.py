@@ -5,7 +5,7 @@ from typing import ParamSpec, TypeVar
 
 from async_tiercache._events import TierChanged
 from async_tiercache.abc import Clock
-from async_tiercache.errors import TierError, TierRefusedError
+from async_tiercache.errors import TierError, TierPartError, TierRefusedError
 from async_tiercache.policies.breaker import Breaker
 
 P = ParamSpec("P")
@@ -47,6 +47,7 @@ class Guard:
 
         Raises:
             TierRefusedError: The tier answered and refused.
+            TierPartError: It answers others; the part that does not is left alone by the tier.
             TierError: It did not answer, or did not a moment ago.
         """
         if not self._breaker.allow(self._clock.monotonic()):
@@ -57,7 +58,7 @@ class Guard:
                 await self._probe()
                 self._back()
             return await operation(*args, **kwargs)
-        except TierRefusedError:
+        except (TierPartError, TierRefusedError):
             if probing:
                 self._back()
             raise

@@ -9,13 +9,14 @@ from collections.abc import Callable, Iterable
 from secrets import token_bytes
 from typing import Literal
 
-from async_tiercache._events import Invalidated
+from async_tiercache._events import Invalidated, Operation
 from async_tiercache._guard import Guard
 from async_tiercache._ledger import Ledger
 from async_tiercache._recovery import Recovery
 from async_tiercache._report import Report
+from async_tiercache._tracing import Tracing
 from async_tiercache.abc import Invalidation, Observer, Remote
-from async_tiercache.errors import TierError
+from async_tiercache.errors import TierError, TierPartError
 
 
 class Invalidator:
@@ -29,6 +30,7 @@ class Invalidator:
         ledger: Ledger,
         recovery: Recovery,
         forget: Callable[[Invalidation], None],
+        tracing: Tracing,
         notify: Observer,
     ) -> None:
         self._remote = remote
@@ -36,6 +38,7 @@ class Invalidator:
         self._ledger = ledger
         self._recovery = recovery
         self._forget = forget
+        self._tracing = tracing
         self._notify = notify
 
     async def invalidate(self, keys: Iterable[str]) -> Report:
@@ -46,7 +49,9 @@ class Invalidator:
         self._forget(record)
         l2: Literal["done", "queued", "off"] = "off"
         if self._remote is not None:
-            l2 = await self._tell(self._remote, record)
+            operation = Operation("invalidate", "", record.keys)
+            with self._tracing.around(operation):
+                l2 = operation.stored = await self._tell(self._remote, record)
             self._forget(record)
         self._notify(Invalidated(record.keys, l2))
         return Report(l2)
@@ -59,6 +64,9 @@ class Invalidator:
         self._ledger.hold(record)
         try:
             await self._guard.call(remote.invalidate, record)
+        except TierPartError as error:
+            self._ledger.confirm(record.without(error.keys))
+            return "queued"
         except TierError:
             return "queued"
         else:

@@ -7,6 +7,7 @@ has not confirmed an invalidation it is pending, and L2 is not asked for its key
 
 import itertools
 from array import array
+from collections.abc import Iterable
 from typing import Final
 
 from async_tiercache.abc import Invalidation
@@ -63,6 +64,12 @@ class Ledger:
             if self._pending.get(key) == record.id:
                 del self._pending[key]
                 self._doubts.discard(key)
+
+    def postpone(self, keys: Iterable[str]) -> None:
+        """Put pending keys behind the others: the part of the tier that holds them is down."""
+        for key in keys:
+            if key in self._pending:
+                self._pending[key] = self._pending.pop(key)
 
     def batch(self, record_id: bytes, count: int) -> tuple[Invalidation, Invalidation]:
         """Put up to `count` pending keys under one record, those that wait longest first.

@@ -10,8 +10,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from datetime import timedelta
-from typing import Any, Final, Literal, Self, TypeAlias
+from typing import Any, Final, Literal, Self, TypeAlias, TypedDict
 
+from async_tiercache._compression import Algorithm, Compression, compression_of
 from async_tiercache.errors import ConfigurationError
 
 
@@ -42,6 +43,7 @@ MISSING: Final = Missing.MISSING
 Duration: TypeAlias = float | timedelta | str
 Size: TypeAlias = int | str
 OnAbandon: TypeAlias = Literal["cancel", "finish"]
+Isolation: TypeAlias = Literal["share", "copy", "check"]
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -157,9 +159,18 @@ class Policy:
             load goes on.
         load_limit: How long a load may take before it is given up with `LoadTimeoutError`.
         negative_ttl: How long a `None` is fresh; 0 keeps no `None` at all. UNSET everywhere: `ttl`.
+            What a batch loader leaves out is kept for this long only, and not at all while it is
+            UNSET.
+        max_value_bytes: The largest encoded value that is kept; a larger one goes to its callers
+            only. `None` for any size.
+        isolation: ``"share"``: callers get the object that L1 holds, and must not change it.
+            ``"copy"``: each caller gets its own. ``"check"``: as ``"share"``, and what was changed
+            is found and logged when it leaves L1; for tests.
         on_abandon: Whether a load whose callers have all gone is cancelled or finished.
         schema_version: Part of the schema's fingerprint; raise it when the meaning of stored values
             changes and their types do not.
+        compression: How values are compressed in L2: ``"zstd"``, ``"lz4"``, ``"zlib"``, a
+            `Compression`, or `None` for not at all.
     """
 
     ttl: Duration | Unset = UNSET
@@ -170,8 +181,11 @@ class Policy:
     soft_timeout: Duration | Unset | None = UNSET
     load_limit: Duration | Unset = UNSET
     negative_ttl: Duration | Unset | None = UNSET
+    max_value_bytes: Size | Unset | None = UNSET
+    isolation: Isolation | Unset = UNSET
     on_abandon: OnAbandon | Unset = UNSET
     schema_version: int | str | Unset = UNSET
+    compression: Compression | Algorithm | Unset | None = UNSET
 
     def __post_init__(self) -> None:
         for name in _DURATIONS:
@@ -190,10 +204,18 @@ class Policy:
                 f"early={self.early!r} is not an eagerness",
                 hint="Pass a number, 0 or above; 1.0 suits most loads, 0 switches it off.",
             )
+        if self.max_value_bytes is not UNSET and self.max_value_bytes is not None:
+            size_in_bytes(self.max_value_bytes, name="max_value_bytes")
+        if self.isolation not in (UNSET, "share", "copy", "check"):
+            raise ConfigurationError(
+                f"isolation={self.isolation!r} is unknown", hint='Pass "share", "copy" or "check".'
+            )
         if self.on_abandon not in (UNSET, "cancel", "finish"):
             raise ConfigurationError(
                 f"on_abandon={self.on_abandon!r} is unknown", hint='Pass "cancel" or "finish".'
             )
+        if self.compression is not UNSET:
+            compression_of(self.compression)
 
     def replace(self, **changes: Any) -> Self:
         """Return a copy with some fields changed.
@@ -243,8 +265,11 @@ BUILT_IN: Final = Policy(
     soft_timeout=None,
     load_limit="30s",
     negative_ttl=None,
+    max_value_bytes=None,
+    isolation="share",
     on_abandon="cancel",
     schema_version=0,
+    compression=None,
 )
 
 HOT: Final = Policy(ttl="30m")
@@ -255,6 +280,24 @@ COLD: Final = Policy(ttl="24h")
 """For what is read now and then and hardly ever changes."""
 STATIC: Final = Policy(ttl="7d")
 """For what changes with a release."""
+
+
+class PolicyFields(TypedDict, total=False):
+    """The fields of a `Policy`, as keywords of a decorator or a call."""
+
+    ttl: Duration
+    l1_ttl: Duration
+    jitter: float
+    grace: Duration
+    early: float
+    soft_timeout: Duration | None
+    load_limit: Duration
+    negative_ttl: Duration | None
+    max_value_bytes: Size | None
+    isolation: Isolation
+    on_abandon: OnAbandon
+    schema_version: int | str
+    compression: Compression | Algorithm | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,8 +312,11 @@ class Limits:
     soft_timeout: float | None
     load_limit: float
     negative_ttl: float | None
+    max_value_bytes: int | None
+    isolation: Isolation
     on_abandon: OnAbandon
     schema_version: str
+    compression: Compression | None
 
     @classmethod
     def of(cls, *policies: Policy) -> "Limits":
@@ -282,7 +328,10 @@ class Limits:
         for name in POLICY_FIELDS:
             value = getattr(merged, name)
             values[name] = seconds(value) if name in _DURATIONS and value is not None else value
+        if values["max_value_bytes"] is not None:
+            values["max_value_bytes"] = size_in_bytes(values["max_value_bytes"])
         values["schema_version"] = str(merged.schema_version)
+        values["compression"] = compression_of(merged.compression)
         return cls(**values)
 
 

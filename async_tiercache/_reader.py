@@ -1,43 +1,48 @@
 """The read path: L1, then L2, then the loader behind a fence.
 
-A read that L1 cannot answer joins or starts a flight. The flight asks L2 and decides: serve what is
-fresh; refresh what is early or stale, one refresher in the cluster; take a lease on what is missing
-or dead; wait while another process has the lease. Without L2, or around what L2 must not be asked,
-it loads without a fence and only L1 keeps the value.
+A read that L1 cannot answer joins or starts a flight, which `_pilot` runs. Reads of many keys ask
+L2 together, and then each key goes its own way.
 """
 
 import asyncio
-import inspect
-from collections.abc import Callable, Iterable
-from functools import partial
-from secrets import token_bytes
-from typing import Any, Final
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, Final, NamedTuple
 
-from async_tiercache._entry import ENTRY_ID_BYTES, Entry, Header
-from async_tiercache._events import Event, Loaded, Read, State
+from async_tiercache._entry import Entry, Tier
+from async_tiercache._events import Operation, Read, State
+from async_tiercache._families import DIRECT
 from async_tiercache._family import Alias, Family, Load
-from async_tiercache._fence import LEASE_SECONDS, Fence, Fences
-from async_tiercache._flight import ABANDONED, CURRENT, Flight, Flights, Outcome, begin_wait
+from async_tiercache._fence import LEASE_SECONDS
+from async_tiercache._filler import Filler
+from async_tiercache._flight import ABANDONED, Flight, Flights, Outcome
 from async_tiercache._ledger import Ledger
+from async_tiercache._options import MISSING
+from async_tiercache._pilot import RETRY_SECONDS, Pilot, old_answer
 from async_tiercache._statistics import Counts
-from async_tiercache._tasks import Tasks
-from async_tiercache._tiers import Found, Stored, Tiers
-from async_tiercache.abc import Clock, Codec, Observer
+from async_tiercache._tiers import Tiers
+from async_tiercache._tracing import Tracing
+from async_tiercache.abc import Clock, Observer
 from async_tiercache.backends.memory import Slot
-from async_tiercache.errors import LoadCancelledError, LoadTimeoutError, TierError, UsageError
-from async_tiercache.policies.freshness import early_at, lifetime
+from async_tiercache.errors import LoadTimeoutError
 
-POLL_FIRST: Final = 0.02
-POLL_LAST: Final = 0.5
-"""How often L2 is asked whether another process's load has ended, in seconds, growing."""
-_REFUSED: Final = frozenset({"damaged", "schema"})
-_LOAD_AROUND: Final = frozenset({"unknown", "schema", "refused"})
-MAX_TRIES: Final = 8
-"""How often what a key holds may change under a flight before it loads without a fence."""
-CLOCK_MARGIN: Final = 0.25
-"""How far two processes' ideas of the server's time may be apart, in seconds."""
-RETRY_SECONDS: Final = 1.0
-"""How long a value whose refresh failed is served from L1 before the loader is tried again."""
+MAX_TOGETHER: Final = 1_000
+"""Keys of one call that are asked for and loaded together; the next ones come after them."""
+_TIERS: Final[tuple[Tier, ...]] = ("l1", "l2", "loader")
+_STATES: Final[tuple[State, ...]] = ("fresh", "early", "stale")
+
+
+class Answer(NamedTuple):
+    """How a call was answered.
+
+    Attributes:
+        flight: The flight that did.
+        outcome: What it ended with, or offered meanwhile.
+        joined: Whether the flight was another call's.
+    """
+
+    flight: Flight
+    outcome: Outcome
+    joined: bool
 
 
 class Reader:
@@ -49,23 +54,22 @@ class Reader:
         tiers: Tiers,
         ledger: Ledger,
         flights: Flights,
-        fences: Fences,
-        tasks: Tasks,
-        loads: Tasks,
+        filler: Filler,
+        pilot: Pilot,
         clock: Clock,
-        doubt: Callable[[str], None],
+        tracing: Tracing,
+        advise: Callable[[str, str], None],
         notify: Observer | None,
     ) -> None:
         self._tiers = tiers
         self._ledger = ledger
         self._flights = flights
-        self._fences = fences
-        self._tasks = tasks
-        self._loads = loads
+        self._filler = filler
+        self._pilot = pilot
         self._clock = clock
-        self._doubt = doubt
-        self._notify = notify or _nobody
-        self._observed = notify is not None
+        self._tracing = tracing
+        self._advise = advise
+        self._notify = notify
 
     # The caller's side.
 
@@ -92,30 +96,193 @@ class Reader:
             LoadTimeoutError: The loader took longer than the limit.
             RecursiveLoadError: The load would wait for itself.
         """
-        started, joined = self._clock.monotonic(), False
-        while True:
-            slot = self._tiers.probe(key)
-            if slot is not None and not forced and started < slot.soft_deadline:
+        started = self._clock.monotonic()
+        if not forced:
+            slot = self._servable(family, key, started)
+            if slot is not None:
                 self._tiers.link(key, alias)
-                slot.visited = True
-                family.counts.l1_hits += 1
                 return slot.value
-            flight = self._flights.find(key)
-            if flight is None or forced:
-                flight = self._begin(family, key, slot, forced=forced)
-                outcome = await self._lead(flight, family, load)
-            else:
-                joined = True
-                outcome = await self._join(flight)
-            if outcome is not ABANDONED:
-                break
-        value = flight.value_of(outcome)
+        if self._tracing.on:
+            operation = Operation("get", family.name, (key,))
+            with self._tracing.around(operation):
+                answer = await self._answer(family, key, load, forced=forced)
+                _note(operation, [answer.outcome], [answer.flight] if answer.joined else ())
+                value = self._deliver(family, answer, started)
+        else:
+            answer = await self._answer(family, key, load, forced=forced)
+            value = self._deliver(family, answer, started)
         self._tiers.link(key, alias)
-        count(family.counts, outcome)
-        if self._observed:
-            seconds = self._clock.monotonic() - started
-            self._notify(Read(family.name, key, outcome.tier, outcome.state, joined, seconds))
         return value
+
+    def _deliver(self, family: Family, answer: Answer, started: float) -> Any:
+        """Return the value of an answer, counted; or raise its error.
+
+        Args:
+            family: The key's family.
+            answer: The answer.
+            started: When the call came, monotonic.
+        """
+        flight, outcome, joined = answer
+        value = flight.value_of(outcome)
+        if joined and outcome.payload and family.limits.isolation == "copy":
+            value = family.codec.decode(outcome.payload)
+        self._count(family, outcome)
+        if self._notify is not None:
+            seconds = self._clock.monotonic() - started
+            read = Read(family.name, flight.key, outcome.tier, outcome.state, joined, seconds)
+            self._notify(read)
+        return value
+
+    def _servable(self, family: Family, key: str, now: float) -> Slot | None:
+        """Return the slot if L1 may answer at once, and count that."""
+        slot = self._tiers.probe(key)
+        if slot is None:
+            return None
+        if now >= slot.soft_deadline:
+            due = family.bound or not self._filler.busy
+            if due or self._tiers.now() >= slot.header.fresh_until:
+                return None
+            self._tiers.postpone(key, slot.header.entry_id, RETRY_SECONDS)
+        slot.visited = True
+        family.counts.l1_hits += 1
+        return slot
+
+    async def _answer(self, family: Family, key: str, load: Load, *, forced: bool) -> Answer:
+        """Return the answer of a flight, another call's or one that begins here."""
+        spared = False
+        while True:
+            flight = self._flights.find(key)
+            joined = flight is not None and not forced
+            if flight is not None and joined:
+                outcome = await self._join(flight)
+            else:
+                flight = self._pilot.begin(
+                    family, key, self._tiers.probe(key), forced=forced, many=False
+                )
+                outcome = await self._pilot.lead(flight, family, load)
+            if outcome is ABANDONED:
+                continue
+            if outcome.value is MISSING:
+                # What a batch found absent may be an error or a value for the loader of one.
+                self._flights.end(flight)
+                continue
+            if joined and not spared and _is_strangers(family, outcome):
+                spared = True
+                continue
+            return Answer(flight, outcome, joined)
+
+    async def read_many(
+        self, family: Family, keys: Sequence[str], load_of: Callable[[str], Load]
+    ) -> dict[str, Any]:
+        """Return the values of several keys, loading together what no tier has.
+
+        Args:
+            family: The keys' family.
+            keys: The texts of the keys, each once.
+            load_of: Is asked for the load of each key that has to be loaded.
+
+        Returns:
+            The values in the order of the keys; a key that the source does not have is left out.
+
+        Raises:
+            Exception: The error of the first key that has one; the others are stored first.
+        """
+        started = self._clock.monotonic()
+        values: dict[str, Any] = dict.fromkeys(keys, MISSING)
+        left: list[str] = []
+        for key in keys:
+            slot = self._servable(family, key, started)
+            if slot is not None:
+                values[key] = slot.value
+            elif self._tiers.knows_absent(key):
+                family.counts.l1_hits += 1
+            else:
+                left.append(key)
+        if left:
+            operation = Operation("get", family.name, tuple(left))
+            with self._tracing.around(operation):
+                answers: dict[str, Answer] = {}
+                for start in range(0, len(left), MAX_TOGETHER):
+                    part = left[start : start + MAX_TOGETHER]
+                    answers |= await self._answers(family, part, load_of)
+                if self._tracing.on:
+                    joined = [each.flight for each in answers.values() if each.joined]
+                    _note(operation, [each.outcome for each in answers.values()], joined)
+                for key in left:
+                    values[key] = self._deliver(family, answers[key], started)
+        return {key: value for key, value in values.items() if value is not MISSING}
+
+    async def _answers(
+        self, family: Family, keys: Sequence[str], load_of: Callable[[str], Load]
+    ) -> dict[str, Answer]:
+        """Return the answer for each key."""
+        answers: dict[str, Answer] = {}
+        spared: set[str] = set()
+        left = list(keys)
+        while left:
+            joins: list[Flight] = []
+            leads: list[Flight] = []
+            for key in left:
+                flight = self._flights.find(key)
+                if flight is None:
+                    slot = self._tiers.probe(key)
+                    leads.append(self._pilot.begin(family, key, slot, many=True))
+                else:
+                    self._withdraw_dead_offer(flight)
+                    joins.append(flight)
+            outcomes = await self._round(family, leads, joins, load_of)
+            others = frozenset(joins)
+            for flight, outcome in outcomes.items():
+                key, joined = flight.key, flight in others
+                strangers = joined and key not in spared and _is_strangers(family, outcome)
+                if strangers:
+                    spared.add(key)
+                elif outcome is not ABANDONED:
+                    answers[key] = Answer(flight, outcome, joined)
+            left = [key for key in left if key not in answers]
+        return answers
+
+    async def _round(
+        self,
+        family: Family,
+        leads: Sequence[Flight],
+        joins: Sequence[Flight],
+        load_of: Callable[[str], Load],
+    ) -> dict[Flight, Outcome]:
+        """Run the flights of one call and wait for them and for those of other calls."""
+        flights = [*leads, *joins]
+        try:
+            with self._flights.held(joins):
+                await self._lead(family, leads, load_of)
+                outcomes = await self._flights.join_all(flights, patient=frozenset(leads))
+            return dict(zip(flights, outcomes, strict=True))
+        finally:
+            ending: list[asyncio.Task[None]] = []
+            for flight in leads:
+                if flight.task is None:
+                    self._pilot.end(flight, ABANDONED)
+                elif (family.bound or flight.abandoned) and not flight.task.done():
+                    flight.task.cancel()
+                    ending.append(flight.task)
+            if family.bound and ending:
+                # What they use is about to be closed by the caller.
+                await asyncio.wait(ending)
+
+    async def _lead(
+        self, family: Family, leads: Sequence[Flight], load_of: Callable[[str], Load]
+    ) -> None:
+        """Ask L2 for the keys of flights, end those that it answers and start the others."""
+        asked = [flight.key for flight in leads if flight.outcome is None]
+        found = await self._tiers.ask_many(asked, family.counts, family.codec)
+        for flight in leads:
+            held = None
+            if flight.outcome is None:
+                held = found[flight.key]
+                fresh = self._pilot.fresh(flight, family, held)
+                if fresh is not None:
+                    self._pilot.end(flight, fresh)
+                    continue
+            self._pilot.start(flight, family, load_of(flight.key), held)
 
     def peek(self, key: str) -> Slot | None:
         """Return the slot that L1 would serve at once."""
@@ -124,424 +291,135 @@ class Reader:
         return slot if fresh else None
 
     async def look(
-        self, key: str, codecs: Iterable[Codec], counts: Counts, *, stale: bool
-    ) -> Outcome | None:
-        """Return what the tiers have for a key, without a load and without a fence.
+        self,
+        keys: Sequence[str],
+        understood: Mapping[bytes, Family],
+        direct: Family,
+        *,
+        stale: bool,
+    ) -> dict[str, Any]:
+        """Return what the tiers have, without a load and without a fence.
 
         Args:
-            key: The key's text.
-            codecs: The codecs whose entries are understood.
-            counts: Where refused frames are counted.
+            keys: The texts of the keys, each once.
+            understood: By fingerprint, the families of whatever a call by key can read.
+            direct: The family of calls by key.
             stale: Whether a stale value will do.
         """
-        slot = self._tiers.probe(key)
-        if slot is not None:
-            fresh = self._tiers.now() < slot.header.fresh_until
-            if fresh or stale:
-                return Outcome(slot.value, "l1", "early" if fresh else "stale")
-        flight = self._flights.find(key)
-        if flight is not None:
-            outcome = await self._join(flight)
-            if outcome is not ABANDONED and outcome.error is None:
-                return outcome
-        generation = self._ledger.generation(key)
-        found = await self._tiers.ask(key, *codecs)
-        entry = found.entry
-        if entry is None:
-            counts.refused_frames += found.what in _REFUSED
-            return None
-        header, now = entry.header, self._tiers.now()
-        if now < header.fresh_until:
-            # The family that the key belongs to is not known here, nor is its `l1_ttl`.
-            early = header.fresh_until
-            self._tiers.keep(key, entry, generation, l1_ttl=LEASE_SECONDS, early=early)
-            return Outcome(entry.value, "l2")
-        return Outcome(entry.value, "l2", "stale") if stale and now < header.stale_until else None
+        outcomes: dict[str, Outcome] = {}
+        left: list[str] = []
+        for key in keys:
+            slot = self._tiers.probe(key)
+            if slot is not None:
+                entry = Entry(slot.value, slot.header, slot.size)
+                old = old_answer(entry, "l1", self._tiers.now())
+                if old.state == "early" or stale:
+                    outcomes[key] = old
+                    continue
+            left.append(key)
+        if left:
+            operation = Operation("get", DIRECT, tuple(left))
+            with self._tracing.around(operation):
+                joined = await self._join_some(left)
+                beyond = {flight.key: outcome for flight, outcome in joined.items()}
+                left = [key for key in left if key not in beyond]
+                if left:
+                    beyond |= await self._look_up(left, understood, direct.counts, stale=stale)
+                if self._tracing.on and len(beyond) == len(operation.keys):
+                    _note(operation, beyond.values(), joined)
+            outcomes |= beyond
+        for outcome in outcomes.values():
+            self._count(direct, outcome)
+        found = {key: outcomes[key].value for key in keys if key in outcomes}
+        return {key: value for key, value in found.items() if value is not MISSING}
+
+    async def _join_some(self, keys: Sequence[str]) -> dict[Flight, Outcome]:
+        """Return the outcomes of the flights that some of the keys have, and that gave a value."""
+        joined: dict[Flight, Outcome] = {}
+        for key in keys:
+            flight = self._flights.find(key)
+            outcome = ABANDONED if flight is None else await self._join(flight)
+            if flight is not None and outcome is not ABANDONED and outcome.error is None:
+                joined[flight] = outcome
+        return joined
+
+    async def _look_up(
+        self,
+        keys: Sequence[str],
+        understood: Mapping[bytes, Family],
+        counts: Counts,
+        *,
+        stale: bool,
+    ) -> dict[str, Outcome]:
+        """Return what L2 has for keys that L1 cannot answer."""
+        outcomes: dict[str, Outcome] = {}
+        generations = {key: self._ledger.generation(key) for key in keys}
+        codecs = [family.codec for family in understood.values()]
+        for key, found in (await self._tiers.ask_many(keys, counts, *codecs)).items():
+            if found.refused:
+                counts.refused_frames[found.refused] += 1
+            if found.entry is None:
+                continue
+            header, now = found.entry.header, self._tiers.now()
+            if now < header.fresh_until:
+                # The family that the key belongs to is not known here, nor is its `l1_ttl`.
+                self._tiers.keep(
+                    key,
+                    understood[header.fingerprint],
+                    found.entry,
+                    generations[key],
+                    l1_ttl=LEASE_SECONDS,
+                    early=header.fresh_until,
+                )
+                outcomes[key] = Outcome(found.entry.value, "l2")
+            elif stale and now < header.stale_until:
+                outcomes[key] = old_answer(found.entry, "l2", now)
+        return outcomes
+
+    def _count(self, family: Family, outcome: Outcome) -> None:
+        """Count an answer that left the hit path, by the tier that gave it."""
+        counts = family.counts
+        if outcome.tier == "l1":
+            counts.l1_hits += 1
+        elif outcome.tier == "l2":
+            counts.l2_hits += 1
+        elif counts.miss(self._clock.monotonic(), family.limits.ttl):
+            self._advise(
+                "low-hit-ratio",
+                f"Most calls of {family.name} are misses: it is better off without a cache, or "
+                "with a longer ttl, or with fewer arguments in its key.",
+            )
+        if outcome.state == "early":
+            counts.early_reads += 1
+        elif outcome.state == "stale":
+            counts.stale_reads += 1
+            counts.stale_ages.add(outcome.age)
 
     async def _join(self, flight: Flight) -> Outcome:
-        if self._tiers.now() >= flight.offered_until:
-            flight.offered = None
+        self._withdraw_dead_offer(flight)
         return await self._flights.join(flight)
 
-    def _begin(self, family: Family, key: str, slot: Slot | None, *, forced: bool) -> Flight:
-        flight = Flight(
-            self._flights,
-            key,
-            generation=self._ledger.generation(key),
-            began_at=self._tiers.now(),
-            forced=forced,
-            cancel=family.limits.on_abandon == "cancel",
-        )
-        if slot is not None and not forced:
-            fresh = flight.began_at < slot.header.fresh_until
-            flight.kept = Entry(slot.value, slot.header, slot.size)
-            flight.offered = Outcome(slot.value, "l1", "early" if fresh else "stale")
-            flight.offered_until = slot.header.stale_until
-            if fresh and not family.bound:
-                flight.resolve(flight.offered)
-        self._flights.begin(flight)
-        return flight
-
-    async def _lead(self, flight: Flight, family: Family, load: Load) -> Outcome:
-        """Ask L2; if that is not the answer, run the flight.
-
-        A bound load runs here, in the life of its first caller. Any other runs as a task, so that
-        it survives that caller.
-        """
-        if flight.outcome is not None:
-            self._start(flight, family, load, None)
-            return flight.outcome
-        outcome, outer = ABANDONED, None
-        try:
-            outer = begin_wait(flight)
-            found = await self._tiers.ask(flight.key, family.codec)
-            fresh = self._fresh(flight, family, found)
-            if fresh is not None:
-                outcome = fresh
-            elif family.bound:
-                outcome = await self._produce(flight, family, load, found)
-            else:
-                self._start(flight, family, load, found)
-                outcome = await self._flights.join(flight, patient=True)
-        except Exception as error:  # noqa: BLE001 - it is raised again by value_of
-            outcome = Outcome(error=error)
-        finally:
-            if outer is not None:
-                outer.waits_for.remove(flight)
-            if flight.task is None:
-                self._end(flight, outcome)
-        return outcome
-
-    def _start(self, flight: Flight, family: Family, load: Load, found: Found | None) -> None:
-        work = self._fly(flight, family, load, found)
-        flight.task = self._loads.start(work, name=f"tiercache-load {flight.key}")
-
-    def _end(self, flight: Flight, outcome: Outcome) -> None:
-        flight.resolve(outcome)
-        if not flight.storing:
-            self._flights.end(flight)
-
-    # The flight's side.
-
-    async def _fly(self, flight: Flight, family: Family, load: Load, found: Found | None) -> None:
-        """Run a flight as a task of its own."""
-        cancelled = LoadCancelledError(f"The load of {flight.key!r} was cancelled")
-        outcome = Outcome(error=cancelled)
-        try:
-            fresh = None
-            if found is None:
-                found = await self._tiers.ask(flight.key, family.codec)
-                fresh = self._fresh(flight, family, found)
-            outcome = fresh or await self._produce(flight, family, load, found)
-        except Exception as raised:  # noqa: BLE001 - it is raised again by value_of
-            outcome = Outcome(error=raised)
-        except BaseException as raised:
-            cancelled.__cause__ = raised
-            if isinstance(raised, asyncio.CancelledError | KeyboardInterrupt | SystemExit):
-                raise
-        finally:
-            self._end(flight, outcome)
-
-    def _fresh(self, flight: Flight, family: Family, found: Found) -> Outcome | None:
-        """Return the answer if what L2 holds is one that needs no refresh."""
-        entry, kept = found.entry, flight.kept
-        contradicted = found.what != "unknown" and (
-            kept is not None and (entry is None or entry.header.entry_id != kept.header.entry_id)
-        )
-        if kept is not None and contradicted:
-            # What L2 contradicts must not be served after what it holds now.
-            self._tiers.drop(flight.key, kept.header.entry_id)
-            flight.kept = flight.offered = None
-        if entry is None:
-            family.counts.refused_frames += found.what in _REFUSED
-            return None
-        header = entry.header
-        if flight.forced:
-            after = header.created_at > flight.began_at + CLOCK_MARGIN
-            return Outcome(entry.value, "l2") if after else None
-        early = self._early_at(family, header)
-        if self._tiers.now() >= early:
-            return None
-        self._tiers.keep(
-            flight.key, entry, flight.generation, l1_ttl=family.limits.l1_ttl, early=early
-        )
-        return Outcome(entry.value, "l2")
-
-    async def _produce(self, flight: Flight, family: Family, load: Load, found: Found) -> Outcome:
-        """Refresh or load, once it is clear who does.
-
-        Args:
-            flight: The flight.
-            family: Its family.
-            load: Fetches the value.
-            found: What L2 holds, which is not fresh.
-        """
-        waited, pause, tries = 0.0, POLL_FIRST, 0
-        limit = family.limits.load_limit
-        while found.what not in _LOAD_AROUND and waited < limit and tries < MAX_TRIES:
-            entry = found.entry
-            wait = found.what == "lease"
-            if entry is not None and self._tiers.now() < entry.header.stale_until:
-                answer = await self._refresh_found(flight, family, load, entry)
-                if answer is not None:
-                    return answer
-                wait = True
-            if wait:
-                await self._clock.sleep(pause)
-                waited, pause, seen = waited + pause, min(pause * 2, POLL_LAST), found.raw
-                found = await self._tiers.ask(flight.key, family.codec)
-                if found.raw != seen:
-                    # Others come and go: look often, but do not wait behind all of them.
-                    pause, tries = POLL_FIRST, tries + 1
-            else:
-                tries += 1
-                taken = await self._tiers.take(flight.key, found, family.codec)
-                if isinstance(taken, Fence):
-                    return await self._load(flight, family, load, fence=taken)
-                found = taken
-            fresh = self._fresh(flight, family, found)
-            if fresh is not None:
-                return fresh
-        if found.what == "unknown" and flight.kept is not None and flight.offered is not None:
-            # L2 has no say, so this process's own copy is what a failing loader falls back on.
-            return await self._refresh(flight, family, load, flight.kept, flight.offered)
-        doubt = found.what in {"unknown", "entry"}
-        return await self._load(flight, family, load, doubt=doubt)
-
-    async def _refresh_found(
-        self, flight: Flight, family: Family, load: Load, entry: Entry
-    ) -> Outcome | None:
-        """Refresh an early or stale entry, or serve it while another process does.
-
-        Returns:
-            `None` if another process refreshes it and this flight must not serve it (`refresh`).
-        """
-        header, now = entry.header, self._tiers.now()
-        state: State = "early" if now < header.fresh_until else "stale"
-        old = Outcome(entry.value, "l2", state)
-        if not flight.forced:
-            l1_ttl = family.limits.l1_ttl
-            self._tiers.keep(flight.key, entry, flight.generation, l1_ttl=l1_ttl, early=now)
-        try:
-            fence = await self._fences.mark(flight.key, header.entry_id)
-        except TierError:
-            return await self._refresh(flight, family, load, entry, old)
-        if fence is not None:
-            return await self._refresh(flight, family, load, entry, old, fence=fence)
-        if flight.forced:
-            return None
-        if state == "early":
-            self._tiers.postpone(flight.key, header.entry_id, LEASE_SECONDS)
-        return old
-
-    async def _refresh(
-        self,
-        flight: Flight,
-        family: Family,
-        load: Load,
-        entry: Entry,
-        old: Outcome,
-        *,
-        fence: Fence | None = None,
-    ) -> Outcome:
-        """Load anew while others have the old value; keep that if the loader fails."""
-        if flight.forced:
-            return await self._load(flight, family, load, fence=fence, doubt=fence is None)
-        flight.offered, flight.offered_until = old, entry.header.stale_until
-        patience = self._serve_meanwhile(flight, family, old)
-        try:
-            return await self._load(flight, family, load, fence=fence, doubt=fence is None)
-        except Exception:
-            if self._tiers.now() >= entry.header.stale_until:
-                raise
-            # Not every reader shall try a source that has just failed.
-            self._tiers.postpone(flight.key, entry.header.entry_id, RETRY_SECONDS)
-            return old
-        finally:
-            if patience is not None:
-                patience.cancel()
-
-    def _serve_meanwhile(
-        self, flight: Flight, family: Family, old: Outcome
-    ) -> asyncio.Task[None] | None:
-        """Let waiting callers have the old value now or later; return the task of later."""
-        limit = family.limits.soft_timeout
-        if family.bound or (old.state == "stale" and limit is None):
-            return None
-        if old.state == "early" or not limit:
-            flight.resolve(old)
-            return None
-
-        async def resolve_later(seconds: float) -> None:
-            await self._clock.sleep(seconds)
-            if self._tiers.now() < flight.offered_until:
-                flight.resolve(old)
-
-        return self._tasks.start(resolve_later(limit), name="tiercache-soft-timeout")
-
-    async def _load(
-        self,
-        flight: Flight,
-        family: Family,
-        load: Load,
-        *,
-        fence: Fence | None = None,
-        doubt: bool = False,
-    ) -> Outcome:
-        """Run the loader and send its value on its way into the tiers.
-
-        Args:
-            flight: The flight.
-            family: Its family.
-            load: Fetches the value.
-            fence: The right to put it into L2; without it only L1 keeps the value.
-            doubt: Whether L2 may hold something older that was not replaced.
-        """
-        created_at, started = self._tiers.now(), self._clock.monotonic()
-        counts = family.counts
-        counts.loads += 1
-        try:
-            value = await self._call(flight, family, load, fence)
-            payload = family.codec.encode(value)
-        except BaseException as error:
-            seconds = self._clock.monotonic() - started
-            counts.load_errors += 1
-            counts.load_seconds += seconds
-            if fence is not None:
-                self._fences.release_soon(fence)
-            self._notify(Loaded(family.name, flight.key, seconds, "error", error))
-            raise
-        seconds = self._clock.monotonic() - started
-        counts.load_seconds += seconds
-        life = lifetime(
-            now=created_at, limits=family.limits, u=self._clock.random(), negative=value is None
-        )
-        if life is None:
-            self._keep_nothing(flight.key, created_at, fence, doubt=doubt)
-            self._notify(Loaded(family.name, flight.key, seconds, "negative"))
-            return Outcome(value)
-        header = Header(
-            entry_id=token_bytes(ENTRY_ID_BYTES),
-            created_at=life.created_at,
-            fresh_until=life.fresh_until,
-            stale_until=life.stale_until,
-            load_seconds=seconds,
-            fingerprint=family.codec.fingerprint,
-        )
-        entry = Entry(value, header, len(payload))
-        if fence is None:
-            self._conclude(flight, family, entry, "l1", doubt=doubt)
-        else:
-            flight.storing = True
-            work = self._store(flight, family, entry, payload, fence)
-            self._tasks.start(work, name="tiercache-store")
-        return Outcome(value)
-
-    def _keep_nothing(
-        self, key: str, created_at: float, fence: Fence | None, *, doubt: bool
-    ) -> None:
-        """Let nothing be served in place of a `None` that is not kept."""
-        if fence is not None:
-            self._fences.release_soon(fence)
-        self._tiers.drop_older(key, created_at)
-        if doubt or (fence is not None and fence.mark is not None):
-            self._doubt(key)
-
-    async def _call(self, flight: Flight, family: Family, load: Load, fence: Fence | None) -> Any:
-        """Await the loader within its limit, with the fence renewed."""
-        key, limit = flight.key, family.limits.load_limit
-        timeout = self._clock.timeout(limit)
-        outer = CURRENT.set(flight)
-        flight.loading = True
-        try:
-            # A fence that is lost tells of an invalidation elsewhere: later readers start over.
-            lost = partial(self._flights.end, flight)
-            async with self._fences.renewing(fence, lost), timeout:
-                return await awaited(load, key)
-        except TimeoutError as error:
-            if timeout.expired():
-                raise LoadTimeoutError(
-                    f"The load of {key!r} took longer than {limit} s",
-                    hint="Make the query faster, or raise load_limit in the policy.",
-                ) from error
-            raise
-        except asyncio.CancelledError as error:
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
-                raise
-            raise LoadCancelledError(f"The loader of {key!r} cancelled itself") from error
-        finally:
-            flight.loading = False
-            CURRENT.reset(outer)
-
-    async def _store(
-        self, flight: Flight, family: Family, entry: Entry, payload: bytes, fence: Fence
-    ) -> None:
-        """Store a loaded entry in L2 if nothing overtook it; its callers have it already."""
-        try:
-            stored = await self._tiers.commit(fence, entry.header, payload)
-            # A lease that could not be committed ends by itself; an old entry would come back.
-            doubt = stored == "l1" and fence.mark is not None
-            self._conclude(flight, family, entry, stored, doubt=doubt)
-        finally:
-            self._flights.end(flight)
-
-    def _conclude(
-        self, flight: Flight, family: Family, entry: Entry, stored: Stored, *, doubt: bool
-    ) -> None:
-        """Keep a loaded entry in L1 unless something overtook it, and tell how it ended."""
-        if doubt:
-            self._doubt(flight.key)
-        header, l1_ttl = entry.header, family.limits.l1_ttl
-        if stored == "l1":
-            # Without a fence an invalidation elsewhere goes unnoticed from the load's begin on.
-            l1_ttl -= header.load_seconds
-        early = self._early_at(family, header)
-        if stored == "overtaken":
-            # Its callers have the new value, so nothing older must follow.
-            self._tiers.drop_older(flight.key, header.created_at)
-        elif not self._tiers.keep(flight.key, entry, flight.generation, l1_ttl=l1_ttl, early=early):
-            stored = "l2" if stored == "l2" else "overtaken"
-        family.counts.overtaken += stored == "overtaken"
-        self._notify(Loaded(family.name, flight.key, header.load_seconds, stored))
-
-    def _early_at(self, family: Family, header: Header) -> float:
-        """Draw when a copy of an entry is due for an early refresh."""
-        return early_at(
-            created_at=header.created_at,
-            fresh_until=header.fresh_until,
-            load_seconds=header.load_seconds,
-            beta=family.limits.early,
-            u=self._clock.random(),
-        )
+    def _withdraw_dead_offer(self, flight: Flight) -> None:
+        if self._tiers.now() >= flight.offered_until:
+            flight.offered = None
 
 
-async def awaited(load: Load, key: str) -> Any:
-    """Await a loader.
+def _note(operation: Operation, outcomes: Collection[Outcome], joined: Collection[Flight]) -> None:
+    """Write down for the tracer how a get was answered.
 
-    Raises:
-        UsageError: It is no coroutine function.
+    Args:
+        operation: The get.
+        outcomes: The answers of all its keys.
+        joined: The flights of other calls that it waited for.
     """
-    loading: Any = load()
-    if not inspect.isawaitable(loading):
-        raise UsageError(
-            f"The loader of {key!r} returned {type(loading).__name__}, no awaitable",
-            hint="Pass a coroutine function, for example `async def load(): ...`.",
-        )
-    return await loading
+    operation.tier = _TIERS[max(_TIERS.index(each.tier) for each in outcomes)]
+    operation.state = _STATES[max(_STATES.index(each.state) for each in outcomes)]
+    operation.stale_ages = tuple(each.age for each in outcomes if each.state == "stale")
+    operation.size = sum(len(each.payload) for each in outcomes) or None
+    loads = [flight.operation for flight in joined if flight.operation is not None]
+    operation.loads = tuple(dict.fromkeys(loads))
 
 
-def _nobody(_event: Event) -> None:
-    """Observe nothing."""
-
-
-def count(counts: Counts, outcome: Outcome) -> None:
-    """Count an answer that left the hit path, by the tier that gave it."""
-    if outcome.tier == "l1":
-        counts.l1_hits += 1
-    elif outcome.tier == "l2":
-        counts.l2_hits += 1
-    if outcome.state == "early":
-        counts.early_reads += 1
-    elif outcome.state == "stale":
-        counts.stale_reads += 1
+def _is_strangers(family: Family, outcome: Outcome) -> bool:
+    """Return whether an outcome is an error that may be due to another caller's object."""
+    return family.bound and not isinstance(outcome.error, LoadTimeoutError | None)

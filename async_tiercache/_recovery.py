@@ -11,7 +11,7 @@ from async_tiercache._guard import Guard
 from async_tiercache._ledger import Ledger
 from async_tiercache._tasks import Tasks
 from async_tiercache.abc import Clock, Invalidation, Observer, Remote
-from async_tiercache.errors import TierError
+from async_tiercache.errors import TierError, TierPartError
 
 PAUSE_SECONDS: Final = 0.1
 BATCH: Final = 512
@@ -91,9 +91,15 @@ class Recovery:
                 await self._tell(self._remote.invalidate)
 
     async def _tell(self, tell: Callable[[Invalidation], Awaitable[None]]) -> None:
-        while self._ledger.pending:
+        stuck: set[str] = set()
+        while self._ledger.pending > len(stuck):
             record, known = self._ledger.batch(token_bytes(16), BATCH)
-            await tell(record)
+            try:
+                await tell(record)
+            except TierPartError as error:
+                self._ledger.postpone(error.keys)
+                stuck.update(error.keys)
+                record, known = record.without(stuck), known.without(stuck)
             self._forget(known)
             self._ledger.confirm(record)
             if known.keys:

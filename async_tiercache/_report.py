@@ -11,8 +11,10 @@ class Report:
     Attributes:
         l2: ``"done"`` when Redis confirmed, ``"queued"`` when it did not: it will be told again
             until it does, and this process reads around L2 meanwhile. ``"off"`` without an L2.
-        l1: ``"done"``: this process has forgotten the keys when the call returns.
+        l1: ``"done"``: this process has forgotten the keys when the call returns. ``"queued"``,
+            with ``l2="queued"``: the call was made inside `after_commit` and takes effect when
+            that ends.
     """
 
     l2: Literal["done", "queued", "off"]
-    l1: Literal["done"] = "done"
+    l1: Literal["done", "queued"] = "done"

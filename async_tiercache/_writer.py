@@ -11,6 +11,7 @@ from secrets import token_bytes
 from typing import Any
 
 from async_tiercache._entry import ENTRY_ID_BYTES, Entry, Header
+from async_tiercache._events import Operation
 from async_tiercache._family import Family
 from async_tiercache._fence import Fence, Fences
 from async_tiercache._invalidator import Invalidator
@@ -18,6 +19,7 @@ from async_tiercache._ledger import Ledger
 from async_tiercache._options import MISSING
 from async_tiercache._report import Report
 from async_tiercache._tiers import Tiers
+from async_tiercache._tracing import Tracing
 from async_tiercache.abc import Clock, Invalidation
 from async_tiercache.errors import TierError, UsageError
 from async_tiercache.policies.freshness import lifetime
@@ -66,6 +68,7 @@ class Writer:
         tiers: Tiers,
         ledger: Ledger,
         clock: Clock,
+        tracing: Tracing,
         enabled: bool,
     ) -> None:
         self._tiers = tiers
@@ -73,6 +76,7 @@ class Writer:
         self._fences = fences
         self._ledger = ledger
         self._clock = clock
+        self._tracing = tracing
         self._enabled = enabled
 
     async def put(self, family: Family, key: str, value: Any) -> Report:
@@ -83,9 +87,12 @@ class Writer:
         """
         writing = Writing(family)
         writing.set(value)
-        async with self.writing(family, key, writing):
-            pass
-        assert writing.report is not None
+        operation = Operation("put", family.name, (key,), size=len(writing.payload))
+        with self._tracing.around(operation):
+            async with self.writing(family, key, writing):
+                pass
+            assert writing.report is not None
+            operation.stored = writing.report.l2
         return writing.report
 
     @asynccontextmanager
@@ -124,7 +131,7 @@ class Writer:
         entry = self._entry(family, writing, self._tiers.now())
         if entry is None:
             return False
-        if await self._tiers.commit(fence, entry.header, writing.payload) != "l2":
+        if await self._tiers.commit(fence, family, entry) != "l2":
             return False
         ours = self._ledger.may_keep(key, generation)
         # What readers have kept meanwhile was read before the block had ended.
@@ -132,7 +139,8 @@ class Writer:
         if ours:
             generation = self._ledger.generation(key)
             early = entry.header.fresh_until
-            self._tiers.keep(key, entry, generation, l1_ttl=family.limits.l1_ttl, early=early)
+            l1_ttl = family.limits.l1_ttl
+            self._tiers.keep(key, family, entry, generation, l1_ttl=l1_ttl, early=early)
         return True
 
     def _entry(self, family: Family, writing: Writing, created_at: float) -> Entry | None:
@@ -142,7 +150,12 @@ class Writer:
             u=self._clock.random(),
             negative=writing.value is None,
         )
-        if life is None:
+        limits = family.limits
+        oversized = (
+            limits.max_value_bytes is not None and len(writing.payload) > limits.max_value_bytes
+        )
+        if life is None or oversized:
+            family.counts.not_stored["oversized" if oversized else "negative"] += 1
             return None
         header = Header(
             entry_id=token_bytes(ENTRY_ID_BYTES),
@@ -152,7 +165,7 @@ class Writer:
             load_seconds=0.0,
             fingerprint=family.codec.fingerprint,
         )
-        return Entry(writing.value, header, len(writing.payload))
+        return Entry(writing.value, header, len(writing.payload), writing.payload)
 
     async def _seize(self, key: str) -> Fence | None:
         if not self._enabled:

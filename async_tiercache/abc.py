@@ -1,14 +1,27 @@
 """The seams of the package, as Protocols in terms of what each side promises."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
-from async_tiercache._events import Event
+from async_tiercache._events import Event, Operation
 
 Observer: TypeAlias = Callable[[Event], None]
 """Receives every event, synchronously: it must not block and should not raise."""
+
+
+class Tracer(Protocol):
+    """Sees the work that takes time while it goes on; `Observer` is told of it afterwards."""
+
+    def around(self, operation: Operation, /) -> AbstractContextManager[object]:
+        """Return a context that is entered where the work is done.
+
+        What the work calls runs in that context, so that spans of a loader's own nest. An error
+        of the work passes through it. An error of the tracer's own is logged and harms nothing.
+        """
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +35,11 @@ class Invalidation:
 
     id: bytes
     keys: tuple[str, ...]
+
+    def without(self, keys: Iterable[str]) -> "Invalidation":
+        """Return the same record without some of its keys."""
+        left_out = frozenset(keys)
+        return Invalidation(self.id, tuple(key for key in self.keys if key not in left_out))
 
 
 class Clock(Protocol):
@@ -90,11 +108,22 @@ class Remote(Protocol):
         ...
 
     async def probe(self) -> None:
-        """Connect if need be, and prove that the tier can be read and written."""
+        """Connect if need be, and prove that the tier, or a part of it, can be read and written."""
+        ...
+
+    async def advice(self) -> Sequence[tuple[str, str]]:
+        """Return what its settings make advisable, as names in kebab-case and messages.
+
+        What cannot be asked is left out.
+        """
         ...
 
     async def get_many(self, keys: Sequence[str], /) -> list[bytes | None]:
-        """Return what each key holds, in the order of `keys`, `None` for nothing."""
+        """Return what each key holds, in the order of `keys`, `None` for nothing.
+
+        Where a part of the tier does not answer, what it would hold is `None` as well, unless that
+        is all that was asked for: who then claims the key learns what is the matter.
+        """
         ...
 
     async def take(
@@ -146,8 +175,30 @@ class Remote(Protocol):
         """
         ...
 
+    async def stamp(
+        self, key: str, stamp: bytes, seconds: float, /, *, fence: bytes, mark: bytes | None = None
+    ) -> bool:
+        """Give an entry a new id and new times and leave its value where it is.
+
+        Args:
+            key: The key's text.
+            stamp: The bytes to put in place of those that begin with the entry's id.
+            seconds: When the server may forget the entry.
+            fence: The 16-byte id of the entry.
+            mark: The refresh mark to remove with it.
+
+        Returns:
+            Whether the key still held that entry.
+        """
+        ...
+
     async def invalidate(self, record: Invalidation, /) -> None:
-        """Remove what the keys hold: entries, leases and marks."""
+        """Remove what the keys hold: entries, leases and marks.
+
+        Raises:
+            TierPartError: The keys that it names were not removed, the others were.
+            TierError: Some or all were not removed.
+        """
         ...
 
     async def aclose(self) -> None:

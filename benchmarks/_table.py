@@ -3,7 +3,7 @@
 from typing import Any
 
 _UNITS = ((1e6, "ms"), (1e3, "us"), (1.0, "ns"))
-_COLUMNS = f"{'':<38} {'clock':<5} {'floor':>9} {'takes':>9}  {'ratio [min .. max]':<22} {'bar':>4}"
+_COLUMNS = f"{'':<44} {'clock':<5} {'floor':>9} {'takes':>9}  {'ratio [min .. max]':<22} {'bar':>4}"
 
 
 def machine_line(machine: dict[str, Any]) -> str:
@@ -25,12 +25,12 @@ def group(name: str, measured: dict[str, Any]) -> str:
 def _row(result: dict[str, Any]) -> str:
     ratio = result["ratio"]
     spread = f"{ratio['median']:.2f} [{ratio['min']:.2f} .. {ratio['max']:.2f}]"
-    bar = "" if result["bar"] is None else f"{result['bar']:.1f}"
+    bar = "" if result["bar"] is None else f"{result['bar']:g}"
     verdict = {True: "pass", False: "MISS", None: ""}[result["passed"]]
     floor = _time(result["floor_ns"]["median"])
     takes = _time(result["subject_ns"]["median"])
     clock = result["clock"]
-    return f"{result['case']:<38} {clock:<5} {floor:>9} {takes:>9}  {spread:<22} {bar:>4} {verdict}"
+    return f"{result['case']:<44} {clock:<5} {floor:>9} {takes:>9}  {spread:<22} {bar:>4} {verdict}"
 
 
 def _time(nanoseconds: float) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import telemetry
 from benchmarks._harness import Case, Effort, Sweep, measure, zipf_keys
 
 ROOT = Path(__file__).parents[1]
@@ -75,6 +76,14 @@ async def test_run_fails_when_something_else_was_timed() -> None:
         await measure([case(work(1), check=check)], EFFORT)
 
 
+async def test_telemetry_is_timed_on_hits_and_on_nothing_else() -> None:
+    """Its own check counts the loads on both sides, and reads them from a scrape."""
+    async with telemetry.l1(Effort(rounds=3, scale=0.01)) as cases:
+        results = await measure(cases, EFFORT)
+
+    assert {(result.clock, result.bar) for result in results} == {("cpu", 1.15)}
+
+
 def test_zipf_keys_are_the_same_in_every_run() -> None:
     """Two runs ask for the same keys, the most popular about twice as often as the next."""
     keys = zipf_keys(10_000, among=100)
@@ -90,5 +99,6 @@ def test_command_lists_the_benchmarks() -> None:
     command = [sys.executable, "-m", "benchmarks"]
     output = subprocess.check_output(command, cwd=ROOT, text=True)
 
-    assert output.startswith("hits ")
-    assert output.rstrip().endswith("?")
+    lines = output.splitlines()
+    assert {"claims", "compression", "hits"} <= {line.split()[0] for line in lines}
+    assert all(line.endswith("?") for line in lines)

@@ -8,18 +8,24 @@ its alias table in the same step, and its soft deadline is in the past from then
 
 import math
 import struct
+from collections.abc import Callable
+from hashlib import blake2b
 from typing import Any, Final
 
-from async_tiercache._entry import Entry, Header
-from async_tiercache._options import L1
+from async_tiercache._entry import ENTRY_ID_BYTES, Entry, Header
+from async_tiercache._family import Family
+from async_tiercache._options import L1, Isolation
+from async_tiercache.errors import EncodeError
 from async_tiercache.policies.eviction import Node, S3Fifo
 
 _LARGEST_SHARE: Final = 8  # a value larger than one part in so many is not kept
 _STEPS: Final = 2  # nodes looked at for expiry per insert
 _NEVER: Final = -math.inf
 
-# Deadline, size; created_at, fresh_until, stale_until, load_seconds; the entry id follows.
-_COLD: Final = struct.Struct("<dQ4d")
+# Deadline, size; created_at, fresh_until, stale_until, load_seconds, absent; then come
+# the entry id and the etag.
+_COLD: Final = struct.Struct("<dQ4d?")
+_ETAG: Final = _COLD.size + ENTRY_ID_BYTES
 
 
 class Slot(Node):
@@ -28,18 +34,19 @@ class Slot(Node):
     What a hit does not read is packed into one bytes object, a third of the size of its parts.
 
     Attributes:
+        family: The family that it is of.
         value: The object that callers get.
         soft_deadline: Until when a hit may serve it unasked, monotonic.
         table: The alias table that it is in, if any.
         table_key: Its key there.
     """
 
-    __slots__ = ("_cold", "_fingerprint", "soft_deadline", "table", "table_key", "value")
+    __slots__ = ("_cold", "family", "soft_deadline", "table", "table_key", "value")
 
+    family: Family
     value: Any
     soft_deadline: float
     _cold: bytes
-    _fingerprint: bytes
 
     def __init__(self, key: str) -> None:
         self.key = key
@@ -59,24 +66,38 @@ class Slot(Node):
         return size
 
     @property
+    def payload(self) -> bytes:
+        """The encoded value, if that is what is held."""
+        return b""
+
+    @property
+    def absent(self) -> bool:
+        """Whether the entry says that the source has no such thing."""
+        return self.soft_deadline == _NEVER and self.header.absent
+
+    @property
     def header(self) -> Header:
         """What is stored beside the value."""
-        _, _, created_at, fresh_until, stale_until, load_seconds = _COLD.unpack_from(self._cold)
+        cold = self._cold
+        _, _, created_at, fresh_until, stale_until, load_seconds, absent = _COLD.unpack_from(cold)
         return Header(
-            entry_id=self._cold[_COLD.size :],
+            entry_id=cold[_COLD.size : _ETAG],
             created_at=created_at,
             fresh_until=fresh_until,
             stale_until=stale_until,
             load_seconds=load_seconds,
-            fingerprint=self._fingerprint,
+            fingerprint=self.family.codec.fingerprint,
+            etag=cold[_ETAG:].decode(),
+            absent=absent,
         )
 
-    def fill(self, entry: Entry, *, soft_deadline: float, deadline: float) -> None:
+    def fill(self, family: Family, entry: Entry, *, soft_deadline: float, deadline: float) -> None:
         """Take an entry in, in place of the one before."""
         header = entry.header
-        self.value = entry.value
-        self.soft_deadline = soft_deadline
-        self._fingerprint = header.fingerprint
+        self.family = family
+        self.hold(entry)
+        # No call by key or by arguments is answered with what is absent.
+        self.soft_deadline = _NEVER if header.absent else soft_deadline
         self._cold = (
             _COLD.pack(
                 deadline,
@@ -85,9 +106,73 @@ class Slot(Node):
                 header.fresh_until,
                 header.stale_until,
                 header.load_seconds,
+                header.absent,
             )
             + header.entry_id
+            + header.etag.encode()
         )
+
+    def hold(self, entry: Entry) -> None:
+        """Keep the value of an entry in the form that its family wants."""
+        self.value = entry.value
+
+    def is_sound(self) -> bool:
+        """Return whether the value is still what was put here, as far as that can be told."""
+        return True
+
+
+class CopiedSlot(Slot):
+    """Holds the encoded value, and makes an object of each reader's own from it."""
+
+    __slots__ = ("_payload",)
+
+    _payload: bytes
+
+    def hold(self, entry: Entry) -> None:
+        """Keep the encoded value."""
+        self._payload = bytes(entry.payload or self.family.codec.encode(entry.value))
+
+    @property
+    def payload(self) -> bytes:
+        """The encoded value."""
+        return self._payload
+
+    @property
+    def value(self) -> Any:
+        """A new object that is equal to what was loaded."""
+        return self.family.codec.decode(self._payload)
+
+
+class CheckedSlot(Slot):
+    """Holds the shared object, and a digest by which to tell whether somebody has changed it."""
+
+    __slots__ = ("_digest",)
+
+    _digest: bytes
+
+    def hold(self, entry: Entry) -> None:
+        """Keep the value and the digest of its encoded form."""
+        self.value = entry.value
+        # Not of the payload: another process may have put the items of a set in another order.
+        self._digest = _digest(self.family.codec.encode(entry.value))
+
+    def is_sound(self) -> bool:
+        """Return whether the value still encodes to the same bytes."""
+        try:
+            return _digest(self.family.codec.encode(self.value)) == self._digest
+        except EncodeError:
+            return False
+
+
+_KINDS: Final[dict[Isolation, type[Slot]]] = {
+    "share": Slot,
+    "copy": CopiedSlot,
+    "check": CheckedSlot,
+}
+
+
+def _digest(payload: bytes | memoryview) -> bytes:
+    return blake2b(payload, digest_size=16).digest()
 
 
 class MemoryStore:
@@ -97,20 +182,16 @@ class MemoryStore:
         bounds: How much may be kept.
         slots: Every live slot.
         bytes: The encoded size of all values.
-        evictions: How many slots made room for others.
-        expiries: How many were removed because their deadline had passed.
-        oversized: How many values were too large to keep.
+        mutated: Is told the key of a checked value that somebody has changed.
     """
 
-    __slots__ = ("_queues", "bounds", "bytes", "evictions", "expiries", "oversized", "slots")
+    __slots__ = ("_queues", "bounds", "bytes", "mutated", "slots")
 
     def __init__(self, bounds: L1) -> None:
         self.bounds = bounds
         self.slots: dict[str, Slot] = {}
         self.bytes = 0
-        self.evictions = 0
-        self.expiries = 0
-        self.oversized = 0
+        self.mutated: Callable[[str], None] | None = None
         self._queues: S3Fifo[Slot] = S3Fifo()
 
     def __len__(self) -> int:
@@ -132,17 +213,25 @@ class MemoryStore:
         if slot is None or now < slot.soft_deadline or now < slot.deadline:
             return slot
         slot.visited = True
+        slot.family.counts.l1_expiries += 1
         self._remove(slot)
-        self.expiries += 1
         return None
 
     def put(
-        self, key: str, entry: Entry, *, soft_deadline: float, deadline: float, now: float
+        self,
+        key: str,
+        family: Family,
+        entry: Entry,
+        *,
+        soft_deadline: float,
+        deadline: float,
+        now: float,
     ) -> Slot | None:
         """Keep an entry in place of the key's last one, whose aliases it takes over.
 
         Args:
             key: The key's text.
+            family: The family that it is of.
             entry: What to keep.
             soft_deadline: Until when a hit may serve it unasked, monotonic.
             deadline: From when on it must not be served at all, monotonic.
@@ -154,20 +243,26 @@ class MemoryStore:
         queues = self._queues
         slot = self.slots.get(key)
         if entry.size * _LARGEST_SHARE > self.bounds.max_bytes:
-            self.oversized += 1
+            family.counts.l1_oversized += 1
             self.drop(key)
             return None
+        kind = _KINDS[family.limits.isolation]
+        if slot is not None and type(slot) is not kind:
+            self._remove(slot)
+            slot = None
         replaces = slot is not None
         if slot is None:
-            slot = Slot(key)
+            slot = kind(key)
         else:
             queues.remove(slot)
-            self.bytes -= slot.size
+            self._discount(slot)
         self._expire(now)
         self._make_room(entry.size, now)
-        slot.fill(entry, soft_deadline=soft_deadline, deadline=deadline)
+        slot.fill(family, entry, soft_deadline=soft_deadline, deadline=deadline)
         self.slots[key] = slot
         self.bytes += entry.size
+        family.counts.l1_bytes += entry.size
+        family.counts.l1_entries += 1
         # Whoever puts a key again was asked for it again.
         queues.push(slot, reused=replaces)
         return slot
@@ -197,25 +292,25 @@ class MemoryStore:
         """Remove every key."""
         self._queues.clear()
         for slot in self.slots.values():
+            self._discount(slot)
             self._retire(slot)
         self.slots.clear()
-        self.bytes = 0
 
     def _expire(self, now: float) -> None:
         for _ in range(_STEPS):
             slot = self._queues.step()
             if slot is not None and now >= slot.soft_deadline and now >= slot.deadline:
+                slot.family.counts.l1_expiries += 1
                 self._remove(slot)
-                self.expiries += 1
 
     def _make_room(self, size: int, now: float) -> None:
         queues, bounds = self._queues, self.bounds
         while len(queues) >= bounds.max_entries or self.bytes + size > bounds.max_bytes:
             slot = queues.pop()
             if now < slot.deadline:
-                self.evictions += 1
+                slot.family.counts.l1_evictions += 1
             else:
-                self.expiries += 1
+                slot.family.counts.l1_expiries += 1
             self._forget(slot)
 
     def _remove(self, slot: Slot) -> None:
@@ -227,8 +322,17 @@ class MemoryStore:
 
     def _forget(self, slot: Slot) -> None:
         del self.slots[slot.key]
-        self.bytes -= slot.size
+        self._discount(slot)
         self._retire(slot)
+
+    def _discount(self, slot: Slot) -> None:
+        """Count a slot's entry no more, because it goes or is replaced."""
+        size, counts = slot.size, slot.family.counts
+        self.bytes -= size
+        counts.l1_bytes -= size
+        counts.l1_entries -= 1
+        if self.mutated is not None and not slot.is_sound():
+            self.mutated(slot.key)
 
     @staticmethod
     def _retire(slot: Slot) -> None:

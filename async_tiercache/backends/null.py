@@ -17,6 +17,10 @@ class NullRemote:
     async def probe(self) -> None:
         """Do nothing."""
 
+    async def advice(self) -> Sequence[tuple[str, str]]:
+        """Return nothing."""
+        return ()
+
     async def get_many(self, _keys: Sequence[str], /) -> list[bytes | None]:
         """Refuse: that nothing is here says nothing about what L1 holds."""
         raise TierRefusedError("There is no L2", tier="l2")
@@ -53,6 +57,20 @@ class NullRemote:
         mark: bytes | None = None,
     ) -> bool:
         """Say yes: whether L1 keeps the value is the ledger's decision."""
+        del fence, mark
+        return True
+
+    async def stamp(
+        self,
+        _key: str,
+        _stamp: bytes,
+        _seconds: float,
+        /,
+        *,
+        fence: bytes,
+        mark: bytes | None = None,
+    ) -> bool:
+        """Say yes."""
         del fence, mark
         return True
 

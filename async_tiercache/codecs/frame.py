@@ -4,58 +4,120 @@ Pure: no clock, no chance, no IO. All numbers are big endian, all widths fixed:
 
     offset  bytes
          0      2  magic, ``VT``
-         2      1  version, 1
-         3      1  flags, 0
+         2      1  version, 2
+         3      1  flags
          4      1  codec, 1 = msgpack
          5      1  number of tags, 0
-         6     16  entry id
-        22     24  created at, fresh until, stale until: float64, epoch seconds of the remote clock
-        46      4  load seconds: float32
-        50      8  fingerprint of the schema
-        58     16  digest of the key
-        74     16  namespace id
-        90      4  size of the payload
-        94         payload
+         6     48  the stamp: all that changes when the times of an entry are renewed
+         6     16    entry id
+        22     24    created at, fresh until, stale until: float64, seconds of the remote's clock
+        46      4    load seconds: float32
+        50      4    CRC-32 of the stamp's bytes up to here
+        54      4  CRC-32 of all bytes outside of the stamp, without these four
+        58      8  fingerprint of the schema
+        66     16  digest of the key
+        82     16  namespace id
+        98      4  size of the payload before it was compressed
+       102         by their flags: length of the etag (1) and the etag; id of the dictionary (4)
+                   payload
 
-The entry id stands at a fixed offset because the Lua scripts compare it. The digest binds a value
-to its key: a frame that was copied to, or delivered for, another key is refused.
+The flags, from the lowest bit:
+
+    bit    means
+    0      absent: the source has no such thing, and the payload is empty
+    1      an etag is there
+    2-4    how the payload is compressed: 0 not at all, 1 zstd, 2 lz4, 3 zlib
+    5      the id of the dictionary is there, which both ends must have
+    6      for encryption, which is not there yet
+    7      for what comes
+
+The entry id stands at a fixed offset because the Lua scripts compare it, and the stamp is one range
+so that they can replace it in a stored frame. The digest binds a value to its key: a frame that was
+copied to, or delivered for, another key is refused. The checksums tell what broke on the way; they
+are no protection against who can write to the remote tier.
 """
 
 import struct
 from functools import lru_cache
 from hashlib import blake2b
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple, TypeAlias
+from zlib import crc32
 
 from async_tiercache._entry import ENTRY_ID_BYTES, Header
 from async_tiercache.errors import DecodeError, EncodeError
 
 ENTRY_ID_OFFSET: Final = 6
+STAMP_OFFSET: Final = ENTRY_ID_OFFSET
 LEASE_BYTES: Final = 17
 FINGERPRINT_BYTES: Final = 8
 DIGEST_BYTES: Final = 16
 
-_LAYOUT: Final = struct.Struct(">6s16sdddf8s16s16sI")
+_HEAD: Final = struct.Struct(">3s3B")
+_STAMP: Final = struct.Struct(">16sdddf")
+_BINDING: Final = struct.Struct(">8s16s16sI")
+_LAYOUT: Final = struct.Struct(">3s3B16sdddfII8s16s16sI")
+_CHECKSUM: Final = struct.Struct(">I")
+
+STAMP_BYTES: Final = _STAMP.size + _CHECKSUM.size
 HEADER_BYTES: Final = _LAYOUT.size
-_PREFIX: Final = b"VT\x01\x00\x01\x00"
+_STAMP_END: Final = STAMP_OFFSET + _STAMP.size
+_BOUND: Final = _STAMP_END + 2 * _CHECKSUM.size
+
+_MAGIC: Final = b"VT"
+_VERSION: Final = b"VT\x02"
+_MSGPACK: Final = 1
 _LEASE_PREFIX: Final = b"L"
 _LATEST: Final = 253_402_300_800.0  # the year 10000: no entry is created or ends later
 _LONGEST_LOAD: Final = 1e9
 _LARGEST: Final = 2**32 - 1
+_LONGEST_ETAG: Final = 255
+
+_ABSENT: Final = 1
+_ETAG: Final = 2
+_COMPRESSION_SHIFT: Final = 2
+_COMPRESSION: Final = 0b111 << _COMPRESSION_SHIFT
+_DICTIONARY: Final = 32
+_KNOWN_FLAGS: Final = _ABSENT | _ETAG | _COMPRESSION | _DICTIONARY
+_EXTRAS: Final = _ETAG | _DICTIONARY
+_NO_EXTRAS: Final = ("", 0, HEADER_BYTES)
+
+Refusal: TypeAlias = Literal["frame", "key", "format", "compression", "dictionary"]
+
+
+class Body(NamedTuple):
+    """The payload of a frame, and how to get the plain one back.
+
+    Attributes:
+        payload: What stands in the frame.
+        plain_bytes: Its size before it was compressed.
+        compression: The number of the algorithm, 0 for none.
+        dictionary_id: The id of the dictionary it was compressed with, 0 for none.
+    """
+
+    payload: bytes | memoryview
+    plain_bytes: int
+    compression: int = 0
+    dictionary_id: int = 0
+
+    @classmethod
+    def plain(cls, payload: bytes | memoryview) -> "Body":
+        """Return the body of a payload that stands in its frame as it is."""
+        return cls(payload, len(payload))
 
 
 class FrameError(DecodeError):
-    """Stored bytes are not a frame of the key that was asked for.
+    """Stored bytes are not a frame of the key that was asked for, or cannot be opened here.
 
     Attributes:
-        cause: ``"frame"``: the bytes are damaged or of an unknown format. ``"key"``: they are a
-            frame of another key or namespace.
+        cause: ``"frame"``: the bytes are damaged, or no frame at all. ``"key"``: they are a frame
+            of another key or namespace. ``"format"``: they are a frame of another release, which
+            uses what this one does not know. ``"compression"``, ``"dictionary"``: the package or
+            the dictionary that the payload was compressed with is missing here.
     """
 
-    def __init__(
-        self, message: str, *, cause: Literal["frame", "key"] = "frame", hint: str = ""
-    ) -> None:
+    def __init__(self, message: str, *, cause: Refusal = "frame", hint: str = "") -> None:
         super().__init__(message, hint=hint)
-        self.cause: Literal["frame", "key"] = cause
+        self.cause: Refusal = cause
 
 
 @lru_cache(maxsize=256)
@@ -83,67 +145,144 @@ def is_lease(raw: bytes) -> bool:
     return len(raw) == LEASE_BYTES and raw.startswith(_LEASE_PREFIX)
 
 
-def pack(header: Header, payload: bytes, *, key_digest: bytes, namespace_id: bytes) -> bytes:
-    """Return the frame of a payload.
+def stamp(header: Header) -> bytes:
+    """Return the bytes from `STAMP_OFFSET` on that name an entry and its times.
+
+    They may be written over those of a stored frame to renew it; all else of it stays as it is.
+
+    Raises:
+        EncodeError: The header holds what no frame may hold.
+    """
+    _, created_at, fresh_until, stale_until, load_seconds, *_ = header
+    problem = _problem(created_at, fresh_until, stale_until, load_seconds)
+    if len(header.entry_id) != ENTRY_ID_BYTES:
+        problem = "the entry id has the wrong width"
+    if problem:
+        raise EncodeError(f"no frame can be made: {problem}")
+    fields = _STAMP.pack(header.entry_id, created_at, fresh_until, stale_until, load_seconds)
+    return fields + _CHECKSUM.pack(crc32(fields))
+
+
+def pack(header: Header, body: Body, *, key_digest: bytes, namespace_id: bytes) -> bytes:
+    """Return the frame of a body.
 
     Raises:
         EncodeError: The payload is 4 GiB or more, or the header holds what no frame may hold.
     """
-    problem = _problem(header.created_at, header.fresh_until, header.stale_until)
-    if not 0 <= header.load_seconds <= _LONGEST_LOAD:
-        problem = "the load time is out of range"
-    if len(payload) > _LARGEST:
-        problem = "the payload is 4 GiB or more"
-    widths = len(header.entry_id), len(header.fingerprint), len(key_digest), len(namespace_id)
-    if widths != (ENTRY_ID_BYTES, FINGERPRINT_BYTES, DIGEST_BYTES, DIGEST_BYTES):
-        problem = "an id, fingerprint or digest has the wrong width"
-    if problem:
-        raise EncodeError(f"no frame can be made: {problem}")
-    head = _LAYOUT.pack(
-        _PREFIX,
-        header.entry_id,
-        header.created_at,
-        header.fresh_until,
-        header.stale_until,
-        header.load_seconds,
-        header.fingerprint,
-        key_digest,
-        namespace_id,
-        len(payload),
-    )
-    return head + payload
+    stamped = stamp(header)
+    etag = _encoded_etag(header.etag)
+    widths = len(header.fingerprint), len(key_digest), len(namespace_id)
+    if widths != (FINGERPRINT_BYTES, DIGEST_BYTES, DIGEST_BYTES):
+        raise EncodeError("no frame can be made: a fingerprint or digest has the wrong width")
+    if max(body.plain_bytes, len(body.payload)) > _LARGEST:
+        raise EncodeError("no frame can be made: the payload is 4 GiB or more")
+    if header.absent and body.plain_bytes:
+        raise EncodeError("no frame can be made: what is absent has no payload")
+    flags = (body.compression << _COMPRESSION_SHIFT) & _COMPRESSION
+    tail = _BINDING.pack(header.fingerprint, key_digest, namespace_id, body.plain_bytes)
+    if header.absent:
+        flags |= _ABSENT
+    if etag:
+        flags |= _ETAG
+        tail += bytes((len(etag),)) + etag
+    if body.dictionary_id:
+        flags |= _DICTIONARY
+        tail += body.dictionary_id.to_bytes(4)
+    head = _HEAD.pack(_VERSION, flags, _MSGPACK, 0)
+    checksum = crc32(body.payload, crc32(tail, crc32(head)))
+    return b"".join((head, stamped, _CHECKSUM.pack(checksum), tail, body.payload))
 
 
-def unpack(frame: bytes, *, key_digest: bytes, namespace_id: bytes) -> tuple[Header, memoryview]:
-    """Return the header and the payload of a frame, the payload without a copy.
+def unpack(frame: bytes, *, key_digest: bytes, namespace_id: bytes) -> tuple[Header, Body]:
+    """Return the header and the body of a frame, its payload a view that copies nothing.
 
     The fingerprint is for the caller to compare: a frame of another schema is sound.
 
     Raises:
         FrameError: The bytes are not a frame, or the frame of another key; nothing else is raised.
     """
-    if len(frame) < HEADER_BYTES:
-        raise FrameError(f"{len(frame)} bytes are too few for a frame")
-    prefix, entry_id, created, fresh, stale, load, fingerprint, digest, namespace, size = (
-        _LAYOUT.unpack_from(frame)
-    )
-    if prefix != _PREFIX:
-        raise FrameError("the bytes are not a frame, or one of an unknown version")
-    if size != len(frame) - HEADER_BYTES:
-        raise FrameError(f"the payload has {len(frame) - HEADER_BYTES} bytes, not {size}")
-    problem = _problem(created, fresh, stale)
-    if problem or not 0 <= load <= _LONGEST_LOAD:
-        raise FrameError(problem or "the load time is out of range")
+    if len(frame) < HEADER_BYTES or not frame.startswith(_VERSION):
+        raise _no_frame(frame)
+    (
+        _, flags, codec, tags,
+        entry_id, created, fresh, stale, load, stamp_checksum, checksum,
+        fingerprint, digest, namespace, plain_bytes,
+    ) = _LAYOUT.unpack_from(frame)  # fmt: skip
+    bound = memoryview(frame)[_BOUND:]
+    if (
+        crc32(frame[STAMP_OFFSET:_STAMP_END]) != stamp_checksum
+        or crc32(bound, crc32(frame[:STAMP_OFFSET])) != checksum
+    ):
+        raise FrameError("the frame is damaged: a checksum does not fit")
+    if flags & ~_KNOWN_FLAGS or codec != _MSGPACK or tags:
+        raise FrameError("the frame uses what this release does not know", cause="format")
     if digest != key_digest or namespace != namespace_id:
         raise FrameError("the frame belongs to another key", cause="key")
-    header = Header(entry_id, created, fresh, stale, load, fingerprint)
-    return header, memoryview(frame)[HEADER_BYTES:]
+    problem = _problem(created, fresh, stale, load)
+    if problem:
+        raise FrameError(problem)
+    etag, dictionary_id, offset = _extras(frame, flags) if flags & _EXTRAS else _NO_EXTRAS
+    payload = bound[offset - _BOUND :]
+    compression = (flags & _COMPRESSION) >> _COMPRESSION_SHIFT
+    if not compression and len(payload) != plain_bytes:
+        raise FrameError(f"the payload has {len(payload)} bytes, not {plain_bytes}")
+    absent = bool(flags & _ABSENT)
+    if absent and (compression or plain_bytes):
+        raise FrameError("what is absent has a payload")
+    header = Header(entry_id, created, fresh, stale, load, fingerprint, etag, absent)
+    return header, Body(payload, plain_bytes, compression, dictionary_id)
 
 
-def _problem(created_at: float, fresh_until: float, stale_until: float) -> str:
+def _no_frame(raw: bytes) -> FrameError:
+    """Return what is wrong with bytes that do not begin like a frame of this version."""
+    if raw.startswith(_VERSION):
+        return FrameError(f"{len(raw)} bytes are too few for a frame")
+    if raw.startswith(_MAGIC) and len(raw) > len(_MAGIC):
+        return FrameError(f"the frame is of version {raw[2]}", cause="format")
+    return FrameError(f"the {len(raw)} bytes are not a frame")
+
+
+def _extras(frame: bytes, flags: int) -> tuple[str, int, int]:
+    """Return the etag, the id of the dictionary, and where the payload begins."""
+    etag, dictionary_id, offset = "", 0, HEADER_BYTES
+    try:
+        if flags & _ETAG:
+            size = frame[offset]
+            raw = frame[offset + 1 : offset + 1 + size]
+            if not size or len(raw) != size:
+                raise FrameError("the etag is cut short")
+            etag = raw.decode()
+            offset += 1 + size
+        if flags & _DICTIONARY:
+            raw = frame[offset : offset + 4]
+            if len(raw) != 4:
+                raise FrameError("the id of the dictionary is cut short")
+            dictionary_id = int.from_bytes(raw)
+            offset += 4
+    except (IndexError, UnicodeDecodeError):
+        raise FrameError("the etag is cut short, or no text") from None
+    return etag, dictionary_id, offset
+
+
+def _encoded_etag(etag: str) -> bytes:
+    try:
+        raw = etag.encode()
+    except UnicodeEncodeError:
+        raise EncodeError("no frame can be made: the etag holds a lone surrogate") from None
+    if len(raw) > _LONGEST_ETAG:
+        raise EncodeError(
+            f"no frame can be made: the etag has {len(raw)} bytes, more than {_LONGEST_ETAG}",
+            hint="Give a digest of it as the etag.",
+        )
+    return raw
+
+
+def _problem(created_at: float, fresh_until: float, stale_until: float, load: float) -> str:
     # NaN fails every comparison, so it is refused without a test of its own.
     if not 0 <= created_at <= _LATEST:
         return "the time of creation is out of range"
     if not 0 <= fresh_until <= stale_until <= _LATEST:
         return "the times of expiry are out of order or out of range"
+    if not 0 <= load <= _LONGEST_LOAD:
+        return "the load time is out of range"
     return ""

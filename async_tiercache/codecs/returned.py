@@ -28,6 +28,26 @@ def hints_of(
     return typing.get_type_hints(function, localns=dict(names or {}), include_extras=True)
 
 
+def returned_by(loader: Callable[..., Any]) -> Any:
+    """Return the resolved return annotation of a loader, `Any` without one."""
+    annotation = getattr(loader, "__annotations__", {}).get("return", Any)
+    if not isinstance(annotation, str):
+        return annotation
+    try:
+        return hints_of(loader).get("return", Any)
+    except NameError as error:
+        raise ConfigurationError(
+            f"The return annotation {annotation!r} of the loader cannot be resolved: {error}",
+            hint="Define or import the type in the loader's module.",
+        ) from error
+
+
+def values_of(annotation: Any) -> Any:
+    """Return the type of the values of an annotated mapping."""
+    given = typing.get_args(annotation)
+    return given[1] if len(given) == 2 else Any
+
+
 def is_generic(annotation: Any) -> bool:
     """Return whether an annotation holds type variables."""
     return isinstance(annotation, TypeVar) or bool(getattr(annotation, "__parameters__", ()))

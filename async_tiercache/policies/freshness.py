@@ -28,7 +28,9 @@ class Lifetime:
     stale_until: float
 
 
-def lifetime(*, now: float, limits: Limits, u: float, negative: bool) -> Lifetime | None:
+def lifetime(
+    *, now: float, limits: Limits, u: float, negative: bool, ttl: float | None = None
+) -> Lifetime | None:
     """Return the lifetime of a value, or `None` if it is not to be stored.
 
     A `None` under its own `negative_ttl` gets no grace: an absence worth asking about again so soon
@@ -39,13 +41,15 @@ def lifetime(*, now: float, limits: Limits, u: float, negative: bool) -> Lifetim
         limits: What the policies resolve to.
         u: A number drawn from [0, 1), for the jitter.
         negative: Whether the value is `None`.
+        ttl: What the loader said instead of the policy, in seconds.
     """
-    ttl, grace = limits.ttl, limits.grace
+    grace, given = limits.grace, limits.ttl
     if negative and limits.negative_ttl is not None:
-        ttl, grace = limits.negative_ttl, 0.0
-    if ttl == 0:
+        given, grace = limits.negative_ttl, 0.0
+    fresh_for = given if ttl is None else ttl
+    if fresh_for == 0:
         return None
-    fresh_until = now + jittered(ttl, jitter=limits.jitter, u=u)
+    fresh_until = now + jittered(fresh_for, jitter=limits.jitter, u=u)
     return Lifetime(now, fresh_until, fresh_until + grace)
 
 

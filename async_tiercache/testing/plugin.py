@@ -3,7 +3,7 @@
     pytest_plugins = ["async_tiercache.testing.plugin"]
 
 `tiercache` is an open cache over an L2 in memory, with the clock `tiercache_clock` and the observer
-`tiercache_events`.
+`tiercache_events`. A test that changes a value which the cache shares with others fails.
 """
 
 from collections.abc import AsyncIterator
@@ -12,6 +12,8 @@ import pytest
 import pytest_asyncio
 
 from async_tiercache._cache import TierCache
+from async_tiercache._events import Mutated
+from async_tiercache._options import Policy
 from async_tiercache.testing._clock import FakeClock
 from async_tiercache.testing._recorder import Recorder
 from async_tiercache.testing._server import MemoryServer
@@ -25,7 +27,7 @@ def tiercache_clock() -> FakeClock:
 
 @pytest.fixture
 def tiercache_server(tiercache_clock: FakeClock) -> MemoryServer:
-    """Return an L2 in memory; take it down with ``connected = False``."""
+    """Return an L2 in memory: ``connected = False`` takes it down, ``faults`` lets it fail."""
     return MemoryServer(tiercache_clock)
 
 
@@ -39,12 +41,20 @@ def tiercache_events() -> Recorder:
 async def tiercache(
     tiercache_server: MemoryServer, tiercache_clock: FakeClock, tiercache_events: Recorder
 ) -> AsyncIterator[TierCache]:
-    """Yield an open cache with both tiers, closed after the test."""
+    """Yield an open cache with both tiers, closed after the test, without faults."""
     cache = TierCache(
         namespace="test",
         client=tiercache_server.client(),
+        policy=Policy(l1_ttl="30s", isolation="check"),
         clock=tiercache_clock,
         observers=[tiercache_events],
     )
     async with cache:
         yield cache
+        tiercache_server.faults.clear()
+    changed = sorted({event.key for event in tiercache_events.of(Mutated)})
+    if changed:
+        pytest.fail(
+            f"The test, or what it calls, changed cached values of {', '.join(changed)}: whoever "
+            'reads them next gets the changed ones. Copy them first, or use isolation="copy".'
+        )

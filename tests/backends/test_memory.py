@@ -9,15 +9,18 @@ import pytest
 
 from async_tiercache._entry import Entry, Header
 from async_tiercache._options import L1
+from async_tiercache._statistics import Counts
 from async_tiercache.backends.memory import MemoryStore, Slot
+from tests.backends.family import family_of
 
+FAMILY = family_of()
 HEADER = Header(
     entry_id=bytes(range(16)),
     created_at=1_700_000_000.123456,
     fresh_until=1_700_000_060.123456,
     stale_until=1_700_000_360.123456,
     load_seconds=0.0421,
-    fingerprint=b"schema-1",
+    fingerprint=FAMILY.codec.fingerprint,
 )
 
 
@@ -33,6 +36,7 @@ def put(
     """Put a value that is served for `ttl` and dead after twice that."""
     return store.put(
         key,
+        FAMILY,
         Entry(value, HEADER, size),
         soft_deadline=now + ttl,
         deadline=now + 2 * ttl,
@@ -46,9 +50,26 @@ def kept(store: MemoryStore, key: str, **options: Any) -> Slot:
     return slot
 
 
+@pytest.fixture(autouse=True)
+def _count_anew() -> None:
+    FAMILY.counts = Counts()
+
+
 @pytest.fixture
 def store() -> MemoryStore:
     return MemoryStore(L1(max_entries=10, max_bytes=800))
+
+
+@pytest.mark.parametrize("etag", ["", "v1", 'W/"ž"'])
+@pytest.mark.parametrize("absent", [False, True])
+def test_a_slot_holds_the_whole_header(store: MemoryStore, etag: str, absent: bool) -> None:
+    """With an etag or without, of a value or of what is absent."""
+    header = HEADER._replace(etag=etag, absent=absent)
+
+    slot = store.put("k", FAMILY, Entry(None, header, 1), soft_deadline=1, deadline=1, now=0)
+
+    assert slot is not None
+    assert slot.header == header
 
 
 def test_a_slot_holds_what_was_put(store: MemoryStore) -> None:
@@ -108,13 +129,13 @@ def test_a_slot_is_gone_at_its_deadline(store: MemoryStore) -> None:
     put(store, "k", ttl=10)
 
     assert store.get("k", 20) is None
-    assert (len(store), store.bytes, store.expiries) == (0, 0, 1)
+    assert (len(store), store.bytes, FAMILY.counts.l1_expiries) == (0, 0, 1)
 
 
 def test_a_key_that_was_never_put_is_not_there(store: MemoryStore) -> None:
     """A miss is no expiry."""
     assert store.get("k", 0) is None
-    assert store.expiries == 0
+    assert FAMILY.counts.l1_expiries == 0
 
 
 def test_entries_are_bounded(store: MemoryStore) -> None:
@@ -122,7 +143,7 @@ def test_entries_are_bounded(store: MemoryStore) -> None:
     for i in range(11):
         put(store, f"k{i}")
 
-    assert (len(store), store.evictions) == (10, 1)
+    assert (len(store), FAMILY.counts.l1_evictions) == (10, 1)
 
 
 def test_bytes_are_bounded(store: MemoryStore) -> None:
@@ -130,7 +151,7 @@ def test_bytes_are_bounded(store: MemoryStore) -> None:
     for i in range(9):
         put(store, f"k{i}", size=100)
 
-    assert (len(store), store.bytes, store.evictions) == (8, 800, 1)
+    assert (len(store), store.bytes, FAMILY.counts.l1_evictions) == (8, 800, 1)
 
 
 def test_an_insert_never_evicts_itself() -> None:
@@ -160,7 +181,7 @@ def test_a_value_above_an_eighth_of_the_bytes_is_not_kept(store: MemoryStore) ->
     put(store, "k")
 
     assert put(store, "large", size=101) is None
-    assert (list(store.slots), store.oversized) == (["k"], 1)
+    assert (list(store.slots), FAMILY.counts.l1_oversized) == (["k"], 1)
 
 
 def test_a_value_of_exactly_an_eighth_is_kept(store: MemoryStore) -> None:
@@ -314,7 +335,7 @@ def test_expired_entries_go_before_live_ones() -> None:
     for i in range(5):
         put(store, f"new{i}", ttl=10, now=100)
 
-    assert store.evictions == 0
+    assert FAMILY.counts.l1_evictions == 0
     assert {f"new{i}" for i in range(5)} <= store.slots.keys()
 
 

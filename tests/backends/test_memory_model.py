@@ -11,9 +11,11 @@ from async_tiercache._entry import Entry, Header
 from async_tiercache._options import L1
 from async_tiercache.backends.memory import MemoryStore, Slot
 from async_tiercache.policies.eviction import Queue
+from tests.backends.family import family_of
 
 KEYS = st.sampled_from([f"k{i}" for i in range(16)])
-HEADER = Header(b"0123456789abcdef", 1.0, 2.0, 3.0, 0.5, b"01234567")
+FINGERPRINT = family_of().codec.fingerprint
+HEADER = Header(b"0123456789abcdef", 1.0, 2.0, 3.0, 0.5, FINGERPRINT)
 
 
 def nodes_of(queue: Queue) -> list[Slot]:
@@ -57,6 +59,7 @@ class StoreMachine(RuleBasedStateMachine):
     @initialize(entries=st.integers(1, 12), room=st.integers(8, 120))
     def build(self, entries: int, room: int) -> None:
         self.store = MemoryStore(L1(max_entries=entries, max_bytes=room))
+        self.family = family_of()
 
     @rule(
         key=KEYS,
@@ -66,12 +69,17 @@ class StoreMachine(RuleBasedStateMachine):
     )
     def put(self, key: str, size: int, soft: float, grace: float) -> None:
         before = dict(self.store.slots)
-        counts = (self.store.evictions, self.store.expiries, self.store.oversized)
+        counts = (
+            self.family.counts.l1_evictions,
+            self.family.counts.l1_expiries,
+            self.family.counts.l1_oversized,
+        )
         self.serial += 1
         deadline = self.now + soft + grace
 
         slot = self.store.put(
             key,
+            self.family,
             Entry(self.serial, HEADER, size),
             soft_deadline=self.now + soft,
             deadline=deadline,
@@ -83,11 +91,13 @@ class StoreMachine(RuleBasedStateMachine):
         assert (slot is None) == too_large
         if slot is None:
             assert gone == ([before[key]] if key in before else [])
-            assert self.store.oversized == counts[2] + 1
+            assert self.family.counts.l1_oversized == counts[2] + 1
             self.model.pop(key, None)
         else:
             assert self.store.slots[key] is slot
-            assert self.store.evictions + self.store.expiries - sum(counts[:2]) == len(gone)
+            assert self.family.counts.l1_evictions + self.family.counts.l1_expiries - sum(
+                counts[:2]
+            ) == len(gone)
             self.model[key] = (self.serial, size, deadline)
         self.removed += gone
 

@@ -2,7 +2,9 @@
 
 import math
 import struct
+from collections.abc import Callable
 from typing import Any
+from zlib import crc32
 
 import pytest
 from hypothesis import given, settings
@@ -13,11 +15,15 @@ from async_tiercache.codecs.frame import (
     ENTRY_ID_OFFSET,
     HEADER_BYTES,
     LEASE_BYTES,
+    STAMP_BYTES,
+    STAMP_OFFSET,
+    Body,
     FrameError,
     digest_key,
     is_lease,
     namespace_id,
     pack,
+    stamp,
     unpack,
 )
 from async_tiercache.errors import EncodeError
@@ -25,29 +31,62 @@ from async_tiercache.errors import EncodeError
 HEADER = Header(bytes(range(16)), 1e9, 1e9 + 60, 1e9 + 3600, 0.5, b"shape-01")
 KEY, NAMESPACE = digest_key("shop", "user:42"), namespace_id("shop")
 BINDING: Any = {"key_digest": KEY, "namespace_id": NAMESPACE}
-FRAME = pack(HEADER, b"payload", **BINDING)
+BODY = Body.plain(b"payload")
+FRAME = pack(HEADER, BODY, **BINDING)
+# With everything that is there by its flag.
+FULL = pack(
+    HEADER._replace(etag='W/"ž"'),
+    Body(b"payload", 99, compression=1, dictionary_id=2**31),
+    **BINDING,
+)
 EXAMPLES = settings(max_examples=150, deadline=None)
 
 _times = st.floats(0, 253_402_300_800)
 
 
-@EXAMPLES
-@given(
-    st.builds(
-        lambda entry_id, created, expiry, *rest: Header(entry_id, created, *sorted(expiry), *rest),
-        st.binary(min_size=16, max_size=16),
-        _times,
-        st.tuples(_times, _times),
-        st.floats(0, 1e9, width=32),
-        st.binary(min_size=8, max_size=8),
-    ),
-    st.binary(),
+_headers = st.builds(
+    lambda entry_id, created, expiry, *rest: Header(entry_id, created, *sorted(expiry), *rest),
+    st.binary(min_size=16, max_size=16),
+    _times,
+    st.tuples(_times, _times),
+    st.floats(0, 1e9, width=32),
+    st.binary(min_size=8, max_size=8),
+    st.text(max_size=255).filter(lambda text: len(text.encode()) <= 255),
 )
-def test_what_is_packed_comes_back(header: Header, payload: bytes) -> None:
-    """Header and payload are the same; load seconds have the precision of a float32."""
-    found, view = unpack(pack(header, payload, **BINDING), **BINDING)
+_bodies = st.binary().map(Body.plain) | st.builds(
+    Body, st.binary(), st.integers(0, 2**32 - 1), st.integers(1, 7), st.integers(0, 2**32 - 1)
+)
 
-    assert (found, bytes(view)) == (header, payload)
+
+@EXAMPLES
+@given(_headers, _bodies)
+def test_what_is_packed_comes_back(header: Header, body: Body) -> None:
+    """Header and body are the same; load seconds have the precision of a float32."""
+    found, opened = unpack(pack(header, body, **BINDING), **BINDING)
+
+    assert (found, opened) == (header, body)
+
+
+@EXAMPLES
+@given(_headers)
+def test_what_is_absent_comes_back_as_absent(header: Header) -> None:
+    """It has an etag like any other, and no payload."""
+    absent = header._replace(absent=True)
+
+    assert unpack(pack(absent, Body.plain(b""), **BINDING), **BINDING) == (absent, Body.plain(b""))
+
+
+@EXAMPLES
+@given(_headers, _bodies, _headers)
+def test_a_stamp_renews_a_stored_frame(header: Header, body: Body, later: Header) -> None:
+    """Id and times are the new ones, all else is what was stored."""
+    stored = bytearray(pack(header, body, **BINDING))
+    stored[STAMP_OFFSET : STAMP_OFFSET + STAMP_BYTES] = stamp(later)
+
+    found, opened = unpack(bytes(stored), **BINDING)
+
+    expected = later._replace(fingerprint=header.fingerprint, etag=header.etag)
+    assert (found, opened) == (expected, body)
 
 
 def test_the_entry_id_stands_at_its_fixed_offset() -> None:
@@ -62,7 +101,10 @@ def test_the_header_is_small() -> None:
 
 def test_the_payload_is_not_copied() -> None:
     """It is a view into the frame."""
-    assert unpack(FRAME, **BINDING)[1].obj is FRAME
+    payload = unpack(FRAME, **BINDING)[1].payload
+
+    assert isinstance(payload, memoryview)
+    assert payload.obj is FRAME
 
 
 @EXAMPLES
@@ -73,11 +115,11 @@ def test_random_bytes_are_refused(raw: bytes) -> None:
         unpack(raw, **BINDING)
 
 
-@pytest.mark.parametrize("size", range(len(FRAME)))
+@pytest.mark.parametrize("size", range(len(FULL)))
 def test_a_truncated_frame_is_refused(size: int) -> None:
     """Whatever is missing at the end."""
     with pytest.raises(FrameError) as caught:
-        unpack(FRAME[:size], **BINDING)
+        unpack(FULL[:size], **BINDING)
 
     assert caught.value.cause == "frame"
 
@@ -88,37 +130,83 @@ def test_a_frame_with_bytes_behind_it_is_refused() -> None:
         unpack(FRAME + b"x", **BINDING)
 
 
+@pytest.mark.parametrize("frame", [FRAME, FULL], ids=["plain", "full"])
+def test_a_flipped_bit_is_refused(frame: bytes) -> None:
+    """Wherever it is, no value or time that differs from what was stored is ever believed."""
+    for bit in range(len(frame) * 8):
+        raw = bytearray(frame)
+        raw[bit // 8] ^= 1 << bit % 8
+        with pytest.raises(FrameError) as caught:
+            unpack(bytes(raw), **BINDING)
+        # Where the version was, it cannot be told from a frame of another release.
+        assert caught.value.cause == ("format" if bit // 8 == 2 else "frame")
+
+
 @EXAMPLES
-@given(st.integers(0, HEADER_BYTES * 8 - 1))
-def test_a_flipped_bit_never_crashes(bit: int) -> None:
-    """The frame is refused, or a field without a check has another value."""
-    try:
-        header, payload = unpack(_flipped(bit), **BINDING)
-    except FrameError:
-        return
-    assert header != HEADER
-    assert bytes(payload) == b"payload"
+@given(st.integers(0, len(FULL) - 1), st.integers(0, len(FULL) - 1), st.binary(max_size=40))
+def test_a_mutated_frame_is_what_was_stored_or_refused(start: int, end: int, new: bytes) -> None:
+    """Replaced, removed and inserted bytes alike."""
+    raw = FULL[: min(start, end)] + new + FULL[max(start, end) :]
+
+    if raw != FULL:
+        with pytest.raises(FrameError):
+            unpack(raw, **BINDING)
 
 
-@pytest.mark.parametrize("bit", range(58 * 8, 90 * 8))
-def test_no_flip_in_digest_or_namespace_is_accepted(bit: int) -> None:
-    """Every one of the 256 bits that bind the value to its key counts."""
-    with pytest.raises(FrameError) as caught:
-        unpack(_flipped(bit), **BINDING)
+FOREIGN: dict[str, Callable[[bytearray], None]] = {
+    "version": lambda raw: raw.__setitem__(2, 3),
+    "encryption": lambda raw: raw.__setitem__(3, 64),
+    "unused flag": lambda raw: raw.__setitem__(3, 128),
+    "codec": lambda raw: raw.__setitem__(4, 2),
+    "tags": lambda raw: raw.__setitem__(5, 1),
+}
 
-    assert caught.value.cause == "key"
 
-
-@pytest.mark.parametrize("offset", range(6))
-def test_an_unknown_format_is_refused(offset: int) -> None:
-    """Magic, version, flags, codec and the number of tags must be the known ones."""
+@pytest.mark.parametrize("name", FOREIGN)
+def test_a_frame_of_another_release_is_told_from_damage(name: str) -> None:
+    """What it uses is unknown here, and it is sound: another server can read it."""
     raw = bytearray(FRAME)
-    raw[offset] += 1
+    FOREIGN[name](raw)
 
     with pytest.raises(FrameError) as caught:
-        unpack(bytes(raw), **BINDING)
+        unpack(_sealed(raw), **BINDING)
+
+    assert caught.value.cause == "format"
+
+
+DISTORTED: dict[str, tuple[int, int, bytes]] = {
+    # By the flags, the plain size, and what follows the fixed part.
+    "an absent entry with a payload": (0b1, 1, b"x"),
+    "an absent entry that is compressed": (0b101, 0, b""),
+    "an empty etag": (0b10, 0, b"\0"),
+    "an etag without its length": (0b10, 0, b""),
+    "an etag that is cut short": (0b10, 0, b"\4abc"),
+    "an etag that is no text": (0b10, 0, b"\1\xff"),
+    "a dictionary that is cut short": (0b100100, 9, b"abc"),
+}
+
+
+@pytest.mark.parametrize("name", DISTORTED)
+def test_a_frame_that_contradicts_itself_is_refused(name: str) -> None:
+    """Also when its checksums fit, as those of a hostile frame would."""
+    flags, plain_bytes, rest = DISTORTED[name]
+    raw = bytearray(FRAME[:HEADER_BYTES] + rest)
+    raw[3] = flags
+    struct.pack_into(">I", raw, HEADER_BYTES - 4, plain_bytes)
+
+    with pytest.raises(FrameError) as caught:
+        unpack(_sealed(raw), **BINDING)
 
     assert caught.value.cause == "frame"
+
+
+def test_another_plain_size_than_the_payload_has_is_refused() -> None:
+    """When nothing is compressed they are the same."""
+    raw = bytearray(FRAME)
+    struct.pack_into(">I", raw, HEADER_BYTES - 4, 8)
+
+    with pytest.raises(FrameError):
+        unpack(_sealed(raw), **BINDING)
 
 
 @pytest.mark.parametrize(
@@ -139,8 +227,8 @@ def test_absurd_times_are_refused(offset: int, moment: float) -> None:
     raw = bytearray(FRAME)
     struct.pack_into(">d", raw, offset, moment)
 
-    with pytest.raises(FrameError):
-        unpack(bytes(raw), **BINDING)
+    with pytest.raises(FrameError, match="time"):
+        unpack(_sealed(raw), **BINDING)
 
 
 @pytest.mark.parametrize("load", [math.nan, math.inf, -1.0, 2e9])
@@ -149,8 +237,8 @@ def test_an_absurd_load_time_is_refused(load: float) -> None:
     raw = bytearray(FRAME)
     struct.pack_into(">f", raw, 46, load)
 
-    with pytest.raises(FrameError):
-        unpack(bytes(raw), **BINDING)
+    with pytest.raises(FrameError, match="load time"):
+        unpack(_sealed(raw), **BINDING)
 
 
 @pytest.mark.parametrize(
@@ -162,13 +250,22 @@ def test_an_absurd_load_time_is_refused(load: float) -> None:
         {"fresh_until": 2e9},
         {"stale_until": math.inf},
         {"load_seconds": -1.0},
+        {"etag": "x" * 256},
+        {"etag": "\ud800"},
+        {"absent": True},
     ],
     ids=str,
 )
 def test_a_header_that_could_not_be_read_is_not_packed(change: dict[str, Any]) -> None:
     """What `unpack` refuses, `pack` does not make."""
     with pytest.raises(EncodeError):
-        pack(HEADER._replace(**change), b"", **BINDING)
+        pack(HEADER._replace(**change), BODY, **BINDING)
+
+
+def test_a_payload_too_large_for_its_size_field_is_not_packed() -> None:
+    """Sizes have four bytes."""
+    with pytest.raises(EncodeError, match="4 GiB"):
+        pack(HEADER, Body(b"", 2**32, compression=1), **BINDING)
 
 
 def test_leases_and_frames_are_never_mistaken() -> None:
@@ -195,7 +292,8 @@ def test_a_lone_surrogate_has_a_digest() -> None:
     assert digest_key("\ud800", "\udfff") != digest_key("\ud800", "\ud800")
 
 
-def _flipped(bit: int) -> bytes:
-    raw = bytearray(FRAME)
-    raw[bit // 8] ^= 1 << bit % 8
+def _sealed(raw: bytearray) -> bytes:
+    """Return a frame with the checksums of what it holds."""
+    struct.pack_into(">I", raw, 50, crc32(raw[6:50]))
+    struct.pack_into(">I", raw, 54, crc32(raw[58:], crc32(raw[:6])))
     return bytes(raw)

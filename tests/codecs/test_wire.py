@@ -14,9 +14,18 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from async_tiercache import Compression, Dictionary
 from async_tiercache._entry import Header
 from async_tiercache.codecs import codec_for
-from async_tiercache.codecs.frame import digest_key, namespace_id, pack, unpack
+from async_tiercache.codecs.compression import Compressor
+from async_tiercache.codecs.frame import (
+    Body,
+    FrameError,
+    digest_key,
+    namespace_id,
+    pack,
+    unpack,
+)
 from tests.codecs.families import (
     Access,
     Account,
@@ -89,6 +98,37 @@ STORED: Mapping[str, tuple[Any, Any]] = {
     "list-of-models": (list[User], [USER, User(2, "Bob")]),
 }
 HEADER = Header(bytes(range(16)), 1.7e9, 1.7e9 + 60, 1.7e9 + 3600.5, 0.25, b"12345678")
+FRAMES: Mapping[str, tuple[Header, Body]] = {
+    "frame-v2": (HEADER, Body.plain(b"payload")),
+    "frame-v2-etag": (HEADER._replace(etag='W/"žluť"'), Body.plain(b"payload")),
+    "frame-v2-absent": (HEADER._replace(absent=True), Body.plain(b"")),
+    "frame-v2-zstd": (
+        HEADER,
+        Body(b"(\xb5/\xfd \xb4\x85\x00\x00Hpayload, \x01\x00(R\xe5\x08", 180, 1),
+    ),
+    "frame-v2-lz4": (HEADER, Body(b"\x9fpayload, \t\x00\x93Poad, ", 180, 2)),
+    "frame-v2-zlib": (HEADER, Body(b"+H\xac\xcc\xc9OL\xd1Q(\x18:\x0c\x00", 180, 3)),
+    "frame-v2-dictionary": (
+        HEADER,
+        Body(
+            b"(\xb5/\xfd F}\x00\x00\x10ad\x03\xfc\xfe\x11\xb0M\xb0\x13\xf5\xb1\xc2\x07",
+            70,
+            1,
+            1180157913,
+        ),
+    ),
+}
+PLAIN: Mapping[str, bytes] = {
+    "frame-v2": b"payload",
+    "frame-v2-zstd": b"payload, " * 20,
+    "frame-v2-lz4": b"payload, " * 20,
+    "frame-v2-zlib": b"payload, " * 20,
+    "frame-v2-dictionary": (
+        b'{"id": 7, "email": "ada@example.org", "plan": "monthly, paid by card"}'
+    ),
+}
+# What an older release wrote is told from damage, and left alone until it expires.
+REFUSED = ("frame-v1",)
 BINDING: Any = {
     "key_digest": digest_key("shop", "user:42:profile"),
     "namespace_id": namespace_id("shop"),
@@ -99,7 +139,7 @@ def test_every_stored_payload_is_known() -> None:
     """The manifest, the files and the cases above list the same names."""
     files = {path.stem for path in WIRE.glob("*.bin")}
 
-    assert files == set(_manifest()) == {*STORED, "frame-v1"}
+    assert files == set(_manifest()) == {*STORED, *FRAMES, *REFUSED}
 
 
 @pytest.mark.parametrize("name", STORED)
@@ -120,12 +160,29 @@ def test_the_encoder_still_writes_the_stored_bytes(name: str) -> None:
     assert codec_for(annotation).encode(value) == _stored(name)
 
 
-def test_a_stored_frame_is_read_for_ever() -> None:
+@pytest.mark.parametrize("name", FRAMES)
+def test_a_stored_frame_is_read_for_ever(name: str) -> None:
     """Layout, key digest and namespace id stay as they are."""
-    header, payload = unpack(_stored("frame-v1"), **BINDING)
+    assert unpack(_stored(name), **BINDING) == FRAMES[name]
+    assert pack(*FRAMES[name], **BINDING) == _stored(name)
 
-    assert (header, bytes(payload)) == (HEADER, b"payload")
-    assert pack(HEADER, b"payload", **BINDING) == _stored("frame-v1")
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_a_stored_payload_is_expanded_for_ever(name: str) -> None:
+    """Whichever release of zstandard, lz4 or zlib made it."""
+    reader = Compressor(print)
+    reader.learn(Compression(also_read=[Dictionary.load(WIRE / "rows.dict")]))
+
+    assert reader.expand(unpack(_stored(name), **BINDING)[1]) == PLAIN[name]
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_frame_of_an_older_version_is_refused_as_such(name: str) -> None:
+    """It is a counted miss, and never misread."""
+    with pytest.raises(FrameError) as caught:
+        unpack(_stored(name), **BINDING)
+
+    assert caught.value.cause == "format"
 
 
 def _stored(name: str) -> bytes:
@@ -148,9 +205,10 @@ def _add_missing() -> None:
                 "fingerprint": codec.fingerprint.hex(),
                 "value": repr(value),
             }
-    if "frame-v1" not in manifest:
-        (WIRE / "frame-v1.bin").write_bytes(pack(HEADER, b"payload", **BINDING))
-        manifest["frame-v1"] = {"key": "user:42:profile", "namespace": "shop", "value": "payload"}
+    for name, frame in FRAMES.items():
+        if name not in manifest:
+            (WIRE / f"{name}.bin").write_bytes(pack(*frame, **BINDING))
+            manifest[name] = {"key": "user:42:profile", "namespace": "shop", "value": repr(frame)}
     MANIFEST.write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", "utf-8")
 
 

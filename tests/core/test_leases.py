@@ -306,7 +306,7 @@ async def test_a_read_that_redis_refuses_is_a_miss(
     [
         pytest.param(b"", id="empty"),
         pytest.param(b"not a frame", id="text"),
-        pytest.param(b"VT" + bytes(200), id="damaged"),
+        pytest.param(b"VT\x02" + bytes(200), id="damaged"),
         pytest.param(b"\xff" * 17, id="as long as a lease"),
     ],
 )
@@ -321,7 +321,24 @@ async def test_damaged_bytes_are_replaced(
 
     assert await other.get(KEY) == "v1"
     assert events.of(Refused) == [Refused(KEY, "frame")]
-    assert cache.statistics().refused_frames == 1
+    assert cache.statistics().refused_frames == {"frame": 1}
+
+
+async def test_a_frame_of_another_release_is_left_alone(
+    cache: TierCache, server: MemoryServer, events: Recorder
+) -> None:
+    """Two releases at once must not overwrite each other for ever; own L1 keeps what was loaded."""
+    await server.client().set(RAW, b"VT\xff, and what nobody knows yet")
+    source = Source()
+    value = function_of(cache, source)
+
+    assert [await soon(value(1)), await soon(value(1))] == ["v1", "v1"]
+    await settled(cache)
+
+    assert await server.client().get(RAW) == b"VT\xff, and what nobody knows yet"
+    assert events.of(Refused) == [Refused(KEY, "format")]
+    assert cache.statistics().refused_frames == {"format": 1}
+    assert cache.statistics().loads == 1
 
 
 async def test_the_frame_of_another_key_is_replaced(
@@ -396,7 +413,7 @@ async def test_the_entry_of_another_release_is_loaded_around(
     assert await server.client().get(RAW) == held
     assert events.of(Refused) == [Refused(KEY, "schema")]
     assert [event.stored for event in events.of(Loaded)] == ["l1"]
-    assert cache.statistics().refused_frames == 1
+    assert cache.statistics().refused_frames == {"schema": 1}
 
 
 async def test_a_raised_schema_version_is_another_release(

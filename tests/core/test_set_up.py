@@ -86,7 +86,16 @@ async def test_a_disabled_cache_says_so_once(
         pytest.param({"url": "http://localhost"}, id="unknown scheme"),
         pytest.param({"url": "localhost:6379"}, id="no scheme"),
         pytest.param({"url": "redis://"}, id="no host"),
-        pytest.param({"url": "redis+cluster://a:1"}, id="scheme of a later release"),
+        pytest.param({"url": "redis+memcached://a:1"}, id="unknown topology"),
+        pytest.param({"url": "redis://a:b"}, id="port that is no number"),
+        pytest.param({"url": "redis://a?ssl_ca_cert=ca.pem"}, id="misspelt parameter"),
+        pytest.param({"url": "redis://a?max_connections=few"}, id="parameter that is no number"),
+        pytest.param({"url": "redis+sentinel://a"}, id="no service"),
+        pytest.param({"url": "redis+sentinel:///shop"}, id="no Sentinel"),
+        pytest.param({"url": "redis+sentinel://a/shop/b"}, id="database that is no number"),
+        pytest.param({"url": "redis+cluster://"}, id="no node"),
+        pytest.param({"url": "redis+cluster://a/1"}, id="database of a Cluster"),
+        pytest.param({"url": "redis+cluster://a?sslcerts=b"}, id="misspelt parameter, Cluster"),
         pytest.param({"l1": None}, id="nothing to keep values in"),
     ],
 )
@@ -99,7 +108,16 @@ def test_an_argument_that_cannot_be_used_is_refused_with_a_hint(options: dict[st
 
 
 @pytest.mark.parametrize(
-    "url", ["redis://localhost:6379/0", "rediss://user:pw@host:6380", "unix:///tmp/redis.sock"]
+    "url",
+    [
+        "redis://localhost:6379/0",
+        "rediss://user:pw@host:6380?ssl_ca_certs=ca.pem&ssl_certfile=a.pem&ssl_keyfile=b.pem",
+        "unix:///tmp/redis.sock",
+        "redis+sentinel://user:pw@host,host:26380/shop/1?sentinel_password=pw",
+        "rediss+sentinel://host/shop",
+        "redis+cluster://user:pw@host,host:6380/0?max_connections=2",
+        "rediss+cluster://host",
+    ],
 )
 async def test_a_url_opens_nothing(url: str) -> None:
     """Constructing is free; the repr shows no secret."""
@@ -336,5 +354,5 @@ async def test_calls_with_many_policies_leave_nothing_behind(alone: TierCache) -
     for n in range(2000):
         await alone.set("k", 1, ttl=60 + n)
 
-    assert len(alone._direct) <= 256
-    assert len(alone._core.codecs) <= 300
+    assert len(alone._families._direct) <= 256
+    assert len(alone._families.understood) <= 300

@@ -235,7 +235,35 @@ async def test_the_error_of_a_load_reaches_each_waiter(cache: TierCache, form: F
     source.gate.set()
 
     assert [repr(error) for error in await results(tasks)] == ["LookupError('no such user')"] * 5
-    assert source.loads == 1
+    assert source.loads == (1 if form is function_of else 2)
+
+
+async def test_the_error_of_another_callers_object_does_not_reach_strangers(
+    cache: TierCache,
+) -> None:
+    """It may be a session in a failed transaction; who waits tries once with its own."""
+    gate = asyncio.Event()
+
+    class Repository:
+        def __init__(self, session: str) -> None:
+            self.session = session
+
+        @cache.cached("row:{row_id}")
+        async def row(self, row_id: int) -> str:
+            await gate.wait()
+            if self.session == "broken":
+                raise ConnectionResetError(self.session)
+            return f"{row_id} by {self.session}"
+
+    sessions = ["broken", "first", "second"]
+    tasks = [asyncio.create_task(Repository(session).row(1)) for session in sessions]
+    await ticks()
+
+    gate.set()
+    error, *values = await results(tasks)
+
+    assert isinstance(error, ConnectionResetError)
+    assert values == ["1 by first", "1 by first"]
 
 
 async def test_each_waiter_gets_an_error_object_of_its_own(cache: TierCache) -> None:
@@ -266,15 +294,12 @@ def frames(error: Any) -> list[str]:
     return [frame.name for frame in traceback.extract_tb(error.__traceback__)]
 
 
-@both_forms
-async def test_tracebacks_of_waiters_do_not_run_into_each_other(
-    cache: TierCache, form: Form
-) -> None:
+async def test_tracebacks_of_waiters_do_not_run_into_each_other(cache: TierCache) -> None:
     """A waiter's traceback shows its own way to the loader and nobody else's."""
     source = Source()
     source.error = LookupError("no such user")
     source.close()
-    value = form(cache, source)
+    value = function_of(cache, source)
     tasks = [asyncio.create_task(raised(value, f"caller_{n}")) for n in range(3)]
     await ticks()
 

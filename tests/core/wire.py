@@ -8,14 +8,15 @@ import hiredis
 from redis.asyncio import Redis
 
 from async_tiercache.backends.redis import scripts
-from async_tiercache.backends.redis.turns import _digest
+from async_tiercache.backends.redis.scripts import digest_of
 from async_tiercache.testing import MemoryServer
 
 _SCRIPTS: Final = {
-    name: cast("str", getattr(scripts, name)) for name in ("COMMIT", "REPLACE", "RELEASE", "RENEW")
+    name: cast("str", getattr(scripts, name))
+    for name in ("COMMIT", "REPLACE", "RELEASE", "RENEW", "STAMP")
 }
 _NAMES: Final = {text: name for name, text in _SCRIPTS.items()} | {
-    _digest(text): name for name, text in _SCRIPTS.items()
+    digest_of(text): name for name, text in _SCRIPTS.items()
 }
 
 _NOT_COUNTED: Final = {"EVAL", "PING", "TIME"}

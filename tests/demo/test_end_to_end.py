@@ -50,6 +50,10 @@ def check(results: Results) -> None:
     assert results.cached.old_own == 0
     assert warm.saved > 0.5
     assert warm.tally.latency["l1"].count > 0
+    assert warm.tally.reports.count > 0
+    # What was loaded once is not loaded again, but for what updates invalidated.
+    assert warm.repeats_saved > 0.5
+    assert 0 < results.cached.first < results.cached.reads
 
 
 async def test_demo_finds_what_the_cache_promises() -> None:

@@ -64,12 +64,25 @@ def test_tally_survives_json_and_merges(by_answerer: dict[str, list[float]], upd
             tally.latency[name].add(seconds)
     tally.fail(ValueError())
     tally.old_other.add(0.5)
+    tally.reports.add(0.02)
+    tally.first = 3
 
     total = Tally()
     total.merge(Tally.from_json(json.loads(json.dumps(tally.as_json()))))
 
     assert total.as_json() == tally.as_json()
     assert total.requests == sum(map(len, by_answerer.values())) + updates + 1
+
+
+def test_first_read_of_a_key_cannot_be_saved() -> None:
+    """Of ten reads four were the first of their key, and one of the other six cost a statement."""
+    phase = Phase("Warm", "", statements=6, tally=Tally(updates=1, first=4))
+    for _ in range(10):
+        phase.tally.latency["l1"].add(1e-6)
+
+    saved = phase.repeats_saved
+
+    assert saved == 1 - 1 / 6
 
 
 def test_updates_are_not_counted_as_unsaved_reads() -> None:

@@ -2,12 +2,15 @@
 
 import re
 from html.parser import HTMLParser
+from io import StringIO
 from typing import ClassVar
 from xml.etree import ElementTree as ET
 
 import pytest
+from rich.console import Console
 
 from async_tiercache_integrations.cli.demo import _report
+from async_tiercache_integrations.cli.demo._claims import claims
 from async_tiercache_integrations.cli.demo._measure import (
     Answerer,
     Phase,
@@ -16,7 +19,8 @@ from async_tiercache_integrations.cli.demo._measure import (
     Stampede,
     Tally,
 )
-from async_tiercache_integrations.cli.demo._summary import duration, percent, sentences
+from async_tiercache_integrations.cli.demo._summary import sentences, summary
+from async_tiercache_integrations.cli.demo._wording import duration, percent
 
 
 def phase(name: str, number: int, **reads: tuple[int, float]) -> Phase:
@@ -38,6 +42,7 @@ def phase(name: str, number: int, **reads: tuple[int, float]) -> Phase:
 def results() -> Results:
     """A small run with a figure for everything."""
     warm = phase("Warm", 1, l1=(80, 2e-6), l2=(10, 4e-4), loader=(10, 3e-3))
+    warm.tally.first = 10
     warm.tally.old_other.add(1.25)
     return Results(
         phases=[
@@ -66,10 +71,13 @@ def test_report_is_well_formed_with_one_chart_of_each_kind(results: Results) -> 
         "A stampede on one cold key",
         "How old the old reads were",
         "All phases",
+        "The classical figures, restated",
         "How it was measured",
     ]
     assert len(list(page.iter("svg"))) == 6
-    assert len(list(page.iter("tr"))) == 1 + len(results.phases)
+    phases, restated = (len(list(table.iter("tr"))) for table in page.iter("table"))
+    assert phases == 1 + len(results.phases)
+    assert restated == 1 + len(claims(results))
 
 
 def test_report_headlines_are_the_measured_figures(results: Results) -> None:
@@ -107,6 +115,22 @@ def test_every_chart_is_described_in_words(results: Results) -> None:
         assert re.search(r"\d", chart.findtext("desc") or "")
 
 
+def test_report_and_terminal_show_each_verdict(results: Results) -> None:
+    """The small run has no reports, so the claim about them fails, where everybody sees it."""
+    page = ET.fromstring(_report.render(results))
+    console = Console(file=StringIO(), width=80, record=True)
+    console.print(summary(results))
+
+    rows = [row for table in list(page.iter("table"))[1:] for row in table.iter("tr")][1:]
+    shown = [[cell.text for cell in row.iter("td")] for row in rows]
+    printed = console.export_text()
+
+    assert shown == [[c.requirement, c.figure, c.verdict] for c in claims(results)]
+    assert [verdict for _, _, verdict in shown].count("FAILS") == 1
+    assert printed.count(" holds ") == len(shown) - 1
+    assert printed.count(" FAILS ") == 1
+
+
 def test_text_from_outside_is_escaped(results: Results) -> None:
     """A machine's name cannot become markup."""
     assert "2 cores &lt;&amp; more&gt;" in _report.render(results)
@@ -126,6 +150,21 @@ def test_errors_are_summed_over_phases_and_stampedes(results: Results) -> None:
     results.stampedes.append(Stampede(readers=10, loads=1, seconds=0.1, errors=2))
 
     assert "Errors seen by callers: 3." in sentences(results)
+
+
+@pytest.mark.parametrize(
+    ("loads", "words"),
+    [
+        ([1], "cost 1 load;"),
+        ([1, 1, 1], "cost 1 load in each of 3 rounds;"),
+        ([1, 2], "cost 1, 2 loads in 2 rounds;"),
+    ],
+)
+def test_cost_of_stampedes_is_told_in_words(results: Results, loads: list[int], words: str) -> None:
+    """Rounds that cost the same are told together, others one by one."""
+    results.stampedes = [Stampede(10, loads=each, seconds=0.1, errors=0) for each in loads]
+
+    assert words in sentences(results)[0]
 
 
 @pytest.mark.parametrize(

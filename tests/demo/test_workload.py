@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from async_tiercache_integrations.cli.demo._workload import MIX, Board, Zipf, kind_of
+from async_tiercache_integrations.cli.demo._workload import MIX, Board, Seen, Zipf, kind_of
 
 COUNTS = st.integers(1, 500)
 
@@ -93,3 +93,14 @@ def test_age_skips_an_update_that_is_not_acknowledged_yet(boards: list[Board]) -
     age = reader.age(0, seen=pending - 1, acknowledged=pending + 1, started=50.25)
 
     assert age == 0.25
+
+
+def test_only_the_first_reader_of_a_key_is_told_so(tmp_path: Path) -> None:
+    """It does not matter which process read it."""
+    one, other = (Seen(tmp_path / "seen", keys=2) for _ in range(2))
+
+    told = [one.first(0), other.first(0), one.first(0), other.first(1), one.first(1)]
+
+    assert told == [True, False, False, True, False]
+    one.close()
+    other.close()

@@ -13,9 +13,16 @@ import async_tiercache
 from async_tiercache import (
     L1,
     Advice,
+    BoundBatch,
     BoundCached,
+    Compression,
+    Dictionary,
+    Histogram,
     Invalidated,
+    LoadContext,
     Loaded,
+    Mutated,
+    Operation,
     Policy,
     Read,
     Refused,
@@ -33,7 +40,7 @@ from async_tiercache._environment import from_environment
 from async_tiercache._options import BUILT_IN
 
 PAGE = (Path(__file__).parents[2] / "docs" / "api.md").read_text(encoding="utf-8")
-EVENTS = (Read, Loaded, Refused, Invalidated, TierChanged, Advice)
+EVENTS = (Read, Loaded, Refused, Invalidated, TierChanged, Advice, Mutated)
 METHODS = [
     name
     for name, member in inspect.getmembers(TierCache, inspect.isroutine)
@@ -105,7 +112,9 @@ def test_signature_of_a_method_is_on_the_page(name: str) -> None:
     assert expected in _documented_signatures()
 
 
-@pytest.mark.parametrize("kind", [TierCache, L1, Policy], ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize(
+    "kind", [TierCache, L1, Policy, Compression, Dictionary], ids=lambda kind: kind.__name__
+)
 def test_signature_of_a_constructor_is_on_the_page(kind: Any) -> None:
     """It stands there as it is, every parameter and default included."""
     assert _signature(kind.__name__, kind) in _documented_signatures()
@@ -120,7 +129,12 @@ def test_parameters_of_the_constructor_are_explained() -> None:
 
 def test_no_signature_is_of_something_gone() -> None:
     """A documented method exists."""
-    kinds: dict[str, Any] = {"TierCache": TierCache, "Policy": Policy, "Writing": Writing}
+    kinds: dict[str, Any] = {
+        "TierCache": TierCache,
+        "Policy": Policy,
+        "Writing": Writing,
+        "Dictionary": Dictionary,
+    }
     named = re.findall(r"^(\w+)\.(\w+)", "\n".join(_documented_signatures()), re.MULTILINE)
 
     assert named
@@ -135,7 +149,9 @@ def test_defaults_of_policies_are_those_built_in() -> None:
     assert stated == {field.name: getattr(BUILT_IN, field.name) for field in fields(Policy)}
 
 
-@pytest.mark.parametrize("kind", [Statistics, Report, *EVENTS], ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize(
+    "kind", [Statistics, Histogram, Report, Operation, *EVENTS], ids=lambda kind: kind.__name__
+)
 def test_fields_of_a_record_are_on_the_page(kind: Any) -> None:
     """Every field, and every property, is named in code."""
     assert is_dataclass(kind)
@@ -161,7 +177,35 @@ def test_helpers_of_a_cached_function_are_on_the_page() -> None:
     assert [name for name in helpers if f"f.{name}(" not in PAGE] == []
 
 
-@pytest.mark.parametrize("kind", [abc.Clock, abc.Codec, abc.Remote], ids=lambda kind: kind.__name__)
+def test_helpers_of_a_batch_are_on_the_page() -> None:
+    """Each helper has its row."""
+    helpers = [name for name in vars(BoundBatch) if not name.startswith("_")]
+
+    assert helpers
+    assert [name for name in helpers if f"b.{name}(" not in PAGE] == []
+
+
+def test_properties_of_a_cache_are_on_the_page() -> None:
+    """Each stands in a heading."""
+    names = [name for name, value in _members(TierCache) if isinstance(value, property)]
+    headings = " ".join(re.findall(r"^### (.+)$", PAGE, re.MULTILINE))
+
+    assert names
+    assert [name for name in names if not re.search(rf"\b{name}\b", headings)] == []
+
+
+def test_members_of_the_load_context_are_on_the_page() -> None:
+    """Each that a loader may use has its row."""
+    names = {"skipped", "is_negative", "unmodified", "adopt"}  # what the cache asks it afterwards
+    names = {name for name in vars(LoadContext) if not name.startswith("_")} - names
+
+    assert "stale_value" in names
+    assert [name for name in names if f"`context.{name}" not in PAGE] == []
+
+
+@pytest.mark.parametrize(
+    "kind", [abc.Clock, abc.Codec, abc.Remote, abc.Tracer], ids=lambda kind: kind.__name__
+)
 def test_methods_of_a_protocol_are_on_the_page(kind: Any) -> None:
     """Its row names each of them."""
     row = next(line for line in PAGE.splitlines() if line.startswith(f"| `{kind.__name__}` | "))

@@ -5,7 +5,8 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,6 +19,7 @@ from tests.needs import missing
 from tests.servers.process import NoServerError, Server, find_program, server_names
 from tests.servers.proxy import Proxy
 from tests.servers.source import NAMESPACE, POLICY, Source
+from tests.servers.topologies import ClusterGroup, SentinelGroup
 from tests.servers.waiting import DEADLINE, eventually
 
 pytest.register_assert_rewrite("tests.servers.contract")
@@ -57,6 +59,49 @@ def redis(program: Path, tmp_path: Path) -> Iterator[Server]:
     server.kill()
 
 
+@pytest.fixture(scope="session")
+def main_program() -> Path:
+    """Return the server program that many servers are started from."""
+    try:
+        return find_program(server_names()[0])
+    except NoServerError as error:
+        missing(str(error))
+
+
+@pytest.fixture(scope="session")
+def whole_cluster(
+    main_program: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ClusterGroup]:
+    """Return a Cluster for all tests."""
+    with ClusterGroup(main_program, tmp_path_factory.mktemp("cluster")) as group:
+        yield group
+
+
+@pytest.fixture
+def cluster(whole_cluster: ClusterGroup) -> Iterator[ClusterGroup]:
+    """Return an empty Cluster, which is put right again after the test."""
+    whole_cluster.everywhere("FLUSHALL")
+    yield whole_cluster
+    whole_cluster.repair()
+
+
+@pytest.fixture(scope="session")
+def whole_sentinels(
+    main_program: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[SentinelGroup]:
+    """Return a master with replicas and Sentinels for all tests."""
+    with SentinelGroup(main_program, tmp_path_factory.mktemp("sentinels")) as group:
+        yield group
+
+
+@pytest.fixture
+def sentinels(whole_sentinels: SentinelGroup) -> Iterator[SentinelGroup]:
+    """Return an empty master with replicas and Sentinels, put right again after the test."""
+    whole_sentinels.command("FLUSHALL")
+    yield whole_sentinels
+    whole_sentinels.repair()
+
+
 @pytest_asyncio.fixture
 async def proxy(redis: Server) -> AsyncIterator[Proxy]:
     """Return a proxy before the server."""
@@ -67,15 +112,30 @@ async def proxy(redis: Server) -> AsyncIterator[Proxy]:
 class OpenCache(Protocol):
     """Enters a cache over a URL, with a policy that leaves nothing to chance."""
 
-    async def __call__(self, url: str, **options: Any) -> TierCache: ...
+    async def __call__(self, url: str | None = None, **options: Any) -> TierCache: ...
 
 
 @pytest_asyncio.fixture
 async def open_cache(redis: Server) -> AsyncIterator[OpenCache]:
     """Return a factory of caches, which are closed after the test and leave nothing behind."""
+    async with _opening() as open_cache:
+        yield open_cache
+    if redis.answers:
+        await eventually(lambda: redis.connections() == 0, "all connections are closed")
+
+
+@pytest_asyncio.fixture
+async def open_many() -> AsyncIterator[OpenCache]:
+    """Return a factory of caches over several servers, closed after the test."""
+    async with _opening() as open_cache:
+        yield open_cache
+
+
+@asynccontextmanager
+async def _opening() -> AsyncGenerator[OpenCache]:
     opened: list[TierCache] = []
 
-    async def open_cache(url: str, **options: Any) -> TierCache:
+    async def open_cache(url: str | None = None, **options: Any) -> TierCache:
         settings: dict[str, Any] = {"namespace": NAMESPACE, "policy": POLICY} | options
         cache = TierCache(url, **settings)
         opened.append(cache)
@@ -88,8 +148,6 @@ async def open_cache(redis: Server) -> AsyncIterator[OpenCache]:
             await settled(cache)
             await cache.aclose()
             assert not len(cache._core.flights)
-    if redis.answers:
-        await eventually(lambda: redis.connections() == 0, "all connections are closed")
     ours = [task for task in asyncio.all_tasks() if task.get_name().startswith("tiercache")]
     assert not ours
 

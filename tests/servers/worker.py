@@ -80,8 +80,9 @@ class Worker:
 
     async def _statistics(self, order: Order) -> dict[str, float]:
         statistics = self._cache.statistics()
-        names = ("l1_hits", "l2_hits", "loads", "overtaken", "pending")
-        return {name: getattr(statistics, name) for name in names}
+        names = ("l1_hits", "l2_hits", "loads", "pending")
+        overtaken = statistics.not_stored.get("overtaken", 0)
+        return {name: getattr(statistics, name) for name in names} | {"overtaken": overtaken}
 
 
 def _report(**report: Any) -> None:

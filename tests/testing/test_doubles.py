@@ -1,12 +1,15 @@
 """Recorder, MemoryServer, settled and the pytest fixture that users switch on."""
 
 import asyncio
+import importlib
+import sys
 from typing import Any
 
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from async_tiercache import Advice, Invalidated, TierCache
+from async_tiercache.errors import MissingExtraError
 from async_tiercache.testing import FakeClock, MemoryServer, Recorder, settled
 from async_tiercache.testing.plugin import (
     tiercache,
@@ -23,25 +26,25 @@ def test_a_recorder_keeps_events_in_order() -> None:
     """And picks those of one kind."""
     recorder = Recorder()
 
-    for event in (Advice("a"), Invalidated(("k",), "off"), Advice("b")):
+    for event in (Advice("name", "a"), Invalidated(("k",), "off"), Advice("name", "b")):
         recorder(event)
 
     assert len(recorder.events) == 3
-    assert recorder.of(Advice) == [Advice("a"), Advice("b")]
+    assert recorder.of(Advice) == [Advice("name", "a"), Advice("name", "b")]
 
 
 async def test_a_recorder_waits_for_events() -> None:
     """Those that have come already count."""
     recorder = Recorder()
-    recorder(Advice("a"))
+    recorder(Advice("name", "a"))
     waiting = asyncio.create_task(recorder.wait_for(Advice, count=3))
     await ticks()
 
-    recorder(Advice("b"))
+    recorder(Advice("name", "b"))
     recorder(Invalidated(("k",), "off"))
     await ticks()
     assert not waiting.done()
-    recorder(Advice("c"))
+    recorder(Advice("name", "c"))
 
     assert len(await soon(waiting)) == 3
 
@@ -78,6 +81,19 @@ async def test_a_server_can_be_taken_down(server: MemoryServer) -> None:
     assert await client.get("k") == b"v"
 
 
+async def test_keys_expire_by_the_clock_of_the_server(clock: FakeClock) -> None:
+    """Leases and entries end when the test says so, and not before."""
+    client: Any = MemoryServer(clock).client()
+    await client.set("k", "v", px=20)
+    await client.set("other", "v", px=10_000)
+    assert await client.pttl("k") == 20
+
+    await clock.advance(0.021)
+
+    assert await client.get("k") is None
+    assert await client.exists("k", "other") == 1
+
+
 async def test_settled_waits_for_what_is_on_its_way(cache: TierCache, other: TierCache) -> None:
     """A value is given to its callers before it is stored."""
     await function_of(cache, Source())(1)
@@ -85,6 +101,32 @@ async def test_settled_waits_for_what_is_on_its_way(cache: TierCache, other: Tie
     await soon(settled(cache))
 
     assert await other.get("value:1") == "v1"
+
+
+@pytest.mark.parametrize("package", ["hypothesis", "pytest"])
+def test_contracts_without_a_package_name_the_extra(
+    package: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever imports them is told what to install."""
+    contracts = "async_tiercache.testing.contracts"
+    for name in [name for name in sys.modules if name.startswith(contracts)]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, package, None)
+
+    with pytest.raises(MissingExtraError, match=f"need {package}") as missing:
+        importlib.import_module(contracts)
+
+    assert "async-tiercache[testing]" in missing.value.hint
+
+
+def test_a_server_without_fakeredis_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rest of the kit works without it."""
+    monkeypatch.setitem(sys.modules, "fakeredis", None)
+
+    with pytest.raises(MissingExtraError, match="needs fakeredis") as missing:
+        MemoryServer()
+
+    assert "async-tiercache[testing]" in missing.value.hint
 
 
 async def test_the_fixture_is_a_cache_over_its_parts(

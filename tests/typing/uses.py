@@ -4,10 +4,19 @@ Where a use is wrong its line ignores the error; both checkers are told to repor
 that is none. `test_types.py` runs them over this file, which is never imported.
 """
 
+from collections.abc import AsyncIterator, Sequence
 from typing import Any, assert_type
 
-from async_tiercache import MISSING, Report, Statistics, TierCache
+import pytest
+import pytest_asyncio
+from hypothesis import strategies as st
+
+from async_tiercache import MISSING, Loaded, Report, Statistics, TierCache
 from async_tiercache._options import Missing
+from async_tiercache.abc import Clock, Codec, Observer, Remote
+from async_tiercache.codecs import codec_for
+from async_tiercache.testing import FakeClock, MemoryServer, Recorder
+from async_tiercache.testing.contracts import CodecContract, RemoteContract
 
 cache = TierCache(namespace="types")
 
@@ -133,3 +142,62 @@ def not_async(user_id: int) -> int:
 
 
 cache.cached("k")(not_async)  # type: ignore[arg-type]
+
+
+# The testing kit.
+
+
+async def doubles(clock: FakeClock, events: Recorder) -> None:
+    server = MemoryServer(clock)
+    server.faults.drop("commit", "take", times=2)
+    server.faults.at_random(0.1, clock.random)
+    assert_type(await events.wait_for(Loaded), list[Loaded])
+    time: Clock = clock
+    observer: Observer = events
+    TierCache(namespace="t", client=server.client(), clock=time, observers=[observer])
+
+    server.faults.drop("comit")  # type: ignore[arg-type]
+    server.faults.refuse("take", error=OSError())  # type: ignore[arg-type]
+
+
+class MyRemote(RemoteContract):
+    deadline = 1
+
+    @pytest_asyncio.fixture
+    async def remote(self, made: Remote) -> AsyncIterator[Remote]:
+        yield made
+        await made.aclose()
+
+    @pytest_asyncio.fixture
+    async def lost(self) -> AsyncIterator[Remote]:
+        yield await refused()
+
+
+class MyOtherRemote(RemoteContract):
+    @pytest.fixture
+    def lost(self, made: Remote) -> Remote:
+        return made
+
+
+async def refused() -> Remote:
+    return object()  # type: ignore[return-value]
+
+
+class MyCodec(CodecContract):
+    fingerprint = b"12345678"
+
+    def codec(self) -> Codec:
+        return codec_for(int)
+
+    def values(self) -> st.SearchStrategy[int]:
+        return st.integers()
+
+    def reshaped(self) -> Sequence[Codec]:
+        return [codec_for(str)]
+
+
+class MyWrongCodec(CodecContract):
+    fingerprint = "12345678"  # type: ignore[assignment]
+
+    def codec(self) -> int:  # type: ignore[override]
+        return 1

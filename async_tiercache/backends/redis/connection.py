@@ -1,148 +1,148 @@
-"""Connections: redis-py makes them, with settings that fail fast.
+"""Wires: connections that redis-py makes and secures, each carrying one turn at a time.
 
-redis-py's own defaults cost seconds on a dead port and a minute on a hung server, and its pool,
-retry wrapper and timeouts are most of the cost of a command. So it makes, secures and parses the
-connections, and a few of them are driven here: a turn is one write and its replies. The deadline of
-a turn belongs to `turns`.
+redis-py's pool, retry wrapper and timeouts are most of the cost of a command. So it makes, secures
+and parses the connections, and a few of them are driven here: a turn is one write and its replies.
+The deadline of a turn belongs to `turns`.
 """
 
-import inspect
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias, cast
-from urllib.parse import urlsplit
 
 import hiredis
-from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
-from async_tiercache.errors import ConfigurationError
-
-_SCHEMES = ("redis", "rediss", "unix")
-
-
-def check_client(client: Any) -> None:
-    """Refuse a borrowed client that cannot carry our commands.
-
-    Raises:
-        ConfigurationError: It is not redis-py's asyncio client of one server, or decodes replies.
-    """
-    pool: Any = getattr(client, "connection_pool", None)
-    connect = getattr(getattr(pool, "connection_class", None), "connect", None)
-    if pool is None or (connect is not None and not inspect.iscoroutinefunction(connect)):
-        raise ConfigurationError(
-            f"client= is a {type(client).__module__}.{type(client).__qualname__}",
-            hint="Pass a redis.asyncio.Redis; Cluster clients are not in this release.",
-        )
-    if getattr(pool, "connection_kwargs", {}).get("decode_responses"):
-        raise ConfigurationError(
-            "client= decodes responses, and stored values are bytes",
-            hint="Make the client with decode_responses=False, its default.",
-        )
-
-
-def check_url(url: str) -> str:
-    """Return `url` if a client can be made from it.
-
-    Raises:
-        ConfigurationError: The scheme is unknown, or the host is missing.
-    """
-    parts = urlsplit(url if isinstance(url, str) else "")
-    if parts.scheme not in _SCHEMES:
-        # The URL itself may hold a password.
-        raise ConfigurationError(
-            f"The URL scheme {parts.scheme!r} is not supported",
-            hint="Use redis://host:6379/0, rediss://host:6380/0 or unix:///path/to/socket.",
-        )
-    if parts.scheme != "unix" and not parts.hostname:
-        raise ConfigurationError("The Redis URL names no host", hint="Use redis://host:6379/0.")
-    return url
-
-
-def connect(url: str) -> Redis:
-    """Return a client for ``redis://``, ``rediss://`` or ``unix://``; nothing is opened yet."""
-    settings: dict[str, Any] = {
-        "decode_responses": False,
-        "socket_timeout": None,
-        "retry": Retry(NoBackoff(), 0),
-    }
-    if not url.startswith("unix:"):
-        # Connecting is part of a turn, whose limit knows a busy loop from a dead server.
-        settings |= {"socket_connect_timeout": None, "socket_keepalive": True}
-    return cast("Redis", cast("Any", Redis).from_url(url, **settings))
-
+from async_tiercache.backends.redis.failures import is_demoted
 
 Command: TypeAlias = tuple[Any, ...]
 
+
+class Asking(tuple[Any, ...]):
+    """A command for a node that is still receiving the slot of its key."""
+
+    __slots__ = ()
+
+
 _pack = cast("Any", hiredis).pack_command
+_ASKING: bytes = _pack(("ASKING",))
 
 
 class Wires:
-    """A few connections of a client, each carrying one turn at a time.
+    """A few connections to one server.
+
+    When one breaks, those that idle are closed with it: the server may have been replaced by
+    another, which a new connection finds, and the old one may still answer.
 
     Args:
-        client: The client whose settings they have.
+        make: Returns a connection of redis-py that is not open yet.
         told_time: Is told the server's time, in seconds since the epoch, on each new connection.
+        proof: A command that only a master obeys, sent first on each new connection.
     """
 
-    __slots__ = ("_idle", "_pool", "_told_time")
+    __slots__ = ("_epoch", "_idle", "_make", "_proof", "_told_time")
 
-    def __init__(self, client: Redis, *, told_time: Callable[[float], None]) -> None:
-        self._pool: Any = client.connection_pool
-        self._idle: list[Any] = []
+    def __init__(
+        self,
+        make: Callable[[], Any],
+        *,
+        told_time: Callable[[float], None],
+        proof: Command | None = None,
+    ) -> None:
+        self._make = make
         self._told_time = told_time
+        self._proof = proof
+        self._epoch = 0
+        self._idle: list[tuple[Any, int]] = []
 
     async def exchange(self, commands: Sequence[Command]) -> list[Any]:
         """Send commands together and return their replies; an error reply is one of them.
 
-        A wire that the server has closed since its last turn is connected again, once: every
-        command that we send may be repeated.
+        What fails is tried on a new connection, once: every command that we send may be repeated,
+        and the server may have hung up since the last turn.
 
         Raises:
             RedisError: The server is out of reach or hung up.
         """
-        wire = self._idle.pop() if self._idle else self._pool.make_connection()
-        may_be_closed = wire.is_connected
+        wire, epoch = self._idle.pop() if self._idle else (self._make(), self._epoch)
         try:
             try:
                 replies = await self._turn(wire, commands)
             except (RedisConnectionError, OSError):
-                if not may_be_closed:
-                    raise
-                await wire.disconnect(nowait=True)
+                await self._drop(wire, epoch)
+                epoch = self._epoch
                 replies = await self._turn(wire, commands)
         except BaseException:
             # Replies that are still to come must not be read as those of the next turn.
-            await wire.disconnect(nowait=True)
+            await self._drop(wire, epoch)
             raise
-        self._idle.append(wire)
+        if epoch != self._epoch or any(map(is_demoted, replies)):
+            await self._drop(wire, epoch)
+        else:
+            self._idle.append((wire, epoch))
         return replies
+
+    def idle(self) -> list[Any]:
+        """Return the wires that carry nothing."""
+        return [wire for wire, _ in self._idle]
 
     async def aclose(self) -> None:
         """Close the wires that carry nothing."""
         while self._idle:
-            await self._idle.pop().disconnect()
+            wire, _ = self._idle.pop()
+            await wire.disconnect()
+
+    async def renew(self) -> None:
+        """Let every wire be connected again before its next turn."""
+        self._epoch += 1
+        idle, self._idle = self._idle, []
+        for wire, _ in idle:
+            await wire.disconnect(nowait=True)
+
+    async def _drop(self, wire: Any, epoch: int) -> None:
+        """Close a wire, and with it those that idle, unless they are newer."""
+        await wire.disconnect(nowait=True)
+        if epoch == self._epoch:
+            await self.renew()
 
     async def _turn(self, wire: Any, commands: Sequence[Command]) -> list[Any]:
         if wire.is_connected:
             return await _send_all(wire, commands)
         await wire.connect()
         # Whatever server this is by now: the times in headers are its own.
-        time, *replies = await _send_all(wire, [("TIME",), *commands])
+        greeting: list[Command] = [("TIME",)]
+        if self._proof is not None:
+            greeting.append(self._proof)
+        replies = await _send_all(wire, [*greeting, *commands])
+        time, proof = replies[0], replies[len(greeting) - 1]
+        if is_demoted(proof):
+            raise RedisConnectionError("The server is a replica by now") from proof
         if not isinstance(time, Exception):
-            self._told_time(int(time[0]) + int(time[1]) / 1e6)
-        return replies
+            self._told_time(seconds_of(time))
+        return replies[len(greeting) :]
+
+
+def seconds_of(time: Sequence[Any]) -> float:
+    """Return the seconds since the epoch that a reply to TIME tells."""
+    return int(time[0]) + int(time[1]) / 1e6
 
 
 async def _send_all(wire: Any, commands: Sequence[Command]) -> list[Any]:
-    packed: list[bytes] = [_pack(command) for command in commands]
+    packed: list[bytes] = []
+    for command in commands:
+        if type(command) is Asking:
+            packed.append(_ASKING)
+        packed.append(_pack(command))
     await wire.send_packed_command(packed, check_health=False)
     replies: list[Any] = []
-    for _ in commands:
-        try:
-            replies.append(await wire.read_response())
-        except ResponseError as error:
-            replies.append(error)
+    for command in commands:
+        if type(command) is Asking:
+            await _reply(wire)
+        replies.append(await _reply(wire))
     return replies
+
+
+async def _reply(wire: Any) -> Any:
+    try:
+        return await wire.read_response()
+    except ResponseError as error:
+        return error

@@ -5,9 +5,14 @@ A lease or mark is exactly 17 bytes and begins with ``L``; a frame begins with `
 copies a large value.
 """
 
-from typing import Final
+import asyncio
+import hashlib
+from collections.abc import Sequence
+from typing import Any, Final, Protocol
 
-from async_tiercache.codecs.frame import ENTRY_ID_OFFSET, LEASE_BYTES
+from redis.exceptions import NoScriptError
+
+from async_tiercache.codecs.frame import ENTRY_ID_OFFSET, LEASE_BYTES, STAMP_OFFSET
 
 # KEYS: the key, its mark. ARGV: fence, frame, milliseconds, our mark or "".
 COMMIT: Final = f"""
@@ -20,6 +25,21 @@ else
 end
 if held ~= fence then return 0 end
 redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
+if ARGV[4] ~= '' and redis.call('TYPE', KEYS[2]).ok == 'string'
+  and redis.call('GET', KEYS[2]) == ARGV[4] then
+  redis.call('DEL', KEYS[2])
+end
+return 1
+"""
+
+# KEYS: the key, its mark. ARGV: entry id, stamp, milliseconds, our mark or "".
+STAMP: Final = f"""
+if redis.call('TYPE', KEYS[1]).ok ~= 'string' then return 0 end
+if redis.call('GETRANGE', KEYS[1], {ENTRY_ID_OFFSET}, {ENTRY_ID_OFFSET + 15}) ~= ARGV[1] then
+  return 0
+end
+redis.call('SETRANGE', KEYS[1], {STAMP_OFFSET}, ARGV[2])
+redis.call('PEXPIRE', KEYS[1], ARGV[3])
 if ARGV[4] ~= '' and redis.call('TYPE', KEYS[2]).ok == 'string'
   and redis.call('GET', KEYS[2]) == ARGV[4] then
   redis.call('DEL', KEYS[2])
@@ -58,3 +78,28 @@ for _, key in ipairs(KEYS) do
 end
 return 0
 """
+
+
+class _Submit(Protocol):
+    def submit(self, *command: Any) -> "asyncio.Future[Any]": ...
+
+
+async def run(route: _Submit, script: str, keys: Sequence[str], *arguments: Any) -> Any:
+    """Run a script by its digest; send its text when the server does not know it."""
+    digest = digest_of(script)
+    try:
+        return await route.submit("EVALSHA", digest, len(keys), *keys, *arguments)
+    except NoScriptError:
+        return await route.submit("EVAL", script, len(keys), *keys, *arguments)
+
+
+_DIGESTS: dict[str, str] = {}
+
+
+def digest_of(script: str) -> str:
+    """Return the digest by which a server knows a script."""
+    digest = _DIGESTS.get(script)
+    if digest is None:
+        digest = hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()
+        _DIGESTS[script] = digest
+    return digest

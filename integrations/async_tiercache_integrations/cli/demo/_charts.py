@@ -16,7 +16,8 @@ from async_tiercache_integrations.cli.demo._measure import (
     Point,
     Results,
 )
-from async_tiercache_integrations.cli.demo._summary import duration, percent, quantiles
+from async_tiercache_integrations.cli.demo._summary import quantiles
+from async_tiercache_integrations.cli.demo._wording import duration, percent
 
 WIDTH: Final = 480.0
 _LEFT: Final = 44.0

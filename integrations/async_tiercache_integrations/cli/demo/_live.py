@@ -19,7 +19,7 @@ from async_tiercache_integrations.cli.demo._measure import (
     Point,
     Stampede,
 )
-from async_tiercache_integrations.cli.demo._summary import NONE, duration, percent
+from async_tiercache_integrations.cli.demo._wording import NONE, duration, loads, percent
 
 _COLOURS: Final[dict[Answerer, str]] = {
     "l1": "green",
@@ -139,7 +139,7 @@ class LiveView:
     def _stampeding(self) -> RenderableType:
         lines = [
             Text(
-                f"{stampede.readers:,} readers: {stampede.loads} load(s),"
+                f"{stampede.readers:,} readers: {loads(stampede.loads)},"
                 f" the last one served after {duration(stampede.seconds)}"
             )
             for stampede in self._stampedes

@@ -82,6 +82,8 @@ class Tally:
 
     Attributes:
         latency: The durations of reads, by who answered.
+        reports: The durations of the reports among them, which the database finds hardest.
+        first: How many reads were the first of their key, by anybody.
         updates: How many updates were made, and thus invalidations.
         errors: How many calls raised, by the name of the error.
         joined: How many reads waited for a load that another call had started.
@@ -92,6 +94,8 @@ class Tally:
     """
 
     latency: dict[Answerer, Histogram] = field(default_factory=_empty)
+    reports: Histogram = field(default_factory=Histogram)
+    first: int = 0
     updates: int = 0
     errors: dict[str, int] = field(default_factory=dict[str, int])
     joined: int = 0
@@ -142,6 +146,8 @@ class Tally:
             self.latency[answerer].merge(histogram)
         for error, count in other.errors.items():
             self.errors[error] = self.errors.get(error, 0) + count
+        self.reports.merge(other.reports)
+        self.first += other.first
         self.updates += other.updates
         self.joined += other.joined
         self.checked += other.checked
@@ -152,13 +158,15 @@ class Tally:
     def as_json(self) -> dict[str, Any]:
         """Return what `from_json` takes."""
         latency = {name: item.as_json() for name, item in self.latency.items() if item.count}
-        return {**vars(self), "latency": latency, "old_other": self.old_other.as_json()}
+        reports, old_other = self.reports.as_json(), self.old_other.as_json()
+        return {**vars(self), "latency": latency, "reports": reports, "old_other": old_other}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Self:
         """Return the tally that `as_json` described."""
         plain = {name: value for name, value in data.items() if name not in _NESTED}
         tally = cls(**plain)
+        tally.reports = Histogram.from_json(data["reports"])
         tally.old_other = Histogram.from_json(data["old_other"])
         for name in ANSWERERS:
             if name in data["latency"]:
@@ -166,7 +174,7 @@ class Tally:
         return tally
 
 
-_NESTED: Final = frozenset({"latency", "old_other"})
+_NESTED: Final = frozenset({"latency", "reports", "old_other"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,6 +229,16 @@ class Phase:
         """
         reads = self.tally.reads
         return 1 - max(self.statements - self.tally.updates, 0) / reads if reads else 0.0
+
+    @property
+    def repeats_saved(self) -> float:
+        """The share of reads that cost no statement, among those that were not the first of a key.
+
+        A key has to be loaded once, so the first read of each cannot be saved. NaN without others.
+        """
+        repeats = self.tally.reads - self.tally.first
+        paid = self.statements - self.tally.updates - self.tally.first
+        return 1 - max(paid, 0) / repeats if repeats else math.nan
 
     @property
     def database_cost(self) -> float:

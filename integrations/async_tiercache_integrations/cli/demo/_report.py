@@ -10,14 +10,11 @@ from typing import Final
 
 from async_tiercache_integrations.cli.demo import _charts
 from async_tiercache_integrations.cli.demo._charts import LABELS, tag
+from async_tiercache_integrations.cli.demo._claims import COMMAND, ELSEWHERE, Claim, claims
 from async_tiercache_integrations.cli.demo._measure import ANSWERERS, Phase, Results
 from async_tiercache_integrations.cli.demo._method import NOT_PROMISED
-from async_tiercache_integrations.cli.demo._summary import (
-    cells,
-    duration,
-    percent,
-    sentences,
-)
+from async_tiercache_integrations.cli.demo._summary import cells, sentences
+from async_tiercache_integrations.cli.demo._wording import duration, percent
 
 _COLUMNS: Final = (
     "Phase",
@@ -69,6 +66,8 @@ def _sections(results: Results) -> Iterable[str]:
         "section", tag("h2", "All phases"), _table(results.phases),
         tag("ul", *(tag("li", escape(line)) for line in sentences(results))),
     )  # fmt: skip
+    if restated := claims(results):
+        yield tag("section", *_restated(restated))
     yield tag("section", *_method(results))
 
 
@@ -89,7 +88,9 @@ def _headlines(results: Results) -> Iterable[str]:
             for histogram in (warm.tally.latency["l1"], warm.tally.latency["l2"])
         ]
         slow = duration(uncached.tally.latency["database"].quantile(0.5))
-        yield _tile(medians[0], "median from L1", f"{medians[1]} from L2, {slow} without a cache")
+        yield _tile(
+            medians[0], "a read from L1, median", f"{medians[1]} from L2, {slow} without a cache"
+        )
     if results.stampedes:
         most = max(stampede.loads for stampede in results.stampedes)
         slowest = max(stampede.seconds for stampede in results.stampedes)
@@ -99,8 +100,8 @@ def _headlines(results: Results) -> Iterable[str]:
     yield _tile(f"{results.errors:,}", "errors seen by callers",
                 "while Redis was killed, too" if results.marks else "in all phases")  # fmt: skip
     old = results.cached
-    age = f"by {duration(old.old_other.highest)} at most; l1_ttl is {results.bound:g} s"
-    yield _tile(percent(old.old_share), "of reads were old", age)
+    age = f"by {duration(old.old_other.highest)} at most; the bound, l1_ttl, is {results.bound:g} s"
+    yield _tile(percent(old.old_share), "of reads older than an update", age)
 
 
 def _tile(figure: str, what: str, more: str) -> str:
@@ -179,6 +180,29 @@ def _table(phases: Iterable[Phase]) -> str:
     )
     table = tag("table", tag("thead", head), tag("tbody", *rows))
     return tag("div", table, class_="scroll", tabindex="0", role="region", aria_label="All phases")
+
+
+def _restated(restated: Iterable[Claim]) -> Iterable[str]:
+    yield tag("h2", "The classical figures, restated")
+    yield tag(
+        "p", "What caching tutorials promise, and what this run measured of it, each against a bar"
+        " that it can miss.", class_="muted",
+    )  # fmt: skip
+    columns = ("Claim", "bar", "measured", "")
+    head = tag("tr", *(tag("th", name, scope="col") for name in columns))
+    table = tag("table", tag("thead", head), tag("tbody", *map(_claim, restated)), class_="claims")
+    yield tag("div", table, class_="scroll")
+    yield tag("p", escape(ELSEWHERE), " ", tag("code", COMMAND), ".", class_="muted")
+
+
+def _claim(claim: Claim) -> str:
+    return tag(
+        "tr",
+        tag("th", escape(claim.classical), tag("span", escape(claim.words)), scope="row"),
+        tag("td", escape(claim.requirement)),
+        tag("td", escape(claim.figure)),
+        tag("td", claim.verdict, class_="held" if claim.holds else "failed"),
+    )
 
 
 def _method(results: Results) -> Iterable[str]:

@@ -195,8 +195,9 @@ class Run:
             Setting(
                 number=number,
                 database_url=database.url,
-                # A fleet without a cache acknowledges nothing that the other should know.
+                # What a fleet without a cache read or acknowledged is nothing to the other.
                 board=str(sandbox.path / f"board-{cached}"),
+                seen=str(sandbox.path / f"seen-{cached}"),
                 sizes=options.sizes,
                 think_seconds=options.think_seconds,
                 counts_statements=not database.counts,

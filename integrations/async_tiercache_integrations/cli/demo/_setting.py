@@ -14,6 +14,7 @@ class Setting:
         number: Which of the processes it is, from 0.
         database_url: The database, as the application's role.
         board: The file of acknowledged versions.
+        seen: The file of keys that were ever read.
         sizes: How many rows there are.
         pool_size: How many sessions with the database it keeps.
         think_seconds: How long a user waits on average between two calls.
@@ -23,6 +24,7 @@ class Setting:
     number: int
     database_url: str
     board: str
+    seen: str
     sizes: Sizes
     pool_size: int = 4
     think_seconds: float = 0.01

@@ -1,45 +1,22 @@
 """The table at the end of the run, and the wording of figures that it shares with the report."""
 
-from rich.box import SIMPLE_HEAD
-from rich.console import Group
-from rich.table import Table
+from collections.abc import Iterator, Sequence
 
+from rich.box import SIMPLE_HEAD
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from async_tiercache_integrations.cli.demo._claims import COMMAND, ELSEWHERE, claims
 from async_tiercache_integrations.cli.demo._measure import (
     Answerer,
     Histogram,
     Phase,
     Results,
+    Stampede,
     Tally,
 )
-
-NONE = "\N{EN DASH}"
-
-
-def duration(seconds: float) -> str:
-    """Return a duration with the unit that fits it; a dash for none.
-
-    Example:
-        >>> duration(0.01234), duration(0.0000021)
-        ('12.3 ms', '2.1 µs')
-    """
-    if seconds <= 0:
-        return NONE
-    for unit, size in (("s", 1.0), ("ms", 1e-3)):
-        if seconds >= size:
-            return f"{seconds / size:.3g} {unit}"
-    return f"{seconds * 1e6:.2g} µs" if seconds < 1e-4 else f"{seconds * 1e6:.0f} µs"
-
-
-def percent(share: float) -> str:
-    """Return a share of 0..1 in per cent, rounded down, so that only all is 100 %.
-
-    Example:
-        >>> percent(0.9996), percent(0.5), percent(0.00012)
-        ('99.9 %', '50 %', '0.012 %')
-    """
-    if 0 < share < 0.001:
-        return f"{share * 100:.2g} %"
-    return f"{int(share * 1_000 + 1e-9) / 10:g} %"
+from async_tiercache_integrations.cli.demo._wording import NONE, duration, loads, percent
 
 
 def quantiles(histogram: Histogram) -> str:
@@ -63,7 +40,24 @@ def summary(results: Results) -> Group:
         name, requests, l1, l2, by_l1, by_l2, by_database, statements, saved, errors = cells(phase)
         rates.add_row(name, requests, l1, l2, statements, saved, errors)
         latencies.add_row(name, by_l1, by_l2, by_database)
-    return Group("", rates, latencies, *(f"[bold]·[/] {line}" for line in sentences(results)), "")
+    lines = (f"[bold]·[/] {line}" for line in sentences(results))
+    return Group("", rates, latencies, *lines, "", *_restated(results))
+
+
+def _restated(results: Results) -> Iterator[RenderableType]:
+    restated = claims(results)
+    if not restated:
+        return
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, title="The classical figures, restated")
+    table.add_column("", ratio=1)
+    for column in ("bar", "measured", ""):
+        table.add_column(column, justify="right", no_wrap=True)
+    for claim in restated:
+        what = Text(f"{claim.classical}\n").append(claim.words, style="dim")
+        verdict = Text(claim.verdict, style="green" if claim.holds else "bold red")
+        table.add_row(what, claim.requirement, claim.figure, verdict)
+    yield table
+    yield f"[bold]·[/] {ELSEWHERE} [bold]{COMMAND}[/].\n"
 
 
 def _table(*columns: str) -> Table:
@@ -94,11 +88,10 @@ def sentences(results: Results) -> list[str]:
     """Return in sentences what the table does not show."""
     lines: list[str] = []
     if results.stampedes:
-        loads = ", ".join(str(stampede.loads) for stampede in results.stampedes)
         slowest = max(stampede.seconds for stampede in results.stampedes)
         lines.append(
-            f"Stampede: {results.stampedes[0].readers:,} readers of one cold key cost {loads}"
-            f" load(s) in {len(results.stampedes)} rounds; the last reader had its value after"
+            f"Stampede: {results.stampedes[0].readers:,} readers of one cold key cost"
+            f" {_cost(results.stampedes)}; the slowest reader had its value after"
             f" {duration(slowest)}."
         )
     if (saved := results.database_time_saved) is not None:
@@ -112,6 +105,14 @@ def sentences(results: Results) -> list[str]:
         f" {total.old_own:,}.",
     ]
     return lines
+
+
+def _cost(stampedes: Sequence[Stampede]) -> str:
+    counts = [stampede.loads for stampede in stampedes]
+    if len(set(counts)) > 1:
+        return f"{', '.join(map(str, counts))} loads in {len(counts)} rounds"
+    rounds = f" in each of {len(counts)} rounds" if len(counts) > 1 else ""
+    return f"{loads(counts[0])}{rounds}"
 
 
 def _ages(ages: Histogram) -> str:

@@ -3,6 +3,7 @@
 from typing import Protocol
 
 from async_tiercache_integrations.cli.demo._measure import Phase, Point, Stampede
+from async_tiercache_integrations.cli.demo._wording import loads
 
 
 class View(Protocol):
@@ -71,7 +72,7 @@ class PlainView:
 
     def stampeded(self, stampede: Stampede) -> None:
         print(
-            f"  {stampede.readers:>9,} readers of one cold key: {stampede.loads} load(s),"
+            f"  {stampede.readers:>9,} readers of one cold key: {loads(stampede.loads)},"
             f" the last one served after {stampede.seconds * 1e3:.0f} ms",
             flush=True,
         )

@@ -21,10 +21,18 @@ from async_tiercache_integrations.cli.demo._database import Pool, open_pool
 from async_tiercache_integrations.cli.demo._measure import Answerer, Tally
 from async_tiercache_integrations.cli.demo._seed import CATEGORIES, REGIONS
 from async_tiercache_integrations.cli.demo._setting import Setting
-from async_tiercache_integrations.cli.demo._workload import Board, Kind, Zipf, board_keys, kind_of
+from async_tiercache_integrations.cli.demo._workload import (
+    Board,
+    Kind,
+    Seen,
+    Zipf,
+    board_keys,
+    kind_of,
+)
 
 # The last category is kept for stampedes: nobody else ever reads it.
 STAMPEDE_CATEGORY: Final = CATEGORIES
+_REPORTS: Final = (CATEGORIES - 1) * REGIONS
 
 Send: TypeAlias = Callable[[dict[str, Any]], None]
 
@@ -42,10 +50,13 @@ class Application:
         sizes = setting.sizes
         self._user_ids = Zipf(sizes.users)
         self._product_ids = Zipf(sizes.products)
-        self._reports = Zipf((CATEGORIES - 1) * REGIONS)
-        # Keys on the board: profiles, then order histories, then products.
-        self._board = Board(Path(setting.board), board_keys(sizes))
-        self._own = array("q", bytes(8 * board_keys(sizes)))
+        self._reports = Zipf(_REPORTS)
+        # Keys on the board: profiles, then order histories, then products; reports have no version.
+        versioned = board_keys(sizes)
+        self._board = Board(Path(setting.board), versioned)
+        self._own = array("q", bytes(8 * versioned))
+        self._first_report = versioned
+        self._seen = Seen(Path(setting.seen), versioned + _REPORTS)
         self._running = False
         self._tasks: list[asyncio.Task[None]] = []
         self.tally = Tally()
@@ -67,7 +78,7 @@ class Application:
         async def ask() -> None:
             current.set(Answer())
             await asyncio.sleep(max(0.0, starts_at - time.monotonic()))
-            await self._read(self._products.sales, STAMPEDE_CATEGORY, region)
+            await self._answered(self._products.sales, STAMPEDE_CATEGORY, region)
 
         await asyncio.gather(*(ask() for _ in range(readers)))
         return time.monotonic() - starts_at
@@ -93,9 +104,7 @@ class Application:
             key = 2 * sizes.users + product_id - 1
             await self._read(self._products.product, product_id, board_key=key)
         elif kind == "sales":
-            report = self._reports.draw(draw()) - 1
-            region, category = divmod(report, CATEGORIES - 1)
-            await self._read(self._products.sales, category + 1, region + 1)
+            await self._report(self._reports.draw(draw()) - 1)
         else:
             await self._update()
 
@@ -114,31 +123,45 @@ class Application:
             key = 2 * sizes.users + product_id - 1
             await self._write(key, self._products.reprice(product_id, price))
 
-    async def _read(
-        self, call: Callable[..., Awaitable[Any]], *args: int, board_key: int | None = None
-    ) -> None:
+    async def _read(self, call: Callable[..., Awaitable[Any]], *args: int, board_key: int) -> None:
+        """Read what has a version, and compare it with what was acknowledged."""
+        board = self._board
+        acknowledged, own_acknowledged = board.version(board_key), self._own[board_key]
+        started = time.monotonic()
+        answered = await self._answered(call, *args)
+        if answered is None:
+            return
+        tally, seen = self.tally, answered[0].version
+        tally.first += self._seen.first(board_key)
+        tally.checked += 1
+        tally.old_own += seen < own_acknowledged
+        if seen < acknowledged:
+            tally.old_other.add(board.age(board_key, seen, acknowledged, started))
+
+    async def _report(self, report: int) -> None:
+        region, category = divmod(report, CATEGORIES - 1)
+        answered = await self._answered(self._products.sales, category + 1, region + 1)
+        if answered is not None:
+            self.tally.reports.add(answered[1])
+            self.tally.first += self._seen.first(self._first_report + report)
+
+    async def _answered(
+        self, call: Callable[..., Awaitable[Any]], *args: int
+    ) -> tuple[Any, float] | None:
+        """Return a value and the seconds it took, counted by who answered; `None` if it raised."""
         answer = current.get()
         assert answer is not None
         answer.read = None
-        board, own = self._board, self._own
-        acknowledged = board.version(board_key) if board_key is not None else 0
-        own_acknowledged = own[board_key] if board_key is not None else 0
         started = time.monotonic()
         try:
             value = await call(*args)
         except Exception as error:  # noqa: BLE001 - whatever a caller sees is what is counted
             self.tally.fail(error)
-            return
+            return None
         elapsed = time.monotonic() - started
-        tally = self.tally
-        tally.latency[answer.read.tier if answer.read else self._unnoted].add(elapsed)
-        tally.joined += bool(answer.read and answer.read.joined)
-        if board_key is not None:
-            tally.checked += 1
-            seen = value.version
-            tally.old_own += seen < own_acknowledged
-            if seen < acknowledged:
-                tally.old_other.add(board.age(board_key, seen, acknowledged, started))
+        self.tally.latency[answer.read.tier if answer.read else self._unnoted].add(elapsed)
+        self.tally.joined += bool(answer.read and answer.read.joined)
+        return value, elapsed
 
     async def _write(self, board_key: int, update: Awaitable[int]) -> None:
         try:
@@ -151,8 +174,9 @@ class Application:
         self.tally.updates += 1
 
     def close(self) -> None:
-        """Give back the board."""
+        """Give back the shared files."""
         self._board.close()
+        self._seen.close()
 
 
 async def _commands() -> asyncio.StreamReader:

@@ -1,4 +1,4 @@
-"""Who reads what: Zipf's law, the mix of operations, and the board of acknowledged versions."""
+"""Who reads what: Zipf's law, the mix of operations, what was acknowledged, and what was read."""
 
 import bisect
 import math
@@ -124,4 +124,24 @@ class Board:
         """Unmap the file."""
         for view in (self._latest, self._versions, self._times, self._view):
             view.release()
+        self._map.close()
+
+
+class Seen:
+    """Which keys were ever read, shared by all processes: a file mapped into memory."""
+
+    def __init__(self, path: Path, keys: int) -> None:
+        with path.open("r+b" if path.exists() else "w+b") as file:
+            os.truncate(file.fileno(), keys)
+            self._map = mmap.mmap(file.fileno(), keys)
+
+    def first(self, key: int) -> bool:
+        """Return whether nobody said before that this key was read; from now on somebody did."""
+        # Two processes may both be told yes; they would have to read within the same instant.
+        unseen = not self._map[key]
+        self._map[key] = 1
+        return unseen
+
+    def close(self) -> None:
+        """Unmap the file."""
         self._map.close()

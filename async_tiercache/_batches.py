@@ -1,0 +1,312 @@
+"""Batches: a coroutine that loads many ids of a family at once, and its public form.
+
+Each id is read, fenced and stored under the family's own key, so calls for one and for many share
+entries and loads.
+"""
+
+import inspect
+import sys
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from functools import partial, update_wrapper
+from types import NoneType, UnionType
+from typing import Any, Final, cast, get_args, get_origin
+
+from async_tiercache._callpath import Arguments
+from async_tiercache._context import LoadContext, context_parameter
+from async_tiercache._family import Family, Load
+from async_tiercache._gatherer import Gatherer, Part, check_found
+from async_tiercache._operations import Operations
+from async_tiercache._report import Report
+from async_tiercache.codecs.returned import hints_of
+from async_tiercache.errors import ConfigurationError, UsageError
+
+GATHER_SECONDS: Final = 0.01
+"""How long a refresh that nobody waits for lets others join it."""
+_IDLE_GATHERERS: Final = 16
+_CONTAINERS: Final[dict[Any, Callable[[list[Any]], Any]]] = {
+    tuple: tuple,
+    set: set,
+    frozenset: frozenset,
+    AbstractSet: frozenset,
+}
+
+
+class Batch:
+    """What can be done with the batch loader of a family.
+
+    Args:
+        operations: The operations on a single id.
+        function: The batch loader.
+        over: The parameter of the single form whose values the batch takes many of; by default the
+            one that the batch loader does not have.
+
+    Raises:
+        ConfigurationError: The two parameter lists do not fit.
+    """
+
+    def __init__(
+        self,
+        operations: Operations,
+        function: Callable[..., Coroutine[Any, Any, Any]],
+        over: str | None,
+    ) -> None:
+        self.function = function
+        self._operations = operations
+        self._core = operations.core
+        self._signature = inspect.signature(function)
+        try:
+            hints = hints_of(function, operations.local_names)
+        except NameError:
+            hints = {}
+        self._context = context_parameter(function, hints)
+        names = [name for name in self._signature.parameters if name != self._context]
+        if operations.maker.is_method != (names[:1] == ["self"]):
+            raise ConfigurationError(
+                f"{function.__qualname__} and {operations.maker.name} must both be methods, or "
+                "both functions",
+                hint="Define the batch loader beside the single one, in the same class.",
+            )
+        self.is_method = operations.maker.is_method
+        mine = names[1:] if self.is_method else names
+        self._ids, self._over = _matched(function, mine, operations, over)
+        self._container = _CONTAINERS.get(get_origin(hints.get(self._ids)), list)
+        _check_hint(function, self._ids, hints, operations.hints.get(self._over))
+        # Calls for one may have kept a None where calls for many promise a value or nothing.
+        self._none_is_absent = not _admits_none(hints.get("return"))
+        self._behind: dict[Any, Gatherer] = {}
+        operations.behind = self._part_behind
+
+    async def read(self, owner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Return a dict of the values by id, in the order of the ids."""
+        core, operations = self._core, self._operations
+        bound = self._bind(owner, args, kwargs)
+        ids = _distinct(self._ids, bound.arguments[self._ids])
+        if not core.enabled or operations.uncommitted:
+            loaded: dict[Any, Any] = {}
+            if ids:
+                loaded = await self._call(owner, bound, ids, LoadContext())
+                check_found(loaded, ids)
+            return {each: loaded[each] for each in ids if each in loaded}
+        core.admit()
+        values = self._values(bound)
+        keys = {operations.maker.text(values(each), owner): each for each in ids}
+        if len(keys) < len(ids):
+            raise UsageError(
+                f"Two of the ids in {self._ids} have the same key",
+                hint="Leave parameters out of the key only if they do not change the value.",
+            )
+        family = operations.family_of(owner)
+        gatherer = self._gatherer(family, owner, bound, serial=family.bound)
+
+        def load_of(key: str) -> Load:
+            each = keys[key]
+            behind = None if family.bound else partial(self._part_behind, owner, values(each))
+            return Load(part=gatherer.expect(each), behind=behind)
+
+        found = await core.reader.read_many(family, list(keys), load_of)
+        return {
+            keys[key]: value
+            for key, value in found.items()
+            if value is not None or not self._none_is_absent
+        }
+
+    async def invalidate(self, owner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Report:
+        """Remove the values of all the ids from every tier."""
+        self._core.admit()
+        bound = self._bind(owner, args, kwargs)
+        values, maker = self._values(bound), self._operations.maker
+        ids = _distinct(self._ids, bound.arguments[self._ids])
+        return await self._core.commits.invalidate(maker.text(values(each), owner) for each in ids)
+
+    def _bind(
+        self, owner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> inspect.BoundArguments:
+        bound = self._signature.bind(*((owner, *args) if self.is_method else args), **kwargs)
+        bound.apply_defaults()
+        return bound
+
+    def _values(self, bound: inspect.BoundArguments) -> Callable[[Any], Arguments]:
+        """Return what makes the values of the single form's parameters from one id."""
+        defaults = {
+            name: parameter.default
+            for name, parameter in inspect.signature(self._operations.function).parameters.items()
+        }
+        template = [
+            bound.arguments.get(name, defaults.get(name)) for name in self._operations.names
+        ]
+        place = self._operations.names.index(self._over)
+        return lambda each: (*template[:place], each, *template[place + 1 :])
+
+    def _gatherer(
+        self,
+        family: Family,
+        owner: Any,
+        bound: inspect.BoundArguments,
+        *,
+        window: float = 0.0,
+        serial: bool = False,
+    ) -> Gatherer:
+        core = self._core
+        return Gatherer(
+            partial(self._load, owner, bound),
+            run=partial(core.filler.run, family),
+            tasks=core.loads,
+            clock=core.clock,
+            window=window,
+            serial=serial,
+        )
+
+    def _part_behind(self, owner: Any, values: Arguments) -> Part | None:
+        """Return the part of a refresh that nobody waits for in the next batch load.
+
+        Those with the same other arguments go together; `None` if that cannot be told.
+        """
+        operations = self._operations
+        place = operations.names.index(self._over)
+        others = (*values[:place], *values[place + 1 :])
+        if operations.maker.uses_self:
+            return None
+        family = operations.family_of(owner)
+        try:
+            gatherer = self._behind.get((family.codec.fingerprint, type(owner), others))
+        except TypeError:
+            return None
+        if gatherer is None:
+            if len(self._behind) >= _IDLE_GATHERERS:
+                self._behind = {key: each for key, each in self._behind.items() if not each.idle}
+            arguments = dict(zip(operations.names, values, strict=True))
+            given = {
+                name: arguments[name] for name in self._signature.parameters if name in arguments
+            }
+            given[self._ids] = []
+            bound = self._bind(owner, (), given)
+            gatherer = self._gatherer(family, owner, bound, window=GATHER_SECONDS)
+            self._behind[family.codec.fingerprint, type(owner), others] = gatherer
+        return gatherer.part(values[place])
+
+    async def _load(
+        self, owner: Any, bound: inspect.BoundArguments, ids: list[Any], context: LoadContext
+    ) -> Any:
+        async with self._operations.opened(owner, self._values(bound)(ids[0])) as opened:
+            return await self._call(opened, bound, ids, context)
+
+    async def _call(
+        self, owner: Any, bound: inspect.BoundArguments, ids: list[Any], context: LoadContext
+    ) -> Any:
+        arguments = dict(bound.arguments)
+        arguments[self._ids] = self._container(ids)
+        if self.is_method:
+            arguments["self"] = owner
+        if self._context is not None:
+            arguments[self._context] = context
+        call = inspect.BoundArguments(self._signature, arguments)
+        return await self.function(*call.args, **call.kwargs)
+
+
+class BatchForm:
+    """What takes the place of a batch loader: a function, or a method of one object.
+
+    Args:
+        batch: What it does.
+        owner: The object, for a method that was looked up on one.
+    """
+
+    def __init__(self, batch: Batch, owner: Any = None) -> None:
+        self._batch = batch
+        self._owner = owner
+        update_wrapper(self, batch.function)
+        if sys.version_info >= (3, 12):
+            inspect.markcoroutinefunction(self)
+
+    def __repr__(self) -> str:
+        return f"<cached batch {self._batch.function.__qualname__}>"
+
+    async def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
+        owner, args = self._owned(args)
+        return await self._batch.read(owner, args, kwargs)
+
+    async def invalidate(self, /, *args: Any, **kwargs: Any) -> Report:
+        """Remove the values of all the ids from every tier."""
+        owner, args = self._owned(args)
+        return await self._batch.invalidate(owner, args, kwargs)
+
+    def __get__(self, instance: Any, owner: type | None = None) -> "BatchForm":
+        """Return the form for one object."""
+        if instance is None or not self._batch.is_method:
+            return self
+        return BatchForm(self._batch, instance)
+
+    def _owned(self, args: tuple[Any, ...]) -> tuple[Any, tuple[Any, ...]]:
+        """Return the object and the arguments after it."""
+        if self._batch.is_method and self._owner is None:
+            return args[0], args[1:]
+        return self._owner, args
+
+
+def _matched(
+    function: Callable[..., Any], mine: Sequence[str], operations: Operations, over: str | None
+) -> tuple[str, str]:
+    """Return which parameter of the batch loader takes many of which of the single one."""
+    single, name = operations.names, function.__qualname__
+    extra = [each for each in mine if each not in single]
+    lacking = [each for each in operations.maker.parameters if each not in mine]
+    if over is not None:
+        if over not in single:
+            raise ConfigurationError(
+                f"over={over!r} is no parameter of {operations.maker.name}",
+                hint=f"Its parameters are {', '.join(single)}.",
+            )
+        lacking = [each for each in lacking if each != over]
+        extra = extra or [over]
+        lacking.insert(0, over)
+    if len(extra) != 1 or len(lacking) != 1:
+        raise ConfigurationError(
+            f"{name} must differ from {operations.maker.name} in one parameter, which takes a list "
+            f"of ids; it has {', '.join(extra) or 'none'} in place of "
+            f"{', '.join(lacking) or 'none'}",
+            hint='Write `user_ids: list[int]` for `user_id: int`, or say batch(over="user_id").',
+        )
+    return extra[0], lacking[0]
+
+
+def _check_hint(
+    function: Callable[..., Any], ids: str, hints: Mapping[str, Any], single: Any
+) -> None:
+    """Refuse annotations that say that the parameter takes something else than ids."""
+    hint = hints.get(ids)
+    if hint is None or single is None or not get_args(hint):
+        return
+    if get_args(hint)[0] != single or not _is_collection(get_origin(hint)):
+        raise ConfigurationError(
+            f"{ids}: {hint} of {function.__qualname__} is no list of {single}",
+            hint=f"Annotate it as `{ids}: list[{getattr(single, '__name__', single)}]`.",
+        )
+
+
+def _admits_none(returned: Any) -> bool:
+    """Return whether the values of an annotated mapping may be `None`, or nothing is said."""
+    given = get_args(returned)
+    value = given[1] if len(given) > 1 else Any
+    told = isinstance(value, type | UnionType) or get_origin(value) is not None
+    return not told or value in (Any, object, NoneType) or NoneType in get_args(value)
+
+
+def _is_collection(origin: Any) -> bool:
+    return isinstance(origin, type) and issubclass(origin, Iterable) and origin is not dict
+
+
+def _distinct(name: str, ids: Any) -> list[Any]:
+    """Return the ids, each once.
+
+    Raises:
+        UsageError: They are no collection of hashable ids.
+    """
+    if isinstance(ids, str | bytes | Mapping) or not isinstance(ids, Iterable):
+        raise UsageError(f"{name}={ids!r} is no collection of ids", hint="Pass a list of them.")
+    try:
+        return list(dict.fromkeys(cast("Any", ids)))
+    except TypeError as error:
+        raise UsageError(
+            f"{name} holds ids that have no hash", hint="Ids are the keys of the result."
+        ) from error

@@ -1,0 +1,155 @@
+"""The load context: what a loader may say about the value that it loads, and is told about it."""
+
+import inspect
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Never, get_args
+
+from async_tiercache._options import MISSING, Duration, Missing, seconds
+from async_tiercache.errors import ConfigurationError, UsageError
+
+_LONGEST_ETAG = 255
+_NAMED = re.compile(r"\bLoadContext\b")
+
+
+class LoadContext:
+    """Given to a loader that has a parameter with this annotation.
+
+    Give the parameter ``= LoadContext()`` as its default, or ``LoadContext | None`` and ``= None``,
+    so that callers need not pass it; it is no part of the key.
+
+    Attributes:
+        stale_value: The value that is being refreshed; MISSING when there is none.
+
+    Example:
+        >>> from async_tiercache import LoadContext, TierCache
+        >>> cache = TierCache(namespace="shop")
+        >>> @cache.cached("price:{sku}")
+        ... async def price(sku: str, context: LoadContext = LoadContext()) -> float:
+        ...     if sku.startswith("volatile"):
+        ...         context.ttl = "5s"
+        ...     return 9.99
+        >>> import asyncio
+        >>> asyncio.run(price("volatile-1"))
+        9.99
+    """
+
+    __slots__ = ("_etag", "_negative", "_skipped", "_ttl", "_unmodified", "stale_value")
+
+    def __init__(self, *, stale_value: Any | Missing = MISSING, etag: str = "") -> None:
+        self.stale_value = stale_value
+        self._etag = etag
+        self._ttl: float | None = None
+        self._skipped = False
+        self._negative = False
+        self._unmodified = False
+
+    @property
+    def ttl(self) -> float | None:
+        """How long this value is fresh, in seconds; `None` leaves it to the policy."""
+        return self._ttl
+
+    @ttl.setter
+    def ttl(self, ttl: Duration | None) -> None:
+        self._ttl = None if ttl is None else seconds(ttl, name="ttl")
+        if self._ttl == 0:
+            raise ConfigurationError("ttl=0 would keep nothing", hint="Call skip() instead.")
+
+    @property
+    def etag(self) -> str:
+        """What names the source's state: of `stale_value` until the loader sets its own.
+
+        It is stored beside the value, and is empty when there is none. Up to 255 bytes of UTF-8.
+        """
+        return self._etag
+
+    @etag.setter
+    def etag(self, etag: str) -> None:
+        if not isinstance(etag, str) or len(etag.encode()) > _LONGEST_ETAG:
+            raise ConfigurationError(
+                "An etag is a str of at most 255 bytes", hint="Set a digest of it instead."
+            )
+        self._etag = etag
+
+    def skip(self) -> None:
+        """Store nothing: the value goes to those who wait for it, and nowhere else."""
+        self._skipped = True
+
+    def negative(self) -> None:
+        """Keep the value for `negative_ttl`, as a `None` would be."""
+        self._negative = True
+
+    def not_modified(self) -> Never:
+        """Return `stale_value` and let it be fresh for another ttl, without storing it again.
+
+        Write ``return context.not_modified()``; its type fits every loader's.
+
+        Raises:
+            UsageError: There is no stale value.
+        """
+        if self.stale_value is MISSING:
+            raise UsageError(
+                "not_modified() without a stale value",
+                hint="Ask the source for a full answer while stale_value is MISSING.",
+            )
+        self._unmodified = True
+        # It does return: `Never` is what any return type takes, and the value has the loader's.
+        return self.stale_value  # type: ignore[misc]
+
+    def adopt(self, other: "LoadContext") -> None:
+        """Take over what the loader of a batch has said about all of its values."""
+        self._ttl = other.ttl
+        self._skipped = other.skipped
+        self._negative = other.is_negative
+
+    @property
+    def skipped(self) -> bool:
+        """Whether `skip` was called."""
+        return self._skipped
+
+    @property
+    def is_negative(self) -> bool:
+        """Whether `negative` was called."""
+        return self._negative
+
+    @property
+    def unmodified(self) -> bool:
+        """Whether `not_modified` was called."""
+        return self._unmodified
+
+
+def context_parameter(function: Callable[..., Any], hints: Mapping[str, Any]) -> str | None:
+    """Return the name of the parameter that takes the load context, if there is one.
+
+    Args:
+        function: A loader.
+        hints: Its resolved annotations; what could not be resolved is told by its text.
+
+    Raises:
+        ConfigurationError: The parameter is positional-only, or there are two.
+    """
+    found: list[inspect.Parameter] = []
+    for name, parameter in inspect.signature(function).parameters.items():
+        hint = hints.get(name, parameter.annotation)
+        told = isinstance(hint, str) and _NAMED.search(hint) is not None
+        if hint is LoadContext or LoadContext in get_args(hint) or told:
+            found.append(parameter)
+    if not found:
+        return None
+    if len(found) > 1 or found[0].kind is inspect.Parameter.POSITIONAL_ONLY:
+        raise ConfigurationError(
+            f"{function.__qualname__} must take its LoadContext by one name",
+            hint="Write `context: LoadContext = LoadContext()` as its last parameter.",
+        )
+    return found[0].name
+
+
+def taking_context(loader: Callable[..., Awaitable[Any]]) -> Callable[[Any], Awaitable[Any]]:
+    """Return a loader that takes a load context, whether the given one does or not."""
+    annotations = getattr(loader, "__annotations__", {})
+    name = None
+    if len(annotations) > ("return" in annotations):
+        name = context_parameter(loader, annotations)
+    if name is None:
+        return lambda _context: loader()
+    return lambda context: loader(**{name: context})

@@ -1,0 +1,110 @@
+"""The families of one cache: by name, and for the values of calls that belong to none."""
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from math import inf
+from typing import Any, Final
+
+from async_tiercache._compression import Compression
+from async_tiercache._family import Family
+from async_tiercache._options import Limits, Policy, policy_of
+from async_tiercache._statistics import Counts
+from async_tiercache.abc import Codec
+from async_tiercache.codecs.returned import DeferredCodec
+from async_tiercache.codecs.typed import codec_for
+from async_tiercache.errors import ConfigurationError
+
+DIRECT: Final = "get_or_load"
+"""The name of the family of calls by key."""
+_MAX_DIRECT: Final = 256
+
+
+class Families:
+    """Resolves policies, and knows the counts and the codecs of every family.
+
+    Args:
+        policy: What every family inherits.
+        alone: Whether there is no L2.
+        learn: Is told of every compression that a family uses.
+
+    Attributes:
+        counts: By name.
+        direct: The family of calls by key that say nothing else.
+        scopes: By name, what of `self` comes first in the keys of a family.
+    """
+
+    def __init__(
+        self, policy: Policy, *, alone: bool, learn: Callable[[Compression | None], None]
+    ) -> None:
+        self._policy = policy
+        self._alone = alone
+        self._learn = learn
+        self.counts: dict[str, Counts] = {DIRECT: Counts()}
+        self.scopes: dict[str, Callable[[Any], object]] = {}
+        self._direct: dict[Any, Family] = {}
+        self._understood: dict[bytes, Family] = {}
+        self._deferred: list[DeferredCodec] = []
+        plain, defaults = codec_for(Any), self.limits(Policy())
+        self.direct = Family(DIRECT, defaults, plain, counts=self.counts[DIRECT])
+        self.know(plain)
+
+    def limits(self, policy: Policy) -> Limits:
+        """Return a family's policy with nothing left to inherit."""
+        limits = Limits.of(policy, self._policy)
+        self._learn(limits.compression)
+        # With nobody else to ask, this process's copy is as good as its ttl says.
+        return replace(limits, l1_ttl=inf) if self._alone else limits
+
+    def counts_of(self, name: str) -> Counts:
+        """Return the counts of a family, which begin with its first function."""
+        return self.counts.setdefault(name, Counts())
+
+    def direct_of(
+        self, annotation: Any, policy: Policy | None, fields: Mapping[str, Any]
+    ) -> Family:
+        """Return a family for a call by key.
+
+        Args:
+            annotation: What the call's loader returns.
+            policy: The options of the call.
+            fields: Its single options, which win.
+        """
+        identity = (annotation, policy, tuple(fields.items()))
+        try:
+            family = self._direct.get(identity)
+        except TypeError:
+            raise ConfigurationError(
+                f"The return annotation {annotation!r} has no hash",
+                hint="Annotate the loader with a type.",
+            ) from None
+        if family is None:
+            limits = self.limits(policy_of(policy, fields))
+            codec = codec_for(annotation, schema_version=limits.schema_version)
+            family = Family(DIRECT, limits, codec, counts=self.counts[DIRECT])
+            if len(self._direct) >= _MAX_DIRECT:
+                self._direct.clear()
+            self._direct[identity] = family
+            self.know(codec)
+        return family
+
+    def know(self, codec: Codec) -> None:
+        """Let calls by key understand what a codec has stored; each codec once."""
+        with contextlib.suppress(ConfigurationError):
+            direct = Family(DIRECT, self.direct.limits, codec, counts=self.counts[DIRECT])
+            self._understood.setdefault(codec.fingerprint, direct)
+            return
+        if isinstance(codec, DeferredCodec):
+            self._deferred.append(codec)
+
+    @property
+    def understood(self) -> Mapping[bytes, Family]:
+        """By fingerprint, whatever a call by key can read by now."""
+        waiting, self._deferred = self._deferred, []
+        for codec in waiting:
+            self.know(codec)
+        return self._understood
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield the names."""
+        return iter(self.counts)

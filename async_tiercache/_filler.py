@@ -1,0 +1,363 @@
+"""The filler: runs a loader and sends its value on its way into the tiers.
+
+Callers get their value first; it is put into L2 behind them. What an invalidation has overtaken is
+kept nowhere.
+"""
+
+import asyncio
+import inspect
+import logging
+from collections.abc import Awaitable, Callable
+from functools import partial
+from secrets import token_bytes
+from typing import Any, Final
+
+from async_tiercache._bulkhead import Bulkhead, Turn
+from async_tiercache._context import LoadContext
+from async_tiercache._entry import ENTRY_ID_BYTES, Entry, Header
+from async_tiercache._events import Loaded, Operation, Stored
+from async_tiercache._family import Family, Load
+from async_tiercache._fence import Fence, Fences
+from async_tiercache._flight import CURRENT, Flight, Flights, Loading, Outcome
+from async_tiercache._options import MISSING
+from async_tiercache._tasks import Tasks
+from async_tiercache._tiers import Tiers
+from async_tiercache._tracing import Tracing
+from async_tiercache.abc import Clock, Observer
+from async_tiercache.errors import LoadCancelledError, LoadTimeoutError, UsageError
+from async_tiercache.policies.freshness import Lifetime, early_at, lifetime
+
+MAX_REFRESHES: Final = 64
+"""Refreshes behind answered callers that run at the same time; the others wait for a later read."""
+
+BLOCKING_SECONDS: Final = 0.1
+"""A loader that keeps the loop to itself for longer than this is told of."""
+
+_log = logging.getLogger("async_tiercache")
+
+
+class Filler:
+    """Loads, and puts what was loaded into the tiers."""
+
+    def __init__(
+        self,
+        *,
+        tiers: Tiers,
+        flights: Flights,
+        fences: Fences,
+        tasks: Tasks,
+        clock: Clock,
+        bulkhead: Bulkhead,
+        tracing: Tracing,
+        doubt: Callable[[str], None],
+        advise: Callable[[str, str], None],
+        notify: Observer,
+    ) -> None:
+        self._tiers = tiers
+        self._flights = flights
+        self._fences = fences
+        self._tasks = tasks
+        self._clock = clock
+        self._bulkhead = bulkhead
+        self._tracing = tracing
+        self._doubt = doubt
+        self._advise = advise
+        self._notify = notify
+        self._warned: set[str] = set()
+        self._refreshes: set[asyncio.Task[None]] = set()
+
+    @property
+    def busy(self) -> bool:
+        """Whether a refresh that nobody waits for had better come later."""
+        return len(self._refreshes) >= MAX_REFRESHES or self._bulkhead.full
+
+    def count_refresh(self, task: "asyncio.Task[None]") -> None:
+        """Count a refresh that nobody waits for until its task has ended."""
+        self._refreshes.add(task)
+        task.add_done_callback(self._refreshes.discard)
+
+    async def fill(
+        self,
+        flight: Flight,
+        family: Family,
+        load: Load,
+        *,
+        fence: Fence | None = None,
+        doubt: bool = False,
+        old: Entry | None = None,
+    ) -> Outcome:
+        """Run the loader and send its value on its way into the tiers.
+
+        Args:
+            flight: The flight.
+            family: Its family.
+            load: Fetches the value.
+            fence: The right to put it into L2; without it only L1 keeps the value.
+            doubt: Whether L2 may hold something older that was not replaced.
+            old: The entry that is being refreshed.
+        """
+        created_at, started = self._tiers.now(), self._clock.monotonic()
+        context = LoadContext()
+        if old is not None:
+            context = LoadContext(stale_value=old.value, etag=old.header.etag)
+        try:
+            value = await self._load(flight, family, load, fence, context)
+            payload = b"" if value is MISSING else self._encoded(family, value, context, old)
+        except BaseException as error:
+            seconds = self._clock.monotonic() - started
+            if fence is not None:
+                self._fences.release_soon(fence)
+            self._notify(Loaded(family.name, flight.key, seconds, "error", error))
+            raise
+        seconds = self._clock.monotonic() - started
+        outcome = Outcome(value, payload=payload)
+        life = self._lifetime(family, value, payload, context, created_at)
+        if not isinstance(life, Lifetime):
+            self._keep_nothing(flight.key, created_at, fence, doubt=doubt)
+            family.counts.not_stored[life] += 1
+            self._notify(Loaded(family.name, flight.key, seconds, life))
+            return outcome
+        header = Header(
+            entry_id=token_bytes(ENTRY_ID_BYTES),
+            created_at=life.created_at,
+            fresh_until=life.fresh_until,
+            stale_until=life.stale_until,
+            load_seconds=seconds,
+            fingerprint=family.codec.fingerprint,
+            etag=context.etag,
+            absent=value is MISSING,
+        )
+        entry = Entry(value, header, len(payload), payload)
+        if fence is None:
+            self._conclude(flight, family, entry, "l1", doubt=doubt)
+        else:
+            flight.storing = True
+            renewed = context.unmodified and old is not None and old.header.etag == context.etag
+            work = self._store(flight, family, entry, fence, renewed=renewed)
+            self._tasks.start(work, name="tiercache-store")
+        return outcome
+
+    def _encoded(
+        self, family: Family, value: Any, context: LoadContext, old: Entry | None
+    ) -> bytes | memoryview:
+        if context.unmodified and old is not None:
+            if value is not old.value:
+                raise UsageError(
+                    "The loader called not_modified() and returned another value",
+                    hint="Write `return context.not_modified()`.",
+                )
+            return old.payload or family.codec.encode(value)
+        try:
+            return family.codec.encode(value)
+        except Exception:
+            family.counts.load_errors += 1
+            raise
+
+    def _lifetime(
+        self,
+        family: Family,
+        value: Any,
+        payload: bytes | memoryview,
+        context: LoadContext,
+        created_at: float,
+    ) -> Lifetime | Stored:
+        """Return how long a value is kept, or why it is not."""
+        limits = family.limits
+        if context.skipped:
+            return "skipped"
+        if value is MISSING and limits.negative_ttl is None:
+            return "negative"
+        if limits.max_value_bytes is not None and len(payload) > limits.max_value_bytes:
+            if family.name not in self._warned:
+                self._warned.add(family.name)
+                _log.warning(
+                    "A value of %s has %d bytes, more than max_value_bytes=%d: it is not kept",
+                    family.name,
+                    len(payload),
+                    limits.max_value_bytes,
+                )
+            return "oversized"
+        life = lifetime(
+            now=created_at,
+            limits=limits,
+            u=self._clock.random(),
+            negative=value is None or value is MISSING or context.is_negative,
+            ttl=context.ttl,
+        )
+        return life or "negative"
+
+    def _keep_nothing(
+        self, key: str, created_at: float, fence: Fence | None, *, doubt: bool
+    ) -> None:
+        """Let nothing older be served in place of a value that is not kept."""
+        if fence is not None:
+            self._fences.release_soon(fence)
+        self._tiers.drop_older(key, created_at)
+        if doubt or (fence is not None and fence.mark is not None):
+            self._doubt(key)
+
+    async def _load(
+        self,
+        flight: Flight,
+        family: Family,
+        load: Load,
+        fence: Fence | None,
+        context: LoadContext,
+    ) -> Any:
+        """Await the loader within its limit, with the fence renewed."""
+        key, limit = flight.key, family.limits.load_limit
+        timeout = self._clock.timeout(limit)
+        loading = flight.loading = Loading(flight)
+        outer = CURRENT.set(loading)
+        part = load.part
+        if load.behind is not None and flight.outcome is not None:
+            part = load.behind() or part
+        try:
+            # A fence that is lost tells of an invalidation elsewhere: later readers start over.
+            lost = partial(self._flights.end, flight)
+            async with self._fences.renewing(fence, lost), timeout:
+                if part is not None:
+                    return await part.load(context)
+                assert load.alone is not None
+                return await self.run(family, [flight], partial(load.alone, context))
+        except TimeoutError as error:
+            if timeout.expired():
+                raise self._late(flight, limit) from error
+            raise
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            raise LoadCancelledError(f"The loader of {key!r} cancelled itself") from error
+        finally:
+            loading.running = False
+            flight.loading = None
+            CURRENT.reset(outer)
+
+    def _late(self, flight: Flight, limit: float) -> LoadTimeoutError:
+        if flight.operation is None:
+            return LoadTimeoutError(
+                f"The load of {flight.key!r} had not got its turn in {limit} s: "
+                f"{self._bulkhead.running} loads run and {self._bulkhead.waiting} wait",
+                hint="Make the queries faster, or raise max_loads if the source can take more.",
+            )
+        return LoadTimeoutError(
+            f"The load of {flight.key!r} took longer than {limit} s",
+            hint="Make the query faster, or raise load_limit in the policy.",
+        )
+
+    async def run(
+        self, family: Family, flights: list[Flight], call: Callable[[], Awaitable[Any]]
+    ) -> Any:
+        """Run a loader in its turn, counted and traced.
+
+        Args:
+            family: The family.
+            flights: What it loads for.
+            call: The loader, with its arguments bound.
+        """
+        counts = family.counts
+        part_of_another = any(
+            each.urged or (each.parent is not None and each.parent.running) for each in flights
+        )
+        turn = Turn(free=part_of_another)
+        for each in flights:
+            each.turn = turn
+        async with self._bulkhead.hold(turn):
+            operation = Operation("load", family.name, tuple(each.key for each in flights))
+            for each in flights:
+                each.operation = operation
+            counts.loads += 1
+            ticks: list[None] = []
+            asyncio.get_running_loop().call_soon(ticks.append, None)
+            started = self._clock.monotonic()
+            try:
+                with self._tracing.around(operation):
+                    return await awaited(call, flights[0].key)
+            except BaseException:
+                counts.load_errors += 1
+                raise
+            finally:
+                seconds = self._clock.monotonic() - started
+                counts.load_times.add(seconds)
+                if seconds > BLOCKING_SECONDS and not ticks:
+                    self._advise(
+                        "blocking-loader",
+                        f"The loader of {family.name} blocked the event loop: nothing else ran "
+                        "until it ended. Await an async driver, or use asyncio.to_thread.",
+                    )
+
+    async def _store(
+        self, flight: Flight, family: Family, entry: Entry, fence: Fence, *, renewed: bool
+    ) -> None:
+        """Store a loaded entry in L2 if nothing overtook it; its callers have it already.
+
+        Args:
+            flight: The flight.
+            family: Its family.
+            entry: What was loaded.
+            fence: The right to store it.
+            renewed: Whether only its times are new, and L2 holds the rest already.
+        """
+        operation = Operation("put", family.name, (flight.key,), size=entry.size)
+        try:
+            with self._tracing.around(operation):
+                if renewed and fence.mark is not None:
+                    stored = await self._tiers.renew(fence, entry.header)
+                else:
+                    stored = await self._tiers.commit(fence, family, entry)
+                operation.stored = stored
+            # A lease that could not be committed ends by itself; an old entry would come back.
+            doubt = stored == "l1" and fence.mark is not None
+            self._conclude(flight, family, entry, stored, doubt=doubt)
+        finally:
+            self._flights.end(flight)
+
+    def _conclude(
+        self, flight: Flight, family: Family, entry: Entry, stored: Stored, *, doubt: bool
+    ) -> None:
+        """Keep a loaded entry in L1 unless something overtook it, and tell how it ended."""
+        if doubt:
+            self._doubt(flight.key)
+        header, l1_ttl = entry.header, family.limits.l1_ttl
+        if stored == "l1":
+            # Without a fence an invalidation elsewhere goes unnoticed from the load's begin on.
+            l1_ttl -= header.load_seconds
+        early = self.early_at(family, header)
+        if stored == "overtaken":
+            # Its callers have the new value, so nothing older must follow.
+            self._tiers.drop_older(flight.key, header.created_at)
+        elif not self._tiers.keep(
+            flight.key, family, entry, flight.generation, l1_ttl=l1_ttl, early=early
+        ):
+            stored = "l2" if stored == "l2" else "overtaken"
+        if stored == "overtaken":
+            family.counts.not_stored["overtaken"] += 1
+        elif stored == "l1" and self._tiers.has_remote:
+            family.counts.not_stored["unreachable"] += 1
+        self._notify(Loaded(family.name, flight.key, header.load_seconds, stored))
+
+    def early_at(self, family: Family, header: Header) -> float:
+        """Draw when a copy of an entry is due for an early refresh."""
+        return early_at(
+            created_at=header.created_at,
+            fresh_until=header.fresh_until,
+            load_seconds=header.load_seconds,
+            beta=family.limits.early,
+            u=self._clock.random(),
+        )
+
+
+async def awaited(load: Callable[[], Awaitable[Any]], key: str) -> Any:
+    """Await a loader.
+
+    Raises:
+        UsageError: It is no coroutine function.
+    """
+    loading: Any = load()
+    if not inspect.isawaitable(loading):
+        raise UsageError(
+            f"The loader of {key!r} returned {type(loading).__name__}, no awaitable",
+            hint="Pass a coroutine function, for example `async def load(): ...`.",
+        )
+    return await loading

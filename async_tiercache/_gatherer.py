@@ -1,0 +1,224 @@
+"""The gatherer: loads of single ids that come together make one call of a batch loader.
+
+Each id keeps its own flight, fence and waiters; only the call of the loader is shared. A call is
+cancelled when all who wanted one of its ids are gone.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from contextvars import Context, copy_context
+from typing import Any, TypeAlias, cast
+
+from async_tiercache._context import LoadContext
+from async_tiercache._flight import CURRENT, Flight, Loading, copy_of
+from async_tiercache._options import MISSING
+from async_tiercache._tasks import Tasks
+from async_tiercache.abc import Clock
+from async_tiercache.errors import LoadCancelledError, UsageError
+
+LoadMany: TypeAlias = Callable[[list[Any], LoadContext], Awaitable[Any]]
+"""Fetches the values of several ids, as a mapping by id; what is not there is absent."""
+Run: TypeAlias = Callable[[list[Flight], Callable[[], Awaitable[Any]]], Awaitable[Any]]
+"""Runs a loader in its turn, counted and traced."""
+
+
+class Part:
+    """One id's part in a call of a batch loader."""
+
+    __slots__ = ("_expected", "_gatherer", "id")
+
+    def __init__(self, gatherer: "Gatherer", id_: Any, *, expected: bool) -> None:
+        self._gatherer = gatherer
+        self._expected = expected
+        self.id = id_
+
+    async def load(self, context: LoadContext) -> Any:
+        """Return the id's value, MISSING if it is absent."""
+        return await self._gatherer.load(self, context)
+
+    def give_way(self) -> None:
+        """Let the others go ahead: this id is not to be loaded, or not yet."""
+        if self._expected:
+            self._expected = False
+            self._gatherer.settle()
+
+
+class Call:
+    """One call of the batch loader, as long as it gathers its ids and while it runs."""
+
+    __slots__ = ("answers", "context", "contexts", "loading", "parts", "task")
+
+    def __init__(self) -> None:
+        self.parts: list[Part] = []
+        self.answers: list[asyncio.Future[Any]] = []
+        self.contexts: list[LoadContext] = []
+        self.loading = Loading()
+        # It belongs to whoever came first, as the load of a single id does.
+        self.context: Context = copy_context()
+        self.task: asyncio.Task[None] | None = None
+
+    def add(self, part: Part, context: LoadContext) -> "asyncio.Future[Any]":
+        """Take a part in and return the future of its answer."""
+        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self.parts.append(part)
+        self.answers.append(answer)
+        self.contexts.append(context)
+        mine = CURRENT.get()
+        assert mine is not None
+        self.loading.flights += mine.flights
+        for flight in mine.flights:
+            flight.loading = self.loading
+        return answer
+
+    @property
+    def wanted(self) -> bool:
+        """Whether anybody still waits for an answer."""
+        return not all(answer.done() for answer in self.answers)
+
+    def answer(self, found: Any) -> None:
+        """Give every part its answer: a value, MISSING for an absent one, or an error of its own.
+
+        Args:
+            found: A mapping by id, or the error of all.
+        """
+        for part, answer in zip(self.parts, self.answers, strict=True):
+            if not answer.done():
+                # As a result, for an exception that nobody fetches would be complained about.
+                error = isinstance(found, Exception)
+                answer.set_result(copy_of(found) if error else found.get(part.id, MISSING))
+
+
+class Gatherer:
+    """Gathers parts and calls the batch loader for them.
+
+    Args:
+        load_many: The batch loader, with all arguments but the ids bound.
+        run: Runs it.
+        tasks: Owns the tasks.
+        clock: Times the gathering.
+        window: How long a call gathers when no part is expected, in seconds.
+        serial: Whether a call must wait for the one before, because both use the caller's object.
+    """
+
+    __slots__ = ("_call", "_clock", "_expected", "_load_many", "_run", "_running", "_serial",
+                 "_tasks", "_window")  # fmt: skip
+
+    def __init__(
+        self,
+        load_many: LoadMany,
+        *,
+        run: Run,
+        tasks: Tasks,
+        clock: Clock,
+        window: float = 0.0,
+        serial: bool = False,
+    ) -> None:
+        self._load_many = load_many
+        self._run = run
+        self._tasks = tasks
+        self._clock = clock
+        self._window = window
+        self._serial = serial
+        self._expected = 0
+        self._running = 0
+        self._call: Call | None = None
+
+    def expect(self, id_: Any) -> Part:
+        """Return a part that the next call waits for until it loads or gives way."""
+        self._expected += 1
+        return Part(self, id_, expected=True)
+
+    def part(self, id_: Any) -> Part:
+        """Return a part that joins the next call if it comes in time."""
+        return Part(self, id_, expected=False)
+
+    @property
+    def idle(self) -> bool:
+        """Whether no call runs or gathers its ids."""
+        return self._call is None and not self._running
+
+    def settle(self) -> None:
+        """Note that an expected part has decided; the last one starts the call."""
+        self._expected -= 1
+        if not self._expected:
+            asyncio.get_running_loop().call_soon(self._start)
+
+    async def load(self, part: Part, context: LoadContext) -> Any:
+        """Return the value of a part from the call that it gets into."""
+        call = self._call
+        if call is None:
+            call = self._call = Call()
+            if not self._expected and self._window:
+                self._tasks.start(self._start_later(), name="tiercache-gather")
+            elif not self._expected:
+                asyncio.get_running_loop().call_soon(self._start)
+        answer = call.add(part, context)
+        part.give_way()
+        try:
+            value = await answer
+        finally:
+            task = call.task
+            if task is not None and not call.wanted and not task.done():
+                task.cancel()
+                # Its loader may use what its caller is about to close.
+                await asyncio.wait([task])
+        if isinstance(value, Exception):
+            raise value
+        return value
+
+    async def _start_later(self) -> None:
+        await self._clock.sleep(self._window)
+        self._start()
+
+    def _start(self) -> None:
+        call = self._call
+        if call is None or self._expected or (self._serial and self._running):
+            return
+        self._call = None
+        if call.wanted:
+            self._running += 1
+            call.task = call.context.run(
+                self._tasks.start, self._load_all(call), name="tiercache-load-many"
+            )
+
+    async def _load_all(self, call: Call) -> None:
+        CURRENT.set(call.loading)
+        found: Any = LoadCancelledError("The batch load was cancelled")
+        try:
+            wanted = [
+                part.id
+                for part, answer in zip(call.parts, call.answers, strict=True)
+                if not answer.done()
+            ]
+            context = LoadContext()
+            ids = list(dict.fromkeys(wanted))
+            found = await self._run(call.loading.flights, lambda: self._load_many(ids, context))
+            check_found(found, ids)
+            for each in call.contexts:
+                each.adopt(context)
+        except Exception as error:  # noqa: BLE001 - each part raises its own copy
+            found = error
+        finally:
+            call.loading.running = False
+            call.answer(found)
+            self._running -= 1
+            self._start()
+
+
+def check_found(found: object, ids: list[Any]) -> None:
+    """Refuse what is no answer to a batch load.
+
+    Raises:
+        UsageError: It is no mapping, or its keys are none of the ids although it is not empty.
+    """
+    if not isinstance(found, Mapping):
+        raise UsageError(
+            f"The batch loader returned {type(found).__name__}, no mapping by id",
+            hint="Return a dict such as {id: value}; leave out the ids that do not exist.",
+        )
+    answers = cast("Any", found)
+    if answers and not any(each in answers for each in ids):
+        raise UsageError(
+            f"The batch loader was asked for {ids[0]!r} and answered for {next(iter(answers))!r}",
+            hint="The keys of its result must equal the ids, their type included.",
+        )

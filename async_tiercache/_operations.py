@@ -1,0 +1,218 @@
+"""What can be done with one decorated coroutine: read, invalidate, refresh, put, peek, key."""
+
+import inspect
+from collections.abc import AsyncGenerator, Callable, Collection, Coroutine, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
+from typing import Any, TypeAlias
+
+from async_tiercache._callpath import Arguments, CallPath, Table, parts_of
+from async_tiercache._context import LoadContext, context_parameter
+from async_tiercache._core import Core
+from async_tiercache._families import Families
+from async_tiercache._family import Family, Load
+from async_tiercache._gatherer import Part
+from async_tiercache._options import MISSING, Limits
+from async_tiercache._report import Report
+from async_tiercache.abc import Codec
+from async_tiercache.codecs.returned import DeferredCodec, hints_of, is_generic, of_class
+from async_tiercache.codecs.typed import codec_for
+from async_tiercache.errors import ConfigurationError, UsageError
+from async_tiercache.keys import KeyMaker
+
+Via: TypeAlias = Callable[[], AbstractAsyncContextManager[Any]]
+"""Opens an object like `self` for a load that must not use its caller's own."""
+
+
+class Operations:
+    """The operations on one decorated coroutine; `owner` is its `self`, or `None`.
+
+    Args:
+        core: The cache's parts.
+        families: The families of the cache.
+        function: The decorated coroutine function.
+        template: The template of its keys, or `None` for default keys.
+        exclude: Parameters that do not stand in the key.
+        scope: What of `self` comes first in the key.
+        via: Opens an object for loads that must not use their caller's own.
+        limits: The resolved policy.
+        names: Names local to where the decorator was used, for annotations.
+
+    Attributes:
+        function: The decorated coroutine function.
+        hints: Its resolved annotations, none when one cannot be resolved yet.
+        maker: Makes the keys.
+        names: The parameters that callers pass, without `self`.
+        behind: Returns the part of a background refresh in a batch load, if there is such.
+    """
+
+    def __init__(
+        self,
+        core: Core,
+        families: Families,
+        function: Callable[..., Coroutine[Any, Any, Any]],
+        *,
+        template: str | None,
+        exclude: Collection[str],
+        scope: Callable[[Any], object] | None,
+        via: Via | None,
+        limits: Limits,
+        names: Mapping[str, Any],
+    ) -> None:
+        self.core = core
+        self.function = function
+        self.local_names = names
+        self._known = families
+        try:
+            self.hints = hints_of(function, names)
+        except NameError:
+            self.hints = {}
+            codec: Codec = DeferredCodec(function, limits.schema_version)
+        else:
+            returned = self.hints.get("return", Any)
+            codec = codec_for(returned, schema_version=limits.schema_version)
+        context = context_parameter(function, self.hints)
+        maker = KeyMaker(function, template, exclude=exclude, scope=scope, hidden=context)
+        if via is not None and not maker.is_method:
+            raise ConfigurationError(
+                f"{maker.name} is no method, so via= has no object to open",
+                hint="Open what the load needs inside the function.",
+            )
+        self.maker = maker
+        if scope is not None:
+            families.scopes[maker.name] = scope
+        counts = families.counts_of(maker.name)
+        returned = self.hints.get("return")
+        self._generic = returned if maker.is_method and is_generic(returned) else None
+        bound = maker.is_method and via is None
+        self.family = Family(maker.name, limits, codec, bound=bound, counts=counts)
+        families.know(codec)
+        self._families: dict[type, Family] = {}
+        signature = inspect.signature(function)
+        parts = parts_of(signature, self.hints, is_method=maker.is_method, context=context)
+        self.names = parts.names
+        # A key that holds attributes needs more than the bare arguments.
+        plain = maker.is_plain and not maker.uses_self
+        self._table = Table(parts, maker.parameters) if plain else None
+        self.path = CallPath(
+            function,
+            parts,
+            self._table,
+            read=self.read,
+            counts=counts,
+            monotonic=core.clock.monotonic,
+        )
+        self.collect = self.path.collect
+        self._invoke = self.path.invoke
+        self._via = via
+        self.behind: Callable[[Any, Arguments], Part | None] | None = None
+
+    async def read(self, owner: Any, values: Arguments) -> Any:
+        """Answer a call that the compiled path could not."""
+        core = self.core
+        if not core.enabled or self.uncommitted:
+            return await self._invoke(owner, values, LoadContext())
+        core.admit()
+        alias = None if self._table is None else self._table.alias(owner, values)
+        load = self._load_of(owner, values)
+        key = self.maker.text(values, owner)
+        return await core.reader.read(self.family_of(owner), key, load, alias=alias)
+
+    @property
+    def uncommitted(self) -> bool:
+        """Whether a load may see what is not committed, so that nobody else must get its value.
+
+        It runs on its caller's object, inside `after_commit`.
+        """
+        return self.family.bound and self.core.commits.scope is not None
+
+    def _load_of(self, owner: Any, values: Arguments) -> Load:
+        behind = None
+        if self.behind is not None and not self.family.bound:
+            behind = partial(self.behind, owner, values)
+        if self._via is None:
+            return Load(partial(self._invoke, owner, values), behind=behind)
+        return Load(partial(self._load_via, owner, values), behind=behind)
+
+    async def _load_via(self, owner: Any, values: Arguments, context: LoadContext) -> Any:
+        async with self.opened(owner, values) as opened:
+            return await self._invoke(opened, values, context)
+
+    @asynccontextmanager
+    async def opened(self, owner: Any, values: Arguments) -> AsyncGenerator[Any]:
+        """Open the object that a load runs on: one from `via=`, else the caller's own.
+
+        Raises:
+            UsageError: That object has other keys, so its values are not the caller's.
+        """
+        if self._via is None:
+            yield owner
+            return
+        opening: Any = self._via()
+        if not hasattr(opening, "__aenter__"):
+            if inspect.iscoroutine(opening):
+                opening.close()
+            raise UsageError(
+                f"via= of {self.maker.name} returned {type(opening).__name__}, no async context "
+                "manager",
+                hint="Decorate an async generator with @contextlib.asynccontextmanager.",
+            )
+        async with opening as opened:
+            key, wanted = self.maker.text(values, opened), self.maker.text(values, owner)
+            if key != wanted:
+                raise UsageError(
+                    f"via= of {self.maker.name} opened an object with other keys than its "
+                    f"caller's: {key!r}, not {wanted!r}",
+                    hint="Open one of the same class and the same scope.",
+                )
+            yield opened
+
+    async def invalidate(self, /, *args: Any, **kwargs: Any) -> Report:
+        """Remove the value from every tier."""
+        self.core.admit()
+        return await self.core.commits.invalidate((self.key(*args, **kwargs),))
+
+    async def refresh(self, /, *args: Any, **kwargs: Any) -> Any:
+        """Load the value anew."""
+        core = self.core
+        owner, values = self.collect(*args, **kwargs)
+        if not core.enabled or self.uncommitted:
+            return await self._invoke(owner, values, LoadContext())
+        core.admit()
+        load = self._load_of(owner, values)
+        key = self.maker.text(values, owner)
+        return await core.reader.read(self.family_of(owner), key, load, forced=True)
+
+    async def put(self, value: Any, /, *args: Any, **kwargs: Any) -> Report:
+        """Put a known value."""
+        core = self.core
+        core.admit()
+        owner, values = self.collect(*args, **kwargs)
+        key = self.maker.text(values, owner)
+        return await core.commits.put(self.family_of(owner), key, value)
+
+    def peek(self, /, *args: Any, **kwargs: Any) -> Any:
+        """Return what L1 would answer at once."""
+        slot = self.core.reader.peek(self.key(*args, **kwargs))
+        return MISSING if slot is None else slot.value
+
+    def key(self, /, *args: Any, **kwargs: Any) -> str:
+        """Return the text of the key."""
+        owner, values = self.collect(*args, **kwargs)
+        return self.maker.text(values, owner)
+
+    def family_of(self, owner: Any) -> Family:
+        """Return the family, with the codec of the runtime class on a generic base."""
+        if self._generic is None:
+            return self.family
+        kind: type[Any] = owner.__class__
+        family = self._families.get(kind)
+        if family is None:
+            mine = self.family
+            codec = codec_for(
+                of_class(self._generic, kind), schema_version=mine.limits.schema_version
+            )
+            family = Family(mine.name, mine.limits, codec, bound=mine.bound, counts=mine.counts)
+            self._families[kind] = family
+            self._known.know(codec)
+        return family

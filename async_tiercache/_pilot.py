@@ -1,0 +1,353 @@
+"""The pilot: runs one flight from what L2 holds to the value that its callers get.
+
+Serve what is fresh; refresh what is early or stale, one refresher in the cluster; take a lease on
+what is missing or dead; wait while another process has the lease. Without L2, or around what L2
+must not be asked, load without a fence, and only L1 keeps the value.
+"""
+
+import asyncio
+from typing import Final
+
+from async_tiercache._entry import Entry, Tier
+from async_tiercache._events import Operation, State
+from async_tiercache._family import Family, Load
+from async_tiercache._fence import LEASE_SECONDS, Fence, Fences
+from async_tiercache._filler import Filler
+from async_tiercache._flight import ABANDONED, Flight, Flights, Outcome, begin_wait
+from async_tiercache._ledger import Ledger
+from async_tiercache._tasks import Tasks
+from async_tiercache._tiers import Found, Tiers
+from async_tiercache._tracing import Tracing
+from async_tiercache.abc import Clock
+from async_tiercache.backends.memory import Slot
+from async_tiercache.errors import LoadCancelledError, TierError
+
+POLL_FIRST: Final = 0.02
+POLL_LAST: Final = 0.5
+"""How often L2 is asked whether another process's load has ended, in seconds, growing."""
+_LOAD_AROUND: Final = frozenset({"unknown", "schema", "refused"})
+MAX_TRIES: Final = 8
+"""How often what a key holds may change under a flight before it loads without a fence."""
+CLOCK_MARGIN: Final = 0.25
+"""How far two processes' ideas of the server's time may be apart, in seconds."""
+RETRY_SECONDS: Final = 1.0
+"""How long a value whose refresh failed or had to wait is served before it is tried again."""
+
+
+class Pilot:
+    """Begins flights and runs them."""
+
+    def __init__(
+        self,
+        *,
+        tiers: Tiers,
+        ledger: Ledger,
+        flights: Flights,
+        fences: Fences,
+        filler: Filler,
+        tasks: Tasks,
+        loads: Tasks,
+        clock: Clock,
+        tracing: Tracing,
+    ) -> None:
+        self._tiers = tiers
+        self._ledger = ledger
+        self._flights = flights
+        self._fences = fences
+        self._filler = filler
+        self._tasks = tasks
+        self._loads = loads
+        self._clock = clock
+        self._tracing = tracing
+
+    def begin(
+        self, family: Family, key: str, slot: Slot | None, *, forced: bool = False, many: bool
+    ) -> Flight:
+        """Begin a flight that later readers of the key join.
+
+        Args:
+            family: The key's family.
+            key: The key's text.
+            slot: What L1 holds, which is due for a refresh.
+            forced: Whether a stored value must not answer it.
+            many: Whether that the source has no such thing is an answer.
+        """
+        flight = Flight(
+            self._flights,
+            key,
+            generation=self._ledger.generation(key),
+            began_at=self._tiers.now(),
+            forced=forced,
+            many=many,
+            cancel=family.limits.on_abandon == "cancel",
+        )
+        if slot is not None and not forced:
+            kept = flight.kept = Entry(slot.value, slot.header, slot.size, slot.payload)
+            flight.offered = old_answer(kept, "l1", flight.began_at)
+            flight.offered_until = kept.header.stale_until
+            if flight.offered.state == "early" and not family.bound:
+                flight.resolve(flight.offered)
+        self._flights.begin(flight)
+        return flight
+
+    async def lead(self, flight: Flight, family: Family, load: Load) -> Outcome:
+        """Ask L2; if that is not the answer, run the flight.
+
+        A bound load runs here, in the life of its first caller. Any other runs as a task, so that
+        it survives that caller.
+        """
+        if flight.outcome is not None:
+            self.start(flight, family, load, None)
+            return flight.outcome
+        outcome, outer = ABANDONED, None
+        try:
+            outer = begin_wait(flight)
+            found = await self._tiers.ask(flight.key, family.counts, family.codec)
+            fresh = self.fresh(flight, family, found)
+            if fresh is not None:
+                outcome = fresh
+            elif family.bound:
+                outcome = await self._produce(flight, family, load, found)
+            else:
+                self.start(flight, family, load, found)
+                outcome = await self._flights.join(flight, patient=True)
+        except Exception as error:  # noqa: BLE001 - it is raised again by value_of
+            outcome = Outcome(error=error)
+        finally:
+            if outer is not None:
+                outer.end_wait(flight)
+            if flight.task is None:
+                self.end(flight, outcome)
+        return outcome
+
+    def start(self, flight: Flight, family: Family, load: Load, found: Found | None) -> None:
+        """Run a flight as a task of its own.
+
+        Args:
+            flight: The flight.
+            family: Its family.
+            load: Fetches the value.
+            found: What L2 holds, if it has been asked.
+        """
+        work = self._fly(flight, family, load, found)
+        flight.task = self._loads.start(work, name=f"tiercache-load {flight.key}")
+        if flight.outcome is not None:
+            self._filler.count_refresh(flight.task)
+        part = load.part
+        if part is not None:
+            # Also when it is cancelled before it runs: the others of its call must not wait.
+            flight.task.add_done_callback(lambda _: part.give_way())
+
+    def end(self, flight: Flight, outcome: Outcome) -> None:
+        """Give the waiters their outcome; a value on its way into L2 still keeps the flight."""
+        flight.resolve(outcome)
+        if not flight.storing:
+            self._flights.end(flight)
+
+    # The flight's side.
+
+    async def _fly(self, flight: Flight, family: Family, load: Load, found: Found | None) -> None:
+        cancelled = LoadCancelledError(f"The load of {flight.key!r} was cancelled")
+        outcome = Outcome(error=cancelled)
+        try:
+            fresh = None
+            if found is None:
+                found = await self._tiers.ask(flight.key, family.counts, family.codec)
+                fresh = self.fresh(flight, family, found)
+            outcome = fresh or await self._produce(flight, family, load, found)
+        except Exception as raised:  # noqa: BLE001 - it is raised again by value_of
+            outcome = Outcome(error=raised)
+        except BaseException as raised:
+            cancelled.__cause__ = raised
+            if isinstance(raised, asyncio.CancelledError) and family.bound:
+                outcome = ABANDONED
+            if isinstance(raised, asyncio.CancelledError | KeyboardInterrupt | SystemExit):
+                raise
+        finally:
+            self.end(flight, outcome)
+
+    def fresh(self, flight: Flight, family: Family, found: Found) -> Outcome | None:
+        """Return the answer if what L2 holds is one that needs no refresh."""
+        entry, kept = _usable(flight, found), flight.kept
+        contradicted = found.what != "unknown" and (
+            kept is not None and (entry is None or entry.header.entry_id != kept.header.entry_id)
+        )
+        if kept is not None and contradicted:
+            # What L2 contradicts must not be served after what it holds now.
+            self._tiers.drop(flight.key, kept.header.entry_id)
+            flight.kept = flight.offered = None
+        if found.refused:
+            family.counts.refused_frames[found.refused] += 1
+        if entry is None:
+            return None
+        header, answer = entry.header, Outcome(entry.value, "l2", payload=entry.payload)
+        if flight.forced:
+            return answer if header.created_at > flight.began_at + CLOCK_MARGIN else None
+        early = self._filler.early_at(family, header)
+        if self._tiers.now() >= early:
+            return None
+        l1_ttl = family.limits.l1_ttl
+        self._tiers.keep(flight.key, family, entry, flight.generation, l1_ttl=l1_ttl, early=early)
+        return answer
+
+    async def _produce(self, flight: Flight, family: Family, load: Load, found: Found) -> Outcome:
+        """Refresh or load, once it is clear who does.
+
+        Args:
+            flight: The flight.
+            family: Its family.
+            load: Fetches the value.
+            found: What L2 holds, which is not fresh.
+        """
+        tries, limit = 0, family.limits.load_limit
+        while found.what not in _LOAD_AROUND and limit > 0 and tries < MAX_TRIES:
+            entry, patience = _usable(flight, found), 0.0
+            if entry is not None and self._tiers.now() < entry.header.stale_until:
+                answer = await self._refresh_found(flight, family, load, entry)
+                if answer is not None:
+                    return answer
+                # A mark says nothing when its process dies, so look again after a lease's time.
+                patience = min(limit, LEASE_SECONDS)
+            elif found.what == "lease":
+                patience = limit
+            if patience:
+                seen = found.raw
+                found, waited = await self._wait(flight, family, load, found, patience)
+                limit -= waited
+                # Others come and go; do not wait behind all of them.
+                tries += found.raw != seen
+            else:
+                tries += 1
+                taken = await self._tiers.take(flight.key, found, family.counts, family.codec)
+                if isinstance(taken, Fence):
+                    return await self._filler.fill(flight, family, load, fence=taken)
+                found = taken
+            fresh = self.fresh(flight, family, found)
+            if fresh is not None:
+                return fresh
+        if found.what == "unknown" and flight.kept is not None and flight.offered is not None:
+            # L2 has no say, so this process's own copy is what a failing loader falls back on.
+            return await self._refresh(flight, family, load, flight.kept, flight.offered)
+        doubt = found.what in {"unknown", "entry"}
+        return await self._filler.fill(flight, family, load, doubt=doubt)
+
+    async def _wait(
+        self, flight: Flight, family: Family, load: Load, found: Found, patience: float
+    ) -> tuple[Found, float]:
+        """Wait while another process loads.
+
+        Args:
+            flight: The flight.
+            family: Its family.
+            load: Would fetch the value.
+            found: What L2 holds until then.
+            patience: How long to wait, in seconds.
+
+        Returns:
+            What L2 holds then, and how long that took.
+        """
+        if load.part is not None:
+            load.part.give_way()
+        seen, waited, pause = found.raw, 0.0, POLL_FIRST
+        with self._tracing.around(Operation("wait", family.name, (flight.key,))):
+            while found.raw == seen and waited < patience:
+                await self._clock.sleep(pause)
+                waited, pause = waited + pause, min(pause * 2, POLL_LAST)
+                found = await self._tiers.ask(flight.key, family.counts, family.codec)
+        return found, waited
+
+    async def _refresh_found(
+        self, flight: Flight, family: Family, load: Load, entry: Entry
+    ) -> Outcome | None:
+        """Refresh an early or stale entry, or serve it while another process does.
+
+        Returns:
+            `None` if another process refreshes it and this flight must not serve it (`refresh`).
+        """
+        header, now = entry.header, self._tiers.now()
+        old = old_answer(entry, "l2", now)
+        if not flight.forced:
+            l1_ttl = family.limits.l1_ttl
+            self._tiers.keep(flight.key, family, entry, flight.generation, l1_ttl=l1_ttl, early=now)
+            if old.state == "early" and flight.outcome is None and flight.task is not None:
+                if self._filler.busy:
+                    self._tiers.postpone(flight.key, header.entry_id, RETRY_SECONDS)
+                    return old
+                self._filler.count_refresh(flight.task)
+        try:
+            fence = await self._fences.mark(flight.key, header.entry_id)
+        except TierError:
+            return await self._refresh(flight, family, load, entry, old)
+        if fence is not None:
+            return await self._refresh(flight, family, load, entry, old, fence=fence)
+        if flight.forced:
+            return None
+        if old.state == "early":
+            self._tiers.postpone(flight.key, header.entry_id, LEASE_SECONDS)
+        return old
+
+    async def _refresh(
+        self,
+        flight: Flight,
+        family: Family,
+        load: Load,
+        entry: Entry,
+        old: Outcome,
+        *,
+        fence: Fence | None = None,
+    ) -> Outcome:
+        """Load anew while others have the old value; keep that if the loader fails."""
+        if flight.forced:
+            return await self._filler.fill(flight, family, load, fence=fence, doubt=fence is None)
+        flight.offered, flight.offered_until = old, entry.header.stale_until
+        patience = self._serve_meanwhile(flight, family, old)
+        try:
+            return await self._filler.fill(
+                flight, family, load, fence=fence, doubt=fence is None, old=entry
+            )
+        except Exception:
+            if self._tiers.now() >= entry.header.stale_until:
+                raise
+            # Not every reader shall try a source that has just failed.
+            self._tiers.postpone(flight.key, entry.header.entry_id, RETRY_SECONDS)
+            return old
+        finally:
+            if patience is not None:
+                patience.cancel()
+
+    def _serve_meanwhile(
+        self, flight: Flight, family: Family, old: Outcome
+    ) -> asyncio.Task[None] | None:
+        """Let waiting callers have the old value now or later; return the task of later."""
+        limit = family.limits.soft_timeout
+        if family.bound or (old.state == "stale" and limit is None):
+            return None
+        if old.state == "early" or not limit:
+            flight.resolve(old)
+            return None
+
+        async def resolve_later(seconds: float) -> None:
+            await self._clock.sleep(seconds)
+            if self._tiers.now() < flight.offered_until:
+                flight.resolve(old)
+
+        return self._tasks.start(resolve_later(limit), name="tiercache-soft-timeout")
+
+
+def _usable(flight: Flight, found: Found) -> Entry | None:
+    """Return the entry that was found, if it can answer the flight."""
+    entry = found.entry
+    return None if entry is not None and entry.header.absent and not flight.many else entry
+
+
+def old_answer(entry: Entry, tier: Tier, now: float) -> Outcome:
+    """Return the answer with an entry that is due for a refresh.
+
+    Args:
+        entry: The entry.
+        tier: Where it is from.
+        now: The time by the remote tier's clock.
+    """
+    age = now - entry.header.fresh_until
+    state: State = "early" if age < 0 else "stale"
+    return Outcome(entry.value, tier, state, age=max(age, 0.0), payload=entry.payload)

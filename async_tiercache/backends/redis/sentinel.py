@@ -1,0 +1,135 @@
+"""Sentinels: who names the master, and wires that follow it.
+
+A master that was replaced may go on as one for seconds, and what is written there is lost. So the
+Sentinels are asked on each new connection, as redis-py does, and every second while wires are used.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from redis.asyncio.sentinel import MasterNotFoundError, Sentinel, SentinelConnectionPool
+
+from async_tiercache._tasks import Tasks
+from async_tiercache.backends.redis.connection import Command, Wires
+from async_tiercache.backends.redis.hedging import HEDGE_SECONDS
+
+FOLLOW_SECONDS: Final = 1.0
+_FOLLOW_LIMIT: Final = 1.0
+
+
+class VotingSentinel(Sentinel):
+    """Asks all Sentinels: after a failover some of them name the old master for a while."""
+
+    async def discover_master(self, service_name: str) -> tuple[str, int]:
+        """Return where most Sentinels say that the master of a service is.
+
+        Those that have not answered are not waited for once most agree, nor for long.
+
+        Raises:
+            MasterNotFoundError: None of them says anything.
+        """
+        sentinels: list[Any] = self.sentinels
+        asking = {asyncio.ensure_future(self._named_by(each, service_name)) for each in sentinels}
+        votes: Counter[tuple[str, int]] = Counter()
+        waited, error = True, None
+        try:
+            while asking and (waited or not votes) and not _decided(votes, len(sentinels)):
+                done, asking = await asyncio.wait(
+                    asking, timeout=HEDGE_SECONDS, return_when=asyncio.FIRST_COMPLETED
+                )
+                waited = bool(done)
+                votes.update(each.result() for each in done if each.exception() is None)
+                error = next((each.exception() for each in done if each.exception()), error)
+            if asking:
+                # To break off what is nearly there would cost its connection.
+                await asyncio.wait(asking, timeout=HEDGE_SECONDS / 10)
+        finally:
+            for each in asking:
+                each.cancel()
+            await asyncio.gather(*asking, return_exceptions=True)
+        if not votes:
+            text = f"The Sentinels name no master of {service_name!r}: {error}"
+            raise MasterNotFoundError(text) from error
+        return votes.most_common(1)[0][0]
+
+    async def _named_by(self, sentinel: Any, service_name: str) -> tuple[str, int]:
+        # During a failover this names the new master earlier than SENTINEL MASTERS does.
+        address = await sentinel.sentinel_get_master_addr_by_name(service_name)
+        if not address:
+            raise MasterNotFoundError("it is unknown")
+        host, port = address
+        return host.decode() if isinstance(host, bytes) else host, int(port)
+
+
+def _decided(votes: "Counter[tuple[str, int]]", voters: int) -> bool:
+    return bool(votes) and 2 * max(votes.values()) > voters
+
+
+class MasterWires(Wires):
+    """Wires to the master that Sentinels name.
+
+    Args:
+        pool: Makes the connections and knows the Sentinels.
+        told_time: Is told the server's time, in seconds since the epoch, on each new connection.
+        proof: A command that only a master obeys.
+    """
+
+    __slots__ = (
+        "_asking",
+        "_follow_deadline",
+        "_master",
+        "_patience_deadline",
+        "_pool",
+        "_tasks",
+    )
+
+    def __init__(
+        self,
+        pool: SentinelConnectionPool,
+        *,
+        told_time: Callable[[float], None],
+        proof: Command,
+    ) -> None:
+        super().__init__(pool.make_connection, told_time=told_time, proof=proof)
+        self._pool: Any = pool
+        self._master: Any = None
+        self._asking: asyncio.Task[None] | None = None
+        self._follow_deadline = 0.0
+        self._patience_deadline = 0.0
+        self._tasks = Tasks()
+
+    async def exchange(self, commands: Sequence[Command]) -> list[Any]:
+        """Send commands together to the present master and return their replies.
+
+        Raises:
+            RedisError: The master is out of reach, or the Sentinels know none.
+        """
+        now = asyncio.get_running_loop().time()
+        asking = self._asking
+        if now >= self._follow_deadline and (asking is None or asking.done()):
+            self._follow_deadline = now + FOLLOW_SECONDS
+            self._patience_deadline = now + HEDGE_SECONDS
+            asking = self._asking = self._tasks.start(self._follow(), name="tiercache-follow")
+        patience = self._patience_deadline - now
+        if asking is not None and not asking.done() and patience > 0:
+            # Without an answer the wires that there are must do.
+            await asyncio.wait([asking], timeout=patience)
+        return await super().exchange(commands)
+
+    async def aclose(self) -> None:
+        """Close the wires that carry nothing."""
+        await self._tasks.cancel()
+        await super().aclose()
+
+    async def _follow(self) -> None:
+        sentinels, service = self._pool.sentinel_manager, self._pool.service_name
+        try:
+            async with asyncio.timeout(_FOLLOW_LIMIT):
+                master = await sentinels.discover_master(service)
+        except Exception:  # noqa: BLE001 - the next connection will tell
+            return
+        if self._master is not None and master != self._master:
+            await self.renew()
+        self._master = master

@@ -1,0 +1,181 @@
+"""The metrics of a cache: one table that every exporter reads.
+
+Names follow OpenTelemetry's rules. Prometheus' are derived as OpenTelemetry's own exporter does
+it: dots become underscores, the unit and, for a counter, ``_total`` come last.
+"""
+
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final, Literal, TypeAlias, get_args, get_type_hints
+
+from async_tiercache import Refused, Statistics, TierCache
+
+Kind: TypeAlias = Literal["counter", "updown", "gauge"]
+"""What only grows; what goes up and down and can be summed; what cannot be summed."""
+Points: TypeAlias = Mapping[str, float]
+"""Values by the value of the metric's label; by an empty text if it has none."""
+
+NAMESPACE: Final = "cache.namespace"
+FAMILY: Final = "cache.family"
+OPERATION: Final = "cache.operation"
+DURATION: Final = "tiercache.operation.duration"
+STALE_AGE: Final = "tiercache.stale_age"
+_UNITS: Final = {"s": "_seconds", "By": "_bytes"}
+_NOT_STORED: Final = ("overtaken", "negative", "oversized", "skipped", "unreachable")
+_REFUSED: Final[tuple[str, ...]] = get_args(get_type_hints(Refused)["cause"])
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One metric.
+
+    Attributes:
+        name: Its name in OpenTelemetry.
+        unit: Its unit in UCUM; in braces what is counted.
+        kind: How it behaves.
+        description: What it counts.
+        read: Returns its values.
+        label: What tells its values apart, beside namespace and family.
+    """
+
+    name: str
+    unit: str
+    kind: Kind
+    description: str
+    read: Callable[[Statistics], Points]
+    label: str = ""
+
+
+def _number(name: str) -> Callable[[Statistics], Points]:
+    """Return what reads one field."""
+
+    def read(statistics: Statistics) -> Points:
+        return {"": +getattr(statistics, name)}  # a bool as the number it is
+
+    return read
+
+
+def _calls(statistics: Statistics) -> Points:
+    return {
+        "l1": statistics.l1_hits,
+        "l2": statistics.l2_hits,
+        "loader": statistics.misses,
+    }
+
+
+def _not_stored(statistics: Statistics) -> Points:
+    # A series that begins at its first count shows no increase then.
+    return dict.fromkeys(_NOT_STORED, 0) | dict(statistics.not_stored)
+
+
+def _refused(statistics: Statistics) -> Points:
+    return dict.fromkeys(_REFUSED, 0) | dict(statistics.refused_frames)
+
+
+OF_FAMILY: Final = (
+    Metric("tiercache.calls", "{call}", "counter", "Calls answered, by the tier that did",
+           _calls, label="cache.tier"),
+    Metric("tiercache.early_reads", "{call}", "counter",
+           "Calls answered with a fresh value that was being refreshed", _number("early_reads")),
+    Metric("tiercache.stale_reads", "{call}", "counter",
+           "Calls answered with a stale value", _number("stale_reads")),
+    Metric("tiercache.loads", "{load}", "counter",
+           "Times a loader ran, one for all ids of a batch", _number("loads")),
+    Metric("tiercache.load_errors", "{load}", "counter",
+           "Loads that raised", _number("load_errors")),
+    Metric("tiercache.stores", "{value}", "counter", "Values stored in L2", _number("stores")),
+    Metric("tiercache.stored", "By", "counter",
+           "Size of the values stored in L2", _number("stored_bytes")),
+    Metric("tiercache.encoded", "By", "counter",
+           "Size of the values stored in L2 before they were compressed", _number("plain_bytes")),
+    Metric("tiercache.compression.time", "s", "counter",
+           "Time spent compressing", _number("compress_seconds")),
+    Metric("tiercache.decompression.time", "s", "counter",
+           "Time spent expanding what L2 held", _number("decompress_seconds")),
+    Metric("tiercache.not_stored", "{value}", "counter",
+           "Values kept nowhere or in memory only, by cause", _not_stored, label="cache.cause"),
+    Metric("tiercache.refused_frames", "{frame}", "counter",
+           "Times that what L2 held was not used, by cause", _refused, label="cache.cause"),
+    Metric("tiercache.l1.entries", "{entry}", "updown",
+           "Entries in memory", _number("l1_entries")),
+    Metric("tiercache.l1.size", "By", "updown",
+           "Encoded size of the entries in memory", _number("l1_bytes")),
+    Metric("tiercache.l1.evictions", "{entry}", "counter",
+           "Entries that made room for others", _number("l1_evictions")),
+    Metric("tiercache.l1.expiries", "{entry}", "counter",
+           "Entries removed because their time was over", _number("l1_expiries")),
+    Metric("tiercache.l1.oversized", "{value}", "counter",
+           "Values too large to be kept in memory", _number("l1_oversized")),
+    Metric("tiercache.low_hit_ratio", "", "gauge",
+           "1 while the latest calls were mostly misses", _number("low_hit_ratio")),
+)  # fmt: skip
+"""One series for each family."""
+
+OF_CACHE: Final = (
+    Metric("tiercache.pending", "{key}", "updown",
+           "Keys that L2 has yet to remove", _number("pending")),
+    Metric("tiercache.loads_running", "{load}", "updown",
+           "Loads that run now", _number("loads_running")),
+    Metric("tiercache.loads_waiting", "{load}", "updown",
+           "Loads that wait because max_loads run", _number("loads_waiting")),
+)  # fmt: skip
+"""One series for each cache."""
+
+L2_UP: Final = Metric("tiercache.l2.up", "", "gauge", "1 while L2 answers, else 0", lambda _: {})
+"""One series for each cache with an L2; it is read from the cache."""
+
+
+def prometheus_name(name: str, unit: str, kind: Kind | Literal["histogram"]) -> str:
+    """Return a metric's name in Prometheus.
+
+    Args:
+        name: Its name in OpenTelemetry.
+        unit: Its unit.
+        kind: How it behaves.
+    """
+    total = "_total" if kind == "counter" else ""
+    return f"{label(name)}{_UNITS.get(unit, '')}{total}"
+
+
+def label(attribute: str) -> str:
+    """Return an attribute's name as Prometheus allows it."""
+    return attribute.replace(".", "_")
+
+
+class Caches:
+    """The caches that are read, one of each namespace, for that is what tells series apart.
+
+    They are held weakly, so a forgotten one is read no more. Statistics are plain integers, so
+    another thread than the cache's may read them at any time.
+    """
+
+    __slots__ = ("_caches",)
+
+    def __init__(self) -> None:
+        self._caches: list[weakref.ref[TierCache]] = []
+
+    def add(self, cache: TierCache) -> None:
+        """Read a cache from here on, in place of an earlier one of its namespace."""
+        others = [weakref.ref(each) for each in self if each.namespace != cache.namespace]
+        # A new list, for another thread may be reading the old one.
+        self._caches = [*others, weakref.ref(cache)]
+
+    def __iter__(self) -> Iterator[TierCache]:
+        """Yield the caches, in the order in which they came."""
+        for ref in self._caches:
+            cache = ref()
+            if cache is not None:
+                yield cache
+
+    def families(self) -> Iterator[tuple[TierCache, str, Statistics]]:
+        """Yield every family of every cache, with its statistics."""
+        for cache in self:
+            for family in cache.families:
+                yield cache, family, cache.statistics(family)
+
+    def wholes(self) -> Iterator[tuple[TierCache, Statistics]]:
+        """Yield every cache, with statistics that have what is counted of it as a whole."""
+        for cache in self:
+            # Each family's statistics have it; summing all would read what another thread changes.
+            yield cache, cache.statistics(cache.families[0])

@@ -1,0 +1,90 @@
+"""What shares a turn, and what has one of its own."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from async_tiercache.backends.redis.connection import Command, Wires
+from async_tiercache.backends.redis.turns import LARGE_BYTES, MAX_READS, Turns
+
+
+class RecordingWires(Wires):
+    """Answer each command with its last word.
+
+    Attributes:
+        turns: The commands of each turn.
+    """
+
+    def __init__(self) -> None:
+        self.turns: list[list[Command]] = []
+
+    async def exchange(self, commands: Sequence[Command]) -> list[Any]:
+        """Return the last words."""
+        self.turns.append(list(commands))
+        await asyncio.sleep(0)
+        return [list(command[1:]) if command[0] == "MGET" else command[-1] for command in commands]
+
+
+@pytest.fixture
+def wires() -> RecordingWires:
+    """Return wires that record."""
+    return RecordingWires()
+
+
+async def test_a_large_value_has_a_turn_of_its_own(wires: RecordingWires) -> None:
+    """Those before and after it share turns as ever, and each has its own answer."""
+    turns = Turns(wires, limit=1.0)
+    small, large = b"s" * LARGE_BYTES, b"l" * (LARGE_BYTES + 1)
+
+    answers = await asyncio.gather(
+        turns.submit("GET", "a"),
+        turns.submit("EVALSHA", "digest", 1, "k", small),
+        turns.submit("EVALSHA", "digest", 1, "k", large),
+        turns.submit("EVALSHA", "digest", 1, "k", large),
+        turns.submit("GET", "b"),
+        turns.submit("GET", "c"),
+    )
+
+    assert list(answers) == ["a", small, large, large, "b", "c"]
+    assert [[command[0] for command in turn] for turn in wires.turns] == [
+        ["GET", "EVALSHA"],
+        ["EVALSHA"],
+        ["EVALSHA"],
+        ["MGET"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("verb", "count", "sizes"),
+    [
+        ("GET", MAX_READS, [MAX_READS]),
+        ("GET", MAX_READS + 2, [MAX_READS, 2]),
+        ("SET", MAX_READS // 2, [MAX_READS // 2]),
+        ("SET", MAX_READS + 1, [MAX_READS // 2, MAX_READS // 2, 1]),
+    ],
+)
+async def test_a_turn_is_bounded(
+    wires: RecordingWires, verb: str, count: int, sizes: list[int]
+) -> None:
+    """Reads cost less than other commands."""
+    turns = Turns(wires, limit=1.0, merging=False)
+
+    answers = await asyncio.gather(*(turns.submit(verb, str(n)) for n in range(count)))
+
+    assert answers == [str(n) for n in range(count)]
+    assert [len(turn) for turn in wires.turns] == sizes
+
+
+async def test_no_more_turns_are_on_the_wire_than_it_is_wide(wires: RecordingWires) -> None:
+    """What comes meanwhile gathers for the next one."""
+    turns = Turns(wires, limit=1.0, width=1)
+
+    first = turns.submit("GET", "a")
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    answers = await asyncio.gather(first, turns.submit("GET", "b"), turns.submit("GET", "c"))
+
+    assert list(answers) == ["a", "b", "c"]
+    assert wires.turns == [[("GET", "a")], [("MGET", "b", "c")]]

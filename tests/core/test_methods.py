@@ -1,0 +1,321 @@
+"""Methods: whose object a load runs on (`via=`), and whose values are whose (`scope=`)."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from async_tiercache import MISSING, TierCache
+from async_tiercache.errors import ConfigurationError, UsageError
+from async_tiercache.testing import FakeClock, settled
+from tests.core.source import soon, ticks
+
+
+class Session:
+    """A database session: it does one thing at a time, and nothing once it is closed.
+
+    Attributes:
+        gate: While it is not set, queries wait here.
+        opened: Every session, in the order of their opening.
+    """
+
+    gate = asyncio.Event()
+    opened: list["Session"] = []  # noqa: RUF012 - emptied by the fixture
+
+    def __init__(self) -> None:
+        self.closed = self.broken = self.busy = False
+        self.queries = 0
+        Session.opened.append(self)
+
+    async def query(self, text: str) -> str:
+        """Return the text."""
+        assert not self.closed, "the session is closed"
+        assert not self.busy, "the session is in use"
+        self.busy = True
+        self.queries += 1
+        try:
+            await Session.gate.wait()
+            assert not self.closed, "the session was closed under a query"
+            if self.broken:
+                raise ConnectionResetError("this session is broken")
+            return text
+        finally:
+            self.busy = False
+
+
+@asynccontextmanager
+async def session() -> AsyncIterator[Session]:
+    """Open a session for the block."""
+    opened = Session()
+    try:
+        yield opened
+    finally:
+        opened.closed = True
+
+
+@pytest.fixture(autouse=True)
+def _sessions() -> None:
+    Session.gate = asyncio.Event()
+    Session.gate.set()
+    Session.opened = []
+
+
+def repository_of(cache: TierCache, **options: Any) -> Any:
+    """Return a repository class whose loads run on sessions of their own."""
+
+    @asynccontextmanager
+    async def opened() -> AsyncIterator["Repository"]:
+        async with session() as own:
+            yield Repository(own)
+
+    class Repository:
+        def __init__(self, own: Session, tenant: str = "acme") -> None:
+            self.session = own
+            self.tenant = tenant
+
+        @cache.cached("user:{user_id}", via=opened, **options)
+        async def user(self, user_id: int) -> str:
+            return await self.session.query(f"user {user_id}")
+
+        @user.batch
+        async def users(self, user_ids: list[int]) -> dict[int, str]:
+            text = await self.session.query("users")
+            return {user_id: f"{text} {user_id}" for user_id in user_ids}
+
+    return Repository
+
+
+async def test_a_load_runs_on_an_object_of_its_own(cache: TierCache) -> None:
+    """The caller's session is not touched."""
+    repository = repository_of(cache)
+
+    async with session() as mine:
+        assert await repository(mine).user(1) == "user 1"
+
+    assert [each.queries for each in Session.opened] == [0, 1]
+    assert all(each.closed for each in Session.opened)
+
+
+async def test_a_load_survives_its_first_caller_and_the_callers_session(cache: TierCache) -> None:
+    """Who waits for it gets the value, of one load."""
+    repository = repository_of(cache)
+    Session.gate.clear()
+
+    async def request() -> str:
+        async with session() as mine:
+            found: str = await repository(mine).user(1)
+            return found
+
+    first, second = asyncio.create_task(request()), asyncio.create_task(request())
+    await ticks()
+    first.cancel()
+    await asyncio.gather(first, return_exceptions=True)
+    Session.gate.set()
+
+    assert await soon(second) == "user 1"
+    assert sum(each.queries for each in Session.opened) == 1
+
+
+async def test_a_refresh_runs_behind_its_caller(cache: TierCache, clock: FakeClock) -> None:
+    """On an object of its own, long after the caller's is closed."""
+    repository = repository_of(cache, ttl=10, grace=100, soft_timeout=0, early=0)
+    async with session() as mine:
+        await repository(mine).user(1)
+    await settled(cache)
+    await clock.advance(20)
+    Session.gate.clear()
+
+    async with session() as mine:
+        assert await soon(repository(mine).user(1)) == "user 1"
+    await ticks()
+    await clock.advance(0.05)  # what nobody waits for is gathered for a moment
+    Session.gate.set()
+    await soon(settled(cache))
+
+    assert cache.statistics().loads == 2
+    assert all(each.closed for each in Session.opened)
+
+
+async def test_without_via_a_stale_value_is_refreshed_in_the_callers_life(
+    cache: TierCache, clock: FakeClock
+) -> None:
+    """There is nothing to refresh it on afterwards, so the caller waits."""
+
+    class Repository:
+        def __init__(self, own: Session) -> None:
+            self.session = own
+
+        @cache.cached("user:{user_id}", ttl=10, grace=100, soft_timeout=0, early=0)
+        async def user(self, user_id: int) -> str:
+            return await self.session.query(f"user {user_id}")
+
+    for _ in range(2):
+        async with session() as mine:
+            assert await soon(Repository(mine).user(1)) == "user 1"
+            assert mine.queries == 1
+        await settled(cache)
+        await clock.advance(20)
+
+
+async def test_a_broken_session_is_nobody_elses_trouble(cache: TierCache) -> None:
+    """Loads do not run on it."""
+    repository = repository_of(cache)
+    async with session() as mine:
+        mine.broken = True
+
+        assert await repository(mine).user(1) == "user 1"
+
+
+async def test_a_batch_runs_on_an_object_of_its_own(cache: TierCache) -> None:
+    """One for the whole load."""
+    repository = repository_of(cache)
+
+    async with session() as mine:
+        assert await repository(mine).users([1, 2]) == {1: "users 1", 2: "users 2"}
+
+    assert [each.queries for each in Session.opened] == [0, 1]
+
+
+async def test_an_error_in_opening_reaches_the_caller(cache: TierCache) -> None:
+    """As an error of the load."""
+
+    @asynccontextmanager
+    async def opened() -> AsyncIterator[Any]:
+        raise ConnectionRefusedError("no connection left")
+        yield
+
+    class Repository:
+        @cache.cached("user:{user_id}", via=opened)
+        async def user(self, user_id: int) -> str:
+            raise AssertionError(user_id)
+
+    with pytest.raises(ConnectionRefusedError):
+        await soon(Repository().user(1))
+
+
+async def test_an_object_with_other_keys_is_refused(cache: TierCache) -> None:
+    """Its values would be stored under the keys of another tenant."""
+
+    @asynccontextmanager
+    async def opened() -> AsyncIterator["Repository"]:
+        yield Repository("other")
+
+    class Repository:
+        def __init__(self, tenant: str) -> None:
+            self.tenant = tenant
+
+        @cache.cached("user:{user_id}", via=opened, scope=lambda self: self.tenant)
+        async def user(self, user_id: int) -> str:
+            return f"{self.tenant} {user_id}"
+
+        @user.batch
+        async def users(self, user_ids: list[int]) -> dict[int, str]:
+            return {user_id: f"{self.tenant} {user_id}" for user_id in user_ids}
+
+    for call in (Repository("acme").user(1), Repository("acme").users([1])):
+        with pytest.raises(UsageError, match="other keys"):
+            await soon(call)
+
+
+async def nothing() -> None:
+    """Open nothing."""
+
+
+@pytest.mark.parametrize("via", [object, nothing], ids=["class", "coroutine function"])
+async def test_via_must_open_something(cache: TierCache, via: Any) -> None:
+    """The error says what it returned instead."""
+
+    class Repository:
+        @cache.cached("user:{user_id}", via=via)
+        async def user(self, user_id: int) -> str:
+            raise AssertionError(user_id)
+
+    with pytest.raises(UsageError, match="no async context manager"):
+        await soon(Repository().user(1))
+
+
+def test_via_needs_a_method(alone: TierCache) -> None:
+    """A function has no self."""
+    with pytest.raises(ConfigurationError, match="via="):
+
+        @alone.cached("user:{user_id}", via=session)
+        async def user(user_id: int) -> str:
+            raise AssertionError(user_id)
+
+
+# Scope.
+
+
+async def test_objects_of_different_scope_share_nothing(cache: TierCache, other: TierCache) -> None:
+    """In either tier; the scope comes first in the key."""
+
+    def repository(of: TierCache) -> Any:
+        class Repository:
+            def __init__(self, tenant: object) -> None:
+                self.tenant = tenant
+
+            @of.cached("user:{user_id}", scope=lambda self: self.tenant)
+            async def user(self, user_id: int) -> str:
+                return f"{self.tenant!r} {user_id}"
+
+        return Repository
+
+    mine, theirs = repository(cache), repository(other)
+
+    for tenant in ("acme", "other", 1, "1", "a:b", None):
+        assert await mine(tenant).user(1) == f"{tenant!r} 1"
+        await settled(cache)
+        assert await theirs(tenant).user(1) == f"{tenant!r} 1"
+        assert await mine(tenant).user(1) == f"{tenant!r} 1"
+    assert mine("acme").user.key(1) == "acme:user:1"
+    assert cache.statistics().loads == 6
+    assert other.statistics().loads == 0
+
+
+async def test_invalidates_means_the_keys_of_the_same_scope(cache: TierCache) -> None:
+    """The template is the same as in `cached`, wherever it stands."""
+
+    class Repository:
+        def __init__(self, tenant: str) -> None:
+            self.tenant = tenant
+
+        @cache.invalidates(keys=["user:{user_id}"])
+        async def rename(self, user_id: int) -> None:
+            """Change the source."""
+
+        @cache.cached("user:{user_id}", scope=lambda self: self.tenant)
+        async def user(self, user_id: int) -> str:
+            return self.tenant
+
+    acme, other = Repository("acme"), Repository("other")
+    for each in (acme, other):
+        await each.user(1)
+    await settled(cache)
+
+    await acme.rename(1)
+
+    assert acme.user.peek(1) is MISSING
+    assert other.user.peek(1) == "other"
+
+
+async def test_a_scope_that_is_no_key_is_refused(cache: TierCache) -> None:
+    """As an argument would be."""
+
+    class Repository:
+        @cache.cached("user:{user_id}", scope=lambda self: object())
+        async def user(self, user_id: int) -> str:
+            raise AssertionError(user_id)
+
+    with pytest.raises(TypeError, match="cannot stand in a key"):
+        await Repository().user(1)
+
+
+def test_scope_needs_a_method(alone: TierCache) -> None:
+    """A function has no self."""
+    with pytest.raises(ConfigurationError, match="scope="):
+
+        @alone.cached("user:{user_id}", scope=lambda self: 1)
+        async def user(user_id: int) -> str:
+            raise AssertionError(user_id)
