@@ -1,6 +1,7 @@
 """`after_commit`: what a transaction changes is told after it."""
 
 import asyncio
+from contextvars import copy_context
 from typing import Any
 
 import pytest
@@ -295,3 +296,18 @@ async def test_a_block_that_outlives_the_one_around_it_makes_its_own_changes(
     await soon(task)
 
     assert await kept(stored) == {"c": "old"}
+
+
+async def test_a_block_that_is_left_in_another_context_is_told_all_the_same(
+    stored: TierCache,
+) -> None:
+    """A framework may enter it in one task and leave it in another."""
+    block = stored.after_commit()
+    context = copy_context()
+    await asyncio.create_task(block.__aenter__(), context=context)
+    await asyncio.create_task(stored.invalidate(keys=["a"]), context=context)
+    assert await stored.get("a") == "old"
+
+    await asyncio.create_task(block.__aexit__(None, None, None))
+
+    assert await stored.get("a") is MISSING
