@@ -4,15 +4,17 @@ Each id is read, fenced and stored under the family's own key, so calls for one 
 entries and loads.
 """
 
+import asyncio
 import inspect
 import sys
+from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from functools import partial, update_wrapper
 from types import NoneType, UnionType
 from typing import Any, Final, cast, get_args, get_origin
 
-from async_tiercache._callpath import Arguments
+from async_tiercache._callpath import EXACT, Arguments
 from async_tiercache._context import LoadContext, context_parameter
 from async_tiercache._family import Family, Load
 from async_tiercache._gatherer import Gatherer, Part, check_found
@@ -75,6 +77,7 @@ class Batch:
         # Calls for one may have kept a None where calls for many promise a value or nothing.
         self._none_is_absent = not _admits_none(hints.get("return"))
         self._behind: dict[Any, Gatherer] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
         operations.behind = self._part_behind
 
     async def read(self, owner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -160,18 +163,19 @@ class Batch:
     def _part_behind(self, owner: Any, values: Arguments) -> Part | None:
         """Return the part of a refresh that nobody waits for in the next batch load.
 
-        Those with the same other arguments go together; `None` if that cannot be told.
+        Those with the same other arguments go together; `None` if the object itself has a say.
         """
         operations = self._operations
-        place = operations.names.index(self._over)
-        others = (*values[:place], *values[place + 1 :])
         if operations.maker.uses_self:
             return None
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop:
+            # What they gathered on an earlier loop is never called.
+            self._behind, self._loop = {}, loop
+        place = operations.names.index(self._over)
         family = operations.family_of(owner)
-        try:
-            gatherer = self._behind.get((family.codec.fingerprint, type(owner), others))
-        except TypeError:
-            return None
+        group: Any = (family.codec.fingerprint, type(owner), *_told_apart(values, place))
+        gatherer = self._behind.get(group)
         if gatherer is None:
             if len(self._behind) >= _IDLE_GATHERERS:
                 self._behind = {key: each for key, each in self._behind.items() if not each.idle}
@@ -179,10 +183,9 @@ class Batch:
             given = {
                 name: arguments[name] for name in self._signature.parameters if name in arguments
             }
-            given[self._ids] = []
-            bound = self._bind(owner, (), given)
+            bound = inspect.BoundArguments(self._signature, OrderedDict(given))
             gatherer = self._gatherer(family, owner, bound, window=GATHER_SECONDS)
-            self._behind[family.codec.fingerprint, type(owner), others] = gatherer
+            self._behind[group] = gatherer
         return gatherer.part(values[place])
 
     async def _load(
@@ -294,6 +297,14 @@ def _admits_none(returned: Any) -> bool:
 
 def _is_collection(origin: Any) -> bool:
     return isinstance(origin, type) and issubclass(origin, Iterable) and origin is not dict
+
+
+def _told_apart(values: Arguments, place: int) -> Iterable[object]:
+    """Yield what names all arguments but one: ``1 == True``, and yet they are two."""
+    for index, value in enumerate(values):
+        if index != place:
+            # Whoever is named by its address is kept alive by the gatherer.
+            yield (type(value), value) if type(value) in EXACT else id(value)
 
 
 def _distinct(name: str, ids: Any) -> list[Any]:

@@ -1,59 +1,26 @@
 """The bulkhead: bounds the loads that run at the same time, so that the source is not crushed."""
 
 import asyncio
-from collections import deque
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 
-
-class Turn:
-    """One load's turn.
-
-    Args:
-        free: Whether the load is part of one that holds a turn; it needs none of its own then.
-
-    Attributes:
-        counted: Whether the load holds a turn.
-    """
-
-    __slots__ = ("_granted", "counted", "free")
-
-    def __init__(self, *, free: bool) -> None:
-        self.free = free
-        self.counted = False
-        self._granted: asyncio.Future[None] | None = None
-
-    def skip(self) -> None:
-        """Let the load go without a turn: one that holds a turn waits for it."""
-        self.free = True
-        self.grant()
-
-    def grant(self) -> bool:
-        """Let the load go; return whether it was waiting."""
-        granted = self._granted
-        if granted is None or granted.done():
-            return False
-        granted.set_result(None)
-        return True
-
-    async def granted(self) -> None:
-        """Return when the load may go."""
-        self._granted = asyncio.get_running_loop().create_future()
-        await self._granted
+from async_tiercache._flight import Flight
 
 
 class Bulkhead:
     """Lets loads through, the longest waiting first.
+
+    A load that another load waits for needs no turn: the other may hold the turn that this one
+    would wait for.
 
     Args:
         limit: How many loads may run at the same time; `None` for any number.
 
     Attributes:
         running: How many run.
-        waiting: How many wait for their turn.
     """
 
-    __slots__ = ("_limit", "_queue", "_taken", "running", "waiting")
+    __slots__ = ("_limit", "_places", "_turns", "running")
 
     def __init__(self, limit: int | None) -> None:
         self._limit = limit
@@ -61,49 +28,70 @@ class Bulkhead:
 
     def restart(self) -> None:
         """Forget the loads of a loop that is gone."""
-        self._queue: deque[Turn] = deque()
-        self._taken = 0
+        self._turns = self._limit or 0
+        # Each is told whether it was given a turn, or may go without one.
+        self._places: dict[asyncio.Future[bool], None] = {}
         self.running = 0
-        self.waiting = 0
+
+    @property
+    def waiting(self) -> int:
+        """How many wait for their turn."""
+        return len(self._places)
 
     @property
     def full(self) -> bool:
         """Whether a load that comes now has to wait."""
-        return self._limit is not None and self._taken >= self._limit
+        return self._limit is not None and not self._turns
 
     @asynccontextmanager
-    async def hold(self, turn: Turn) -> AsyncGenerator[None]:
-        """Wait for a turn and hold it."""
+    async def turn(self, flights: Sequence[Flight]) -> AsyncGenerator[None]:
+        """Wait for a turn and hold it.
+
+        Args:
+            flights: What is loaded for.
+        """
+        places = self._places
+        held = await self._turn(flights)
+        self.running += 1
         try:
-            await self._enter(turn)
-            self.running += 1
-            try:
-                yield
-            finally:
+            yield
+        finally:
+            # What a loop that is gone has left behind may end at any time.
+            if places is self._places:
                 self.running -= 1
-        finally:
-            if turn.counted:
-                self._pass_on()
+                if held:
+                    self._give_back()
 
-    async def _enter(self, turn: Turn) -> None:
-        if turn.free:
-            return
-        if not self.full:
-            self._taken += 1
-            turn.counted = True
-            return
-        self._queue.append(turn)
-        self.waiting += 1
+    async def _turn(self, flights: Sequence[Flight]) -> bool:
+        """Return when the load may run, and whether it holds a turn."""
+        if self._limit is None or any(flight.urgent for flight in flights):
+            return False
+        if self._turns:
+            self._turns -= 1
+            return True
+        place: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._places[place] = None
+
+        def go_without() -> None:
+            if not place.done():
+                place.set_result(False)
+
+        for flight in flights:
+            flight.hurry = go_without
         try:
-            await turn.granted()
+            return await place
+        except asyncio.CancelledError:
+            if not place.cancelled() and place.result():
+                self._give_back()
+            raise
         finally:
-            self.waiting -= 1
+            self._places.pop(place, None)
+            for flight in flights:
+                flight.hurry = None
 
-    def _pass_on(self) -> None:
-        """Give a turn that has ended to the next load that still waits."""
-        while self._queue:
-            turn = self._queue.popleft()
-            if turn.grant():
-                turn.counted = True
+    def _give_back(self) -> None:
+        for place in self._places:
+            if not place.done():
+                place.set_result(True)
                 return
-        self._taken -= 1
+        self._turns += 1

@@ -80,7 +80,7 @@ class Core:
         self.flights = Flights()
         self.ledger = Ledger()
         self.guard = Guard(self._remote.probe, clock, self._tier_changed)
-        fences = Fences(self._remote, self.guard, self.tasks, clock)
+        self._fences = fences = Fences(self._remote, self.guard, self.tasks, clock)
         self.tiers = Tiers(
             namespace=namespace,
             remote=self._remote,
@@ -238,6 +238,8 @@ class Core:
                 )
             self.flights.forget()
             self.bulkhead.restart()
+            self.filler.restart()
+            self._fences.forget()
             self.loads.forget()
             self.tasks.forget()
             self._loop = loop

@@ -139,6 +139,10 @@ class Fences:
 
         releasing.add_done_callback(forget)
 
+    def forget(self) -> None:
+        """Wait no longer for what a loop that is gone was giving back."""
+        self.releasing.clear()
+
     async def released(self, key: str) -> None:
         """Return when no fence of ours is on its way back: nobody waits for what is given up."""
         releasing = self.releasing.get(key)

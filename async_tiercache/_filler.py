@@ -19,6 +19,7 @@ from async_tiercache._events import Loaded, Operation, Stored
 from async_tiercache._family import Family, Load
 from async_tiercache._fence import Fence, Fences
 from async_tiercache._flight import CURRENT, Flight, Flights, Loading, Outcome
+from async_tiercache._gatherer import Part
 from async_tiercache._options import MISSING
 from async_tiercache._tasks import Tasks
 from async_tiercache._tiers import Tiers
@@ -70,6 +71,10 @@ class Filler:
     def busy(self) -> bool:
         """Whether a refresh that nobody waits for had better come later."""
         return len(self._refreshes) >= MAX_REFRESHES or self._bulkhead.full
+
+    def restart(self) -> None:
+        """Forget the refreshes of a loop that is gone."""
+        self._refreshes.clear()
 
     def count_refresh(self, task: "asyncio.Task[None]") -> None:
         """Count a refresh that nobody waits for until its task has ended."""
@@ -209,17 +214,21 @@ class Filler:
         timeout = self._clock.timeout(limit)
         loading = flight.loading = Loading(flight)
         outer = CURRENT.set(loading)
-        part = load.part
-        if load.behind is not None and flight.outcome is not None:
-            part = load.behind() or part
         try:
+            part = _part_of(flight, load)
             # A fence that is lost tells of an invalidation elsewhere: later readers start over.
             lost = partial(self._flights.end, flight)
             async with self._fences.renewing(fence, lost), timeout:
                 if part is not None:
                     return await part.load(context)
                 assert load.alone is not None
-                return await self.run(family, [flight], partial(load.alone, context))
+                value = await self.run(family, [flight], partial(load.alone, context))
+                if value is MISSING:
+                    raise UsageError(
+                        f"The loader of {key!r} returned MISSING, which stands for no value",
+                        hint="Return None, or raise an error of your own.",
+                    )
+                return value
         except TimeoutError as error:
             if timeout.expired():
                 raise self._late(flight, limit) from error
@@ -257,13 +266,7 @@ class Filler:
             call: The loader, with its arguments bound.
         """
         counts = family.counts
-        part_of_another = any(
-            each.urged or (each.parent is not None and each.parent.running) for each in flights
-        )
-        turn = Turn(free=part_of_another)
-        for each in flights:
-            each.turn = turn
-        async with self._bulkhead.hold(turn):
+        async with self._bulkhead.turn(flights):
             operation = Operation("load", family.name, tuple(each.key for each in flights))
             for each in flights:
                 each.operation = operation
@@ -346,6 +349,19 @@ class Filler:
             beta=family.limits.early,
             u=self._clock.random(),
         )
+
+
+def _part_of(flight: Flight, load: Load) -> Part | None:
+    """Return the part of a batch load that fetches the value, if one does."""
+    behind = None
+    if load.behind is not None and flight.outcome is not None:
+        behind = load.behind()
+    if behind is None:
+        return load.part
+    if load.part is not None:
+        # Callers wait for the other parts of that load, and for this one nobody does.
+        load.part.give_way()
+    return behind
 
 
 async def awaited(load: Callable[[], Awaitable[Any]], key: str) -> Any:

@@ -9,7 +9,7 @@ import asyncio
 import copy
 import math
 from collections import Counter
-from collections.abc import Collection, Generator, Sequence
+from collections.abc import Callable, Collection, Generator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from types import TracebackType
@@ -54,12 +54,23 @@ class Loading:
         waits_for: The flights whose outcome it awaits, and how often.
     """
 
-    __slots__ = ("flights", "running", "waits_for")
+    __slots__ = ("_keys", "_parents", "flights", "running", "waits_for")
 
     def __init__(self, *flights: "Flight") -> None:
-        self.flights = list(flights)
+        self.flights: list[Flight] = []
         self.running = True
         self.waits_for: Counter[Flight] = Counter()
+        self._keys: set[tuple[Flights, str]] = set()
+        self._parents: set[Loading] = set()
+        for flight in flights:
+            self.take_in(flight)
+
+    def take_in(self, flight: "Flight") -> None:
+        """Load for a flight, too."""
+        self.flights.append(flight)
+        self._keys.add((flight.home, flight.key))
+        if flight.parent is not None:
+            self._parents.add(flight.parent)
 
     def begin_wait(self, flight: "Flight") -> None:
         """Note that this loader waits for a flight, which must not wait for its turn then."""
@@ -74,10 +85,9 @@ class Loading:
 
     def encloses(self, inner: "Flight") -> bool:
         """Return whether this loader, or one further out, loads the key of another flight."""
-        if self.running and any(flight.is_like(inner) for flight in self.flights):
+        if self.running and (inner.home, inner.key) in self._keys:
             return True
-        parents = {flight.parent for flight in self.flights}
-        return any(parent is not None and parent.encloses(inner) for parent in parents)
+        return any(parent.encloses(inner) for parent in self._parents)
 
 
 CURRENT: Final[ContextVar[Loading | None]] = ContextVar("tiercache_loading", default=None)
@@ -95,6 +105,7 @@ class Flight:
         forced: Whether a stored value must not answer it (`refresh`).
         many: Whether it was begun by a batch, for which an absent id is an answer.
         cancel_when_abandoned: Whether the last waiter's going cancels the load.
+        decode: Makes each waiter a value of its own, if they share nothing.
         offered: What readers may have at once while the flight goes on.
         offered_until: When that is dead, on the remote tier's clock.
         outcome: What the waiters get, once it is there.
@@ -103,9 +114,10 @@ class Flight:
         loading: The loader at work for it.
         operation: Its load as a tracer sees it, once that has begun.
         storing: Whether the loaded value is on its way into L2, which ends the flight.
-        turn: Its load's turn among those that may run at the same time, once that has been asked.
-        urged: Whether a running loader waits for it.
         kept: The entry in L1 that is due for a refresh.
+        urgent: Whether a loader has begun to wait for it; nothing that waits for that loader must
+            be waited for.
+        hurry: Is called when that begins.
     """
 
     __slots__ = (
@@ -114,9 +126,11 @@ class Flight:
         "_waiters",
         "began_at",
         "cancel_when_abandoned",
+        "decode",
         "forced",
         "generation",
         "home",
+        "hurry",
         "kept",
         "key",
         "loading",
@@ -128,8 +142,7 @@ class Flight:
         "parent",
         "storing",
         "task",
-        "turn",
-        "urged",
+        "urgent",
     )
 
     def __init__(
@@ -142,6 +155,7 @@ class Flight:
         forced: bool,
         many: bool,
         cancel: bool,
+        decode: Callable[[bytes | memoryview], Any] | None,
     ) -> None:
         self.home = home
         self.key = key
@@ -150,6 +164,7 @@ class Flight:
         self.forced = forced
         self.many = many
         self.cancel_when_abandoned = cancel
+        self.decode = decode
         self.kept: Entry | None = None
         self.offered: Outcome | None = None
         self.offered_until = math.inf
@@ -158,8 +173,8 @@ class Flight:
         self.loading: Loading | None = None
         self.operation: Operation | None = None
         self.storing = False
-        self.turn: Turn | None = None
-        self.urged = False
+        self.urgent = False
+        self.hurry: Callable[[], object] | None = None
         self.task: asyncio.Task[None] | None = None
         self._waiters: dict[asyncio.Future[Outcome], None] = {}
         self._pristine: BaseException | None = None
@@ -189,10 +204,17 @@ class Flight:
         """Whether nobody waits for an outcome that is still to come."""
         return self.outcome is None and not self._waiters
 
-    def value_of(self, outcome: Outcome) -> Any:
-        """Return the outcome's value, or raise its error: the waiter's own copy of it."""
+    def value_of(self, outcome: Outcome, *, joined: bool) -> Any:
+        """Return the outcome's value, or raise its error: the waiter's own copy of it.
+
+        Args:
+            outcome: What the flight ended with, or offered.
+            joined: Whether the waiter is another one than who began the flight.
+        """
         error = outcome.error
         if error is None:
+            if joined and outcome.payload and self.decode is not None:
+                return self.decode(outcome.payload)
             return outcome.value
         if self._pristine is None:
             # The first waiter gets the error itself, and may write into it from here on.
@@ -201,21 +223,21 @@ class Flight:
         raise copy_of(self._pristine).with_traceback(self._traceback)
 
     def urge(self) -> None:
-        """Let the load go ahead of its turn: the loader that waits for it holds one already."""
-        self.urged = True
-        if self.turn is not None:
-            self.turn.skip()
-
-    def is_like(self, other: "Flight") -> bool:
-        """Return whether the other flight is for the same key of the same cache."""
-        return self.home is other.home and self.key == other.key
+        """Let the load go without a turn: the loader that waits for it holds one."""
+        self.urgent = True
+        if self.hurry is not None:
+            self.hurry()
 
     def leads_to(self, loading: Loading) -> bool:
         """Return whether this flight waits for the loader, directly or through others."""
-        mine = self.loading
-        if mine is None:
-            return False
-        return mine is loading or any(flight.leads_to(loading) for flight in mine.waits_for)
+        seen: set[Loading] = set()
+        ahead = [self.loading]
+        while ahead and loading not in seen:
+            mine = ahead.pop()
+            if mine is not None and mine not in seen:
+                seen.add(mine)
+                ahead += [flight.loading for flight in mine.waits_for]
+        return loading in seen
 
 
 class Flights:

@@ -7,6 +7,7 @@ cancelled when all who wanted one of its ids are gone.
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from contextvars import Context, copy_context
+from functools import partial
 from typing import Any, TypeAlias, cast
 
 from async_tiercache._context import LoadContext
@@ -44,48 +45,67 @@ class Part:
 
 
 class Call:
-    """One call of the batch loader, as long as it gathers its ids and while it runs."""
+    """One call of the batch loader, as long as it gathers its ids and while it runs.
 
-    __slots__ = ("answers", "context", "contexts", "loading", "parts", "task")
+    Attributes:
+        waiting: How many of its parts wait for their answers.
+    """
+
+    __slots__ = ("answers", "context", "contexts", "loading", "parts", "task", "waiting")
 
     def __init__(self) -> None:
+        self.waiting = 0
         self.parts: list[Part] = []
         self.answers: list[asyncio.Future[Any]] = []
         self.contexts: list[LoadContext] = []
         self.loading = Loading()
         # It belongs to whoever came first, as the load of a single id does.
         self.context: Context = copy_context()
-        self.task: asyncio.Task[None] | None = None
+        self.task: asyncio.Task[dict[Any, Any] | Exception] | None = None
 
-    def add(self, part: Part, context: LoadContext) -> "asyncio.Future[Any]":
-        """Take a part in and return the future of its answer."""
+    def add(
+        self, part: Part, context: LoadContext, *, hurry: Callable[[], object] | None
+    ) -> "asyncio.Future[Any]":
+        """Take a part in and return the future of its answer.
+
+        Args:
+            part: The part.
+            context: What its flight has for the loader.
+            hurry: Is called when a loader begins to wait for the part's flight.
+        """
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self.waiting += 1
         self.parts.append(part)
         self.answers.append(answer)
         self.contexts.append(context)
         mine = CURRENT.get()
         assert mine is not None
-        self.loading.flights += mine.flights
         for flight in mine.flights:
+            self.loading.take_in(flight)
             flight.loading = self.loading
+            flight.hurry = hurry
         return answer
 
     @property
-    def wanted(self) -> bool:
-        """Whether anybody still waits for an answer."""
-        return not all(answer.done() for answer in self.answers)
+    def wanted(self) -> list[Any]:
+        """The ids whose answer somebody still waits for, each once."""
+        pairs = zip(self.parts, self.answers, strict=True)
+        return list(dict.fromkeys(part.id for part, answer in pairs if not answer.done()))
 
-    def answer(self, found: Any) -> None:
+    def answer(self, found: dict[Any, Any] | Exception) -> None:
         """Give every part its answer: a value, MISSING for an absent one, or an error of its own.
 
         Args:
-            found: A mapping by id, or the error of all.
+            found: The values by id, or the error of all.
         """
+        self.loading.running = False
         for part, answer in zip(self.parts, self.answers, strict=True):
             if not answer.done():
                 # As a result, for an exception that nobody fetches would be complained about.
-                error = isinstance(found, Exception)
-                answer.set_result(copy_of(found) if error else found.get(part.id, MISSING))
+                if isinstance(found, Exception):
+                    answer.set_result(copy_of(found))
+                else:
+                    answer.set_result(found.get(part.id, MISSING))
 
 
 class Gatherer:
@@ -120,7 +140,7 @@ class Gatherer:
         self._window = window
         self._serial = serial
         self._expected = 0
-        self._running = 0
+        self._running: set[Call] = set()
         self._call: Call | None = None
 
     def expect(self, id_: Any) -> Part:
@@ -152,13 +172,14 @@ class Gatherer:
                 self._tasks.start(self._start_later(), name="tiercache-gather")
             elif not self._expected:
                 asyncio.get_running_loop().call_soon(self._start)
-        answer = call.add(part, context)
+        answer = call.add(part, context, hurry=self._start if self._serial else None)
         part.give_way()
         try:
             value = await answer
         finally:
+            call.waiting -= 1
             task = call.task
-            if task is not None and not call.wanted and not task.done():
+            if task is not None and not call.waiting and not task.done():
                 task.cancel()
                 # Its loader may use what its caller is about to close.
                 await asyncio.wait([task])
@@ -172,37 +193,47 @@ class Gatherer:
 
     def _start(self) -> None:
         call = self._call
-        if call is None or self._expected or (self._serial and self._running):
+        if call is None or self._expected or (self._serial and self._in_use(call)):
             return
         self._call = None
-        if call.wanted:
-            self._running += 1
+        for flight in call.loading.flights:
+            flight.hurry = None
+        if call.waiting:
+            self._running.add(call)
             call.task = call.context.run(
                 self._tasks.start, self._load_all(call), name="tiercache-load-many"
             )
+            # Not by the task itself: cancelled before it has begun, it would do nothing.
+            call.task.add_done_callback(partial(self._ended, call))
 
-    async def _load_all(self, call: Call) -> None:
+    async def _load_all(self, call: Call) -> dict[Any, Any] | Exception:
         CURRENT.set(call.loading)
-        found: Any = LoadCancelledError("The batch load was cancelled")
+        ids = call.wanted
+        if not ids:
+            return {}
+        context = LoadContext()
         try:
-            wanted = [
-                part.id
-                for part, answer in zip(call.parts, call.answers, strict=True)
-                if not answer.done()
-            ]
-            context = LoadContext()
-            ids = list(dict.fromkeys(wanted))
             found = await self._run(call.loading.flights, lambda: self._load_many(ids, context))
             check_found(found, ids)
-            for each in call.contexts:
-                each.adopt(context)
+            values = {each: found[each] for each in ids if each in found}
         except Exception as error:  # noqa: BLE001 - each part raises its own copy
-            found = error
-        finally:
-            call.loading.running = False
-            call.answer(found)
-            self._running -= 1
-            self._start()
+            return error
+        for each in call.contexts:
+            each.adopt(context)
+        return values
+
+    def _ended(self, call: Call, task: "asyncio.Task[dict[Any, Any] | Exception]") -> None:
+        failed = task.cancelled() or task.exception() is not None
+        call.answer(LoadCancelledError("The batch load was cancelled") if failed else task.result())
+        self._running.discard(call)
+        self._start()
+
+    def _in_use(self, call: Call) -> bool:
+        """Return whether a call that runs uses the object, instead of waiting for this one."""
+        return not all(
+            any(flight.leads_to(call.loading) for flight in running.loading.flights)
+            for running in self._running
+        )
 
 
 def check_found(found: object, ids: list[Any]) -> None:

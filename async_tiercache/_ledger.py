@@ -33,7 +33,11 @@ class Ledger:
     def apply(self, record: Invalidation) -> None:
         """Raise the generations of the record's keys; idempotent in its effect."""
         for key in record.keys:
-            self._generations[hash(key) % STRIPES] += 1
+            self.overtake(key)
+
+    def overtake(self, key: str) -> None:
+        """Raise the key's generation: what is being loaded for it is not kept in L1."""
+        self._generations[hash(key) % STRIPES] += 1
 
     @property
     def pending(self) -> int:

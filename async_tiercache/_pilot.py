@@ -72,6 +72,9 @@ class Pilot:
             forced: Whether a stored value must not answer it.
             many: Whether that the source has no such thing is an answer.
         """
+        if forced:
+            # What began to load before must not be kept after what this brings.
+            self._ledger.overtake(key)
         flight = Flight(
             self._flights,
             key,
@@ -80,6 +83,7 @@ class Pilot:
             forced=forced,
             many=many,
             cancel=family.limits.on_abandon == "cancel",
+            decode=family.codec.decode if family.limits.isolation == "copy" else None,
         )
         if slot is not None and not forced:
             kept = flight.kept = Entry(slot.value, slot.header, slot.size, slot.payload)
@@ -159,7 +163,8 @@ class Pilot:
             outcome = Outcome(error=raised)
         except BaseException as raised:
             cancelled.__cause__ = raised
-            if isinstance(raised, asyncio.CancelledError) and family.bound:
+            ours = isinstance(raised, asyncio.CancelledError) and not self._loads.closing
+            if ours and family.bound:
                 outcome = ABANDONED
             if isinstance(raised, asyncio.CancelledError | KeyboardInterrupt | SystemExit):
                 raise

@@ -123,9 +123,7 @@ class Reader:
             started: When the call came, monotonic.
         """
         flight, outcome, joined = answer
-        value = flight.value_of(outcome)
-        if joined and outcome.payload and family.limits.isolation == "copy":
-            value = family.codec.decode(outcome.payload)
+        value = flight.value_of(outcome, joined=joined)
         self._count(family, outcome)
         if self._notify is not None:
             seconds = self._clock.monotonic() - started
@@ -165,8 +163,9 @@ class Reader:
             if outcome.value is MISSING:
                 # What a batch found absent may be an error or a value for the loader of one.
                 self._flights.end(flight)
+                self._ledger.overtake(key)
                 continue
-            if joined and not spared and _is_strangers(family, outcome):
+            if joined and family.bound and not spared and _may_be_theirs(outcome):
                 spared = True
                 continue
             return Answer(flight, outcome, joined)
@@ -230,12 +229,12 @@ class Reader:
                 else:
                     self._withdraw_dead_offer(flight)
                     joins.append(flight)
+            led = set(leads)
             outcomes = await self._round(family, leads, joins, load_of)
-            others = frozenset(joins)
             for flight, outcome in outcomes.items():
-                key, joined = flight.key, flight in others
-                strangers = joined and key not in spared and _is_strangers(family, outcome)
-                if strangers:
+                key, joined = flight.key, outcome is not ABANDONED and flight not in led
+                strangers = not flight.many or family.bound
+                if joined and strangers and key not in spared and _may_be_theirs(outcome):
                     spared.add(key)
                 elif outcome is not ABANDONED:
                     answers[key] = Answer(flight, outcome, joined)
@@ -261,7 +260,10 @@ class Reader:
             for flight in leads:
                 if flight.task is None:
                     self._pilot.end(flight, ABANDONED)
-                elif (family.bound or flight.abandoned) and not flight.task.done():
+                elif (
+                    family.bound or (flight.abandoned and flight.cancel_when_abandoned)
+                ) and not flight.task.done():
+                    self._flights.end(flight)
                     flight.task.cancel()
                     ending.append(flight.task)
             if family.bound and ending:
@@ -321,7 +323,10 @@ class Reader:
             operation = Operation("get", DIRECT, tuple(left))
             with self._tracing.around(operation):
                 joined = await self._join_some(left)
-                beyond = {flight.key: outcome for flight, outcome in joined.items()}
+                beyond = {
+                    flight.key: outcome._replace(value=flight.value_of(outcome, joined=True))
+                    for flight, outcome in joined.items()
+                }
                 left = [key for key in left if key not in beyond]
                 if left:
                     beyond |= await self._look_up(left, understood, direct.counts, stale=stale)
@@ -420,6 +425,9 @@ def _note(operation: Operation, outcomes: Collection[Outcome], joined: Collectio
     operation.loads = tuple(dict.fromkeys(loads))
 
 
-def _is_strangers(family: Family, outcome: Outcome) -> bool:
-    """Return whether an outcome is an error that may be due to another caller's object."""
-    return family.bound and not isinstance(outcome.error, LoadTimeoutError | None)
+def _may_be_theirs(outcome: Outcome) -> bool:
+    """Return whether an outcome is an error that may be due to another caller's way to load.
+
+    That is its object, or the loader of one, which may raise where a batch leaves out.
+    """
+    return not isinstance(outcome.error, LoadTimeoutError | None)

@@ -8,11 +8,16 @@ R = TypeVar("R")
 
 
 class Tasks:
-    """The background tasks of one cache."""
+    """The background tasks of one cache.
 
-    __slots__ = ("_running",)
+    Attributes:
+        closing: Whether all of them were cancelled, so that none shall be followed by another.
+    """
+
+    __slots__ = ("_running", "closing")
 
     def __init__(self) -> None:
+        self.closing = False
         self._running: set[asyncio.Task[Any]] = set()
 
     def __len__(self) -> int:
@@ -36,6 +41,7 @@ class Tasks:
 
     async def cancel(self) -> None:
         """Cancel what runs and return when it has ended."""
+        self.closing = True
         for task in self._running:
             task.cancel()
         await self.settle()

@@ -104,13 +104,16 @@ class Tiers:
 
         That the source has no such thing is no value; `knows_absent` tells it.
         """
-        slot = None if self.store is None else self.store.get(key, self._clock.monotonic())
+        slot = self._held(key)
         return None if slot is not None and slot.absent else slot
 
     def knows_absent(self, key: str) -> bool:
         """Return whether L1 holds that the source has no such thing."""
-        slot = None if self.store is None else self.store.get(key, self._clock.monotonic())
+        slot = self._held(key)
         return slot is not None and slot.absent
+
+    def _held(self, key: str) -> Slot | None:
+        return None if self.store is None else self.store.get(key, self._clock.monotonic())
 
     def link(self, key: str, alias: Alias | None) -> None:
         """Let a compiled call path find the slot of a key, if L1 holds one."""
@@ -163,13 +166,13 @@ class Tiers:
 
     def drop(self, key: str, entry_id: bytes) -> None:
         """Remove an entry from L1, if it is still the one that L1 holds."""
-        slot = self.probe(key)
+        slot = self._held(key)
         if self.store is not None and slot is not None and slot.header.entry_id == entry_id:
             self.store.drop(key)
 
     def drop_older(self, key: str, created_at: float) -> None:
         """Remove from L1 what was made before a value that readers have seen."""
-        slot = self.probe(key)
+        slot = self._held(key)
         older = slot is not None and slot.header.created_at < created_at
         if self.store is not None and older:
             self.store.drop(key)

@@ -6,6 +6,7 @@ and compares ``now < slot.soft_deadline``. A slot that leaves the store for what
 its alias table in the same step, and its soft deadline is in the past from then on.
 """
 
+import contextlib
 import math
 import struct
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from typing import Any, Final
 
 from async_tiercache._entry import ENTRY_ID_BYTES, Entry, Header
 from async_tiercache._family import Family
-from async_tiercache._options import L1, Isolation
+from async_tiercache._options import L1, MISSING, Isolation
 from async_tiercache.errors import EncodeError
 from async_tiercache.policies.eviction import Node, S3Fifo
 
@@ -130,7 +131,7 @@ class CopiedSlot(Slot):
 
     def hold(self, entry: Entry) -> None:
         """Keep the encoded value."""
-        self._payload = bytes(entry.payload or self.family.codec.encode(entry.value))
+        self._payload = bytes(_payload_of(self.family, entry))
 
     @property
     def payload(self) -> bytes:
@@ -153,11 +154,18 @@ class CheckedSlot(Slot):
     def hold(self, entry: Entry) -> None:
         """Keep the value and the digest of its encoded form."""
         self.value = entry.value
-        # Not of the payload: another process may have put the items of a set in another order.
-        self._digest = _digest(self.family.codec.encode(entry.value))
+        payload, codec = _payload_of(self.family, entry), self.family.codec
+        with contextlib.suppress(EncodeError):
+            again = payload if entry.header.absent else codec.encode(entry.value)
+            if again != payload and codec.decode(payload) == entry.value:
+                # A set that was read back may have another order than the one that was stored.
+                payload = again
+        self._digest = _digest(payload)
 
     def is_sound(self) -> bool:
         """Return whether the value still encodes to the same bytes."""
+        if self.value is MISSING:
+            return True
         try:
             return _digest(self.family.codec.encode(self.value)) == self._digest
         except EncodeError:
@@ -169,6 +177,13 @@ _KINDS: Final[dict[Isolation, type[Slot]]] = {
     "copy": CopiedSlot,
     "check": CheckedSlot,
 }
+
+
+def _payload_of(family: Family, entry: Entry) -> bytes | memoryview:
+    """Return the encoded value; what is absent has none."""
+    if entry.payload or entry.header.absent:
+        return entry.payload
+    return family.codec.encode(entry.value)
 
 
 def _digest(payload: bytes | memoryview) -> bytes:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -149,17 +150,74 @@ def test_isolation_is_one_of_three(alone: TierCache) -> None:
         alone.cached("v", **options)
 
 
-def test_a_set_from_another_process_is_not_taken_for_changed() -> None:
-    """Its items may stand in another order there; what is checked is this process's object."""
-    codec = codec_for(set[str])
-    payload = codec.encode({"a"})
-    value = {f"item {n}" for n in range(50)}
-    family = Family("family", Limits.of(Policy(isolation="check")), codec)
-    slot = CheckedSlot("k")
-    header = Header(bytes(16), 0, 1, 1, 0, codec.fingerprint)
+@pytest.mark.parametrize("isolation", ["copy", "check"])
+async def test_what_is_absent_is_remembered_in_isolation(
+    cache: TierCache, events: Recorder, isolation: Any
+) -> None:
+    """It has no value to copy or to check."""
+    rows = Rows()
+    rows.absent = {1}
+    row, many = functions_of(cache, rows, isolation=isolation, negative_ttl=60)
+    for _ in range(2):
+        assert await soon(many([1, 2])) == {2: "row 2"}
+        await soon(settled(cache))
+    await row.invalidate(1)
 
-    slot.fill(family, Entry(value, header, 1, payload), soft_deadline=1, deadline=1)
+    assert rows.calls == [[1, 2]]
+    assert events.of(Mutated) == []
 
-    assert slot.is_sound()
-    value.add("another")
-    assert not slot.is_sound()
+
+async def test_a_get_by_key_that_joins_a_load_gets_a_copy(cache: TierCache) -> None:
+    """The isolation is the family's."""
+    source = Source([1])
+    source.close()
+    calling = asyncio.create_task(function_of(cache, source, isolation="copy")(1))
+    await soon(source.loading())
+    getting = asyncio.create_task(cache.get("value:1"))
+    await ticks()
+    source.gate.set()
+    called, got = await soon(asyncio.gather(calling, getting))
+
+    assert called == got == [1]
+    assert called is not got
+
+
+async def test_a_set_in_another_order_is_not_taken_for_a_changed_one(
+    cache: TierCache, other: TierCache, events: Recorder
+) -> None:
+    """Another process stores it in the order that it has there."""
+    stored = set()
+    for number in (0, 9, 8):
+        stored.add(number)
+    # What was in the way of 8 is not there any more when the others are read back.
+    stored.remove(0)
+    assert list(stored) != list(set(iter(stored)))
+    await function_of(other, Source(stored), isolation="check")(1)
+    await settled(other)
+    value = function_of(cache, Source(), isolation="check")
+    assert await value(1) == {8, 9}
+    await value.invalidate(1)
+
+    assert events.of(Mutated) == []
+
+
+async def test_a_type_that_is_defined_later_can_be_checked(
+    cache: TierCache, events: Recorder
+) -> None:
+    """Its codec is not known yet when the function is decorated."""
+
+    @cache.cached("later:{key}", isolation="check")
+    async def later(key: int) -> "list[Later]":
+        return [Later(key)]
+
+    found = await later(1)
+    await settled(cache)
+    found.append(Later(2))
+    await later.invalidate(1)
+
+    assert [event.key for event in events.of(Mutated)] == ["later:1"]
+
+
+@dataclass
+class Later:
+    number: int

@@ -338,3 +338,47 @@ async def test_the_advisor_names_what_was_not_chosen(
     assert [advice.name for advice in events.of(Advice)] == names
     loggers = [each.name for each in caplog.records if each.levelno >= logging.WARNING]
     assert loggers == [f"async_tiercache.advice.{name}" for name in names]
+
+
+async def test_a_load_that_another_waits_for_takes_no_turn(make_cache: MakeCache) -> None:
+    """It may wait for its turn behind the very load that waits for it."""
+    cache = await make_cache(max_loads=1)
+    rows = Rows()
+    row, many = functions_of(cache, rows)
+    gate, loading = asyncio.Event(), asyncio.Event()
+
+    @cache.cached("page:{page_id}")
+    async def page(page_id: int) -> list[str]:
+        loading.set()
+        await gate.wait()
+        return [await row(page_id), *(await many([2, 3])).values()]
+
+    reading = asyncio.create_task(page(1))
+    await soon(loading.wait())
+    outside = [asyncio.create_task(row(1)), asyncio.create_task(many([2, 3]))]
+    await ticks()
+    assert cache.statistics().loads_waiting == 2
+    gate.set()
+
+    assert await soon(reading) == ["row 1", "row 2", "row 3"]
+    assert await soon(asyncio.gather(*outside)) == ["row 1", named(2, 3)]
+    statistics = cache.statistics()
+    assert (statistics.loads_running, statistics.loads_waiting) == (0, 0)
+
+
+async def test_turns_that_are_given_to_callers_who_go_are_not_lost(make_cache: MakeCache) -> None:
+    """In whichever tick they go."""
+    cache = await make_cache(max_loads=1)
+    for wait in range(12):
+        source = Source()
+        source.close()
+        tasks = await callers(function_of(cache, source), *range(10 * wait, 10 * wait + 3))
+        source.gate.set()
+        for _ in range(wait):
+            await asyncio.sleep(0)
+        tasks[1].cancel()
+        await soon(asyncio.gather(*tasks, return_exceptions=True))
+        await soon(settled(cache))
+
+        assert not cache._core.bulkhead.full
+        assert (cache.statistics().loads_running, cache.statistics().loads_waiting) == (0, 0)

@@ -2,6 +2,7 @@
 
 import asyncio
 
+import pytest
 from redis.exceptions import OutOfMemoryError
 
 from async_tiercache import TierCache
@@ -10,6 +11,7 @@ from async_tiercache._ledger import STRIPES
 from async_tiercache.errors import TierError
 from async_tiercache.testing import FakeClock, MemoryServer, settled
 from tests.conftest import MakeCache
+from tests.core.rows import Rows, functions_of, named
 from tests.core.source import KEY, Source, all_of, function_of, method_of, soon, ticks
 from tests.core.wire import Wire
 
@@ -201,3 +203,73 @@ async def test_an_answer_to_an_old_question_does_not_close_the_breaker(clock: Fa
     await clock.advance(1)
     await soon(guard.call(slow))
     assert (guard.up, probed, told) == (True, [True], [False, True])
+
+
+@pytest.mark.parametrize("with_l2", [True, False])
+async def test_a_refresh_is_not_followed_by_what_an_earlier_load_brings(
+    make_cache: MakeCache, server: MemoryServer, clock: FakeClock, with_l2: bool
+) -> None:
+    """The load that began first may end last, and without L2 nobody compares the two."""
+    cache = await make_cache() if with_l2 else await make_cache(client=None)
+    server.connected = False
+    source = Source("old")
+    source.close()
+    value = function_of(cache, source)
+    loading = asyncio.ensure_future(value(1))
+    await soon(source.loading())
+    slow, source.gate = source.gate, asyncio.Event()
+    source.gate.set()
+    source.value = "new"
+
+    assert await soon(value.refresh(1)) == "new"
+    slow.set()
+    assert await soon(loading) == "old"
+
+    assert await soon(value(1)) == "new"
+    server.connected = True
+    await clock.advance(1)
+
+
+async def test_a_value_that_was_shown_is_not_followed_by_its_absence(
+    cache: TierCache, other: TierCache, clock: FakeClock
+) -> None:
+    """Though it is kept nowhere, what L1 remembers of a batch is older."""
+    rows = Rows()
+    rows.absent = {1}
+    row, many = functions_of(cache, rows, negative_ttl=60, l1_ttl=60)
+    assert await soon(many([1])) == {}
+    await settled(cache)
+    await clock.advance(1)
+    rows.absent.clear()
+    rows.gate.clear()
+    reading = asyncio.ensure_future(row(1))
+    await ticks()
+    await other.invalidate(keys=["row:1"])
+    rows.gate.set()
+    assert await soon(reading) == "row 1"
+    await settled(cache)
+
+    assert await soon(many([1])) == named(1)
+
+
+async def test_a_value_that_was_shown_is_not_followed_by_an_absence_still_being_stored(
+    make_cache: MakeCache, server: MemoryServer, clock: FakeClock
+) -> None:
+    """A call for one does not wait for what a batch found absent, so it may come first."""
+    wire = Wire(server)
+    cache = await make_cache(client=wire.client)
+    rows = Rows()
+    rows.absent = {1}
+    row, many = functions_of(cache, rows, negative_ttl=60, l1_ttl=60)
+    storing = wire.hold_reply("COMMIT")
+    assert await soon(many([1])) == {}
+    await soon(storing.reached.wait())
+    rows.absent.clear()
+    wire.cut("GET")
+
+    assert await soon(row(1)) == "row 1"
+    wire.let_pass("COMMIT")
+    await ticks()
+
+    assert await soon(many([1])) == named(1)
+    await clock.advance(1)
