@@ -133,6 +133,9 @@ class Filler:
             absent=value is MISSING,
         )
         entry = Entry(value, header, len(payload), payload)
+        if flight.forced:
+            # Its caller has the value before L1 does, which may hold one that is still fresh.
+            self._tiers.drop_older(flight.key, created_at)
         if fence is None:
             self._conclude(flight, family, entry, "l1", doubt=doubt)
         else:

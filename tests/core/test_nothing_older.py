@@ -273,3 +273,24 @@ async def test_a_value_that_was_shown_is_not_followed_by_an_absence_still_being_
 
     assert await soon(many([1])) == named(1)
     await clock.advance(1)
+
+
+async def test_a_refresh_is_not_followed_by_the_copy_that_it_replaces(
+    make_cache: MakeCache, server: MemoryServer, clock: FakeClock
+) -> None:
+    """Its caller has the new value before that is stored."""
+    wire = Wire(server)
+    cache = await make_cache(client=wire.client)
+    source = Source("old")
+    value = function_of(cache, source)
+    await value(1)
+    await settled(cache)
+    await clock.advance(1)
+    source.value = "new"
+    storing = wire.hold("COMMIT")
+
+    assert await soon(value.refresh(1)) == "new"
+    await soon(storing.reached.wait())
+
+    assert await soon(value(1)) == "new"
+    wire.let_pass("COMMIT")
