@@ -12,7 +12,7 @@ from functools import partial
 from secrets import token_bytes
 from typing import Any, Final
 
-from async_tiercache._bulkhead import Bulkhead, Turn
+from async_tiercache._bulkhead import Bulkhead
 from async_tiercache._context import LoadContext
 from async_tiercache._entry import ENTRY_ID_BYTES, Entry, Header
 from async_tiercache._events import Loaded, Operation, Stored

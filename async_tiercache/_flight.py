@@ -15,7 +15,6 @@ from contextvars import ContextVar
 from types import TracebackType
 from typing import Any, Final, NamedTuple
 
-from async_tiercache._bulkhead import Turn
 from async_tiercache._entry import Entry, Tier
 from async_tiercache._events import Operation, State
 from async_tiercache.errors import RecursiveLoadError

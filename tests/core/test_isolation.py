@@ -7,12 +7,7 @@ from typing import Any
 
 import pytest
 
-from async_tiercache import Mutated, Policy, TierCache
-from async_tiercache._entry import Entry, Header
-from async_tiercache._family import Family
-from async_tiercache._options import Limits
-from async_tiercache.backends.memory import CheckedSlot
-from async_tiercache.codecs.typed import codec_for
+from async_tiercache import Mutated, TierCache
 from async_tiercache.errors import ConfigurationError
 from async_tiercache.testing import FakeClock, Recorder, settled
 from tests.core.rows import Rows, functions_of

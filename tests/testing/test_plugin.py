@@ -1,5 +1,6 @@
 """The fixtures, as a user's tests have them."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -36,7 +37,14 @@ def test_a_test_that_changes_a_shared_value_fails(tmp_path: Path) -> None:
     (tmp_path / "test_user.py").write_text(dedent(TESTS))
     command = [sys.executable, "-m", "pytest", "-q", "-o", "asyncio_mode=auto", str(tmp_path)]
 
-    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    ended = subprocess.run(
+        command,
+        cwd=tmp_path,
+        env=os.environ | {"PYTEST_ADDOPTS": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
     assert "2 passed, 1 error" in ended.stdout
     assert "ERROR test_user.py::test_that_changes" in ended.stdout
