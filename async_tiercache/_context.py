@@ -34,11 +34,20 @@ class LoadContext:
         9.99
     """
 
-    __slots__ = ("_etag", "_negative", "_skipped", "_ttl", "_unmodified", "stale_value")
+    __slots__ = (
+        "_etag",
+        "_negative",
+        "_new_etag",
+        "_skipped",
+        "_ttl",
+        "_unmodified",
+        "stale_value",
+    )
 
     def __init__(self, *, stale_value: Any | Missing = MISSING, etag: str = "") -> None:
         self.stale_value = stale_value
         self._etag = etag
+        self._new_etag: str | None = None
         self._ttl: float | None = None
         self._skipped = False
         self._negative = False
@@ -57,11 +66,12 @@ class LoadContext:
 
     @property
     def etag(self) -> str:
-        """What names the source's state: of `stale_value` until the loader sets its own.
+        """What names the source's state: of `stale_value` until the loader sets that of its value.
 
-        It is stored beside the value, and is empty when there is none. Up to 255 bytes of UTF-8.
+        It is stored beside the value, and is empty when there is none; a new value whose loader
+        sets none has none. Up to 255 bytes of UTF-8.
         """
-        return self._etag
+        return self._etag if self._new_etag is None else self._new_etag
 
     @etag.setter
     def etag(self, etag: str) -> None:
@@ -69,7 +79,7 @@ class LoadContext:
             raise ConfigurationError(
                 "An etag is a str of at most 255 bytes", hint="Set a digest of it instead."
             )
-        self._etag = etag
+        self._new_etag = etag
 
     def skip(self) -> None:
         """Store nothing: the value goes to those who wait for it, and nowhere else."""
@@ -111,6 +121,13 @@ class LoadContext:
     def is_negative(self) -> bool:
         """Whether `negative` was called."""
         return self._negative
+
+    @property
+    def new_etag(self) -> str:
+        """The etag of the loader's own value."""
+        if self._new_etag is not None:
+            return self._new_etag
+        return self._etag if self._unmodified else ""
 
     @property
     def unmodified(self) -> bool:

@@ -102,9 +102,7 @@ class Filler:
             old: The entry that is being refreshed.
         """
         created_at, started = self._tiers.now(), self._clock.monotonic()
-        context = LoadContext()
-        if old is not None:
-            context = LoadContext(stale_value=old.value, etag=old.header.etag)
+        context = _context_of(old)
         try:
             value = await self._load(flight, family, load, fence, context)
             payload = b"" if value is MISSING else self._encoded(family, value, context, old)
@@ -129,7 +127,7 @@ class Filler:
             stale_until=life.stale_until,
             load_seconds=seconds,
             fingerprint=family.codec.fingerprint,
-            etag=context.etag,
+            etag=context.new_etag,
             absent=value is MISSING,
         )
         entry = Entry(value, header, len(payload), payload)
@@ -140,7 +138,7 @@ class Filler:
             self._conclude(flight, family, entry, "l1", doubt=doubt)
         else:
             flight.storing = True
-            renewed = context.unmodified and old is not None and old.header.etag == context.etag
+            renewed = context.unmodified and old is not None and old.header.etag == header.etag
             work = self._store(flight, family, entry, fence, renewed=renewed)
             self._tasks.start(work, name="tiercache-store")
         return outcome
@@ -352,6 +350,13 @@ class Filler:
             beta=family.limits.early,
             u=self._clock.random(),
         )
+
+
+def _context_of(old: Entry | None) -> LoadContext:
+    """Return what a loader is told."""
+    if old is None:
+        return LoadContext()
+    return LoadContext(stale_value=old.value, etag=old.header.etag)
 
 
 def _part_of(flight: Flight, load: Load) -> Part | None:

@@ -171,6 +171,27 @@ async def test_a_new_etag_is_stored(cache: TierCache, other: TierCache, clock: F
     assert etags == ["", "1", "2"]
 
 
+async def test_a_new_value_does_not_inherit_the_etag_of_the_old_one(
+    cache: TierCache, clock: FakeClock
+) -> None:
+    """The source may come back to the state that it names, and would say "not modified"."""
+    etags: list[str] = []
+
+    def forgetful(context: LoadContext) -> str:
+        etags.append(context.etag)
+        if context.stale_value is MISSING:
+            context.etag = "1"
+        return f"v{len(etags)}"
+
+    value = speaking(cache, forgetful, grace=1000)
+    for _ in range(3):
+        await value(1)
+        await settled(cache)
+        await clock.advance(150)
+
+    assert etags == ["", "1", ""]
+
+
 async def test_not_modified_after_an_invalidation_elsewhere_is_overtaken(
     cache: TierCache, other: TierCache, clock: FakeClock
 ) -> None:

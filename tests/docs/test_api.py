@@ -196,7 +196,13 @@ def test_properties_of_a_cache_are_on_the_page() -> None:
 
 def test_members_of_the_load_context_are_on_the_page() -> None:
     """Each that a loader may use has its row."""
-    names = {"skipped", "is_negative", "unmodified", "adopt"}  # what the cache asks it afterwards
+    names = {
+        "skipped",
+        "is_negative",
+        "unmodified",
+        "adopt",
+        "new_etag",
+    }  # what the cache asks it afterwards
     names = {name for name in vars(LoadContext) if not name.startswith("_")} - names
 
     assert "stale_value" in names
