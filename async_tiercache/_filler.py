@@ -117,8 +117,7 @@ class Filler:
         life = self._lifetime(family, value, payload, context, created_at)
         if not isinstance(life, Lifetime):
             self._keep_nothing(flight.key, created_at, fence, doubt=doubt)
-            family.counts.not_stored[life] += 1
-            self._notify(Loaded(family.name, flight.key, seconds, life))
+            self._note(family, flight.key, seconds, life)
             return outcome
         header = Header(
             entry_id=token_bytes(ENTRY_ID_BYTES),
@@ -136,11 +135,11 @@ class Filler:
             self._tiers.drop_older(flight.key, created_at)
         if fence is None:
             self._conclude(flight, family, entry, "l1", doubt=doubt)
-        else:
-            flight.storing = True
-            renewed = context.unmodified and old is not None and old.header.etag == header.etag
-            work = self._store(flight, family, entry, fence, renewed=renewed)
-            self._tasks.start(work, name="tiercache-store")
+            return outcome
+        flight.storing = True
+        renewed = context.unmodified and old is not None and old.header.etag == header.etag
+        work = self._store(flight, family, entry, fence, renewed=renewed)
+        self._tasks.start(work, name="tiercache-store")
         return outcome
 
     def _encoded(
@@ -335,11 +334,15 @@ class Filler:
             flight.key, family, entry, flight.generation, l1_ttl=l1_ttl, early=early
         ):
             stored = "l2" if stored == "l2" else "overtaken"
-        if stored == "overtaken":
-            family.counts.not_stored["overtaken"] += 1
-        elif stored == "l1" and self._tiers.has_remote:
+        self._note(family, flight.key, header.load_seconds, stored)
+
+    def _note(self, family: Family, key: str, seconds: float, stored: Stored) -> None:
+        """Count and tell what became of a loaded value."""
+        if stored == "l1" and self._tiers.has_remote:
             family.counts.not_stored["unreachable"] += 1
-        self._notify(Loaded(family.name, flight.key, header.load_seconds, stored))
+        elif stored not in {"l1", "l2"}:
+            family.counts.not_stored[stored] += 1
+        self._notify(Loaded(family.name, key, seconds, stored))
 
     def early_at(self, family: Family, header: Header) -> float:
         """Draw when a copy of an entry is due for an early refresh."""
