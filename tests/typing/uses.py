@@ -4,14 +4,23 @@ Where a use is wrong its line ignores the error; both checkers are told to repor
 that is none. `test_types.py` runs them over this file, which is never imported.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Any, assert_type
 
 import pytest
 import pytest_asyncio
 from hypothesis import strategies as st
 
-from async_tiercache import MISSING, Loaded, Report, Statistics, TierCache
+from async_tiercache import (
+    MISSING,
+    Histogram,
+    LoadContext,
+    Loaded,
+    Report,
+    Statistics,
+    TierCache,
+)
 from async_tiercache._options import Missing
 from async_tiercache.abc import Clock, Codec, Observer, Remote
 from async_tiercache.codecs import codec_for
@@ -36,10 +45,28 @@ async def rename(user_id: int, name: str) -> bytes:
     return b""
 
 
+@user.batch
+async def users_of(user_ids: list[int], *, full: bool = False) -> dict[int, str]:
+    return {}
+
+
+@asynccontextmanager
+async def opened() -> AsyncGenerator["Users"]:
+    yield Users()
+
+
 class Users:
-    @cache.cached("users:{user_id}:{order}")
+    @cache.cached("users:{user_id}:{order}", via=opened, scope=lambda self: type(self).__name__)
     async def profile(self, user_id: int, order: str = "asc") -> list[str]:
         return []
+
+    @profile.batch(over="user_id")
+    async def profiles(self, ids: list[int], order: str = "asc") -> dict[int, list[str]]:
+        return {}
+
+    @cache.cached("tag:{user_id}")
+    async def tag(self, user_id: int, context: LoadContext = LoadContext()) -> str:
+        return context.not_modified() if context.etag else "x"
 
     @cache.invalidates(keys=["users:{user_id}:asc"])
     async def rename(self, user_id: int) -> None: ...
@@ -74,6 +101,15 @@ async def methods(users: Users) -> None:
     assert_type(await users.rename(1), None)
 
 
+async def batches(users: Users) -> None:
+    assert_type(await users_of([1], full=True), dict[int, str])
+    assert_type(await users_of.invalidate([1]), Report)
+    assert_type(await users.profiles([1], "desc"), dict[int, list[str]])
+    assert_type(await users.profiles.invalidate(ids=[1]), Report)
+    assert_type(await Users.profiles(users, [1]), dict[int, list[str]])
+    assert_type(await users.tag(1), str)
+
+
 async def through_the_class(users: Users) -> None:
     assert_type(await Users.profile(users, 1), list[str])
     assert_type(await Users.profile.invalidate(users, 1), Report)
@@ -84,7 +120,19 @@ async def the_cache() -> None:
     async def load() -> float:
         return 1.0
 
+    async def load_with(context: LoadContext) -> int:
+        context.ttl = "5s"
+        return 1
+
+    async def load_many(keys: list[str]) -> dict[str, float]:
+        return dict.fromkeys(keys, 1.0)
+
     assert_type(await cache.get_or_load("k", load, ttl=5), float)
+    assert_type(await cache.get_or_load("k", load_with, isolation="copy"), int)
+    assert_type(await cache.get_or_load_many(["k"], load_many), dict[str, float])
+    assert_type(await cache.get_many(["k"]), dict[str, Any])
+    async with cache.after_commit():
+        assert_type(cache.statistics().load_times, Histogram)
     assert_type(await cache.set("k", 1, ttl="5m"), Report)
     assert_type(await cache.invalidate(keys=["k"]), Report)
     assert_type(cache.statistics(), Statistics)
@@ -106,6 +154,13 @@ async def refused_of_a_function() -> None:
     await user.put("x", "1")  # type: ignore[arg-type]
     user.peek("1")  # type: ignore[arg-type]
     user.key("1")  # type: ignore[arg-type]
+
+
+async def refused_of_a_batch(users: Users) -> None:
+    await users_of(["1"])  # type: ignore[list-item]
+    await users_of([1], True)  # type: ignore[call-arg]
+    await users.profiles(["1"])  # type: ignore[list-item]
+    await users.profiles.invalidate()  # type: ignore[call-arg]
 
 
 async def refused_of_a_method(users: Users) -> None:
