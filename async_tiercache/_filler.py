@@ -101,8 +101,7 @@ class Filler:
             doubt: Whether L2 may hold something older that was not replaced.
             old: The entry that is being refreshed.
         """
-        created_at, started = self._tiers.now(), self._clock.monotonic()
-        context = _context_of(old)
+        started, context = self._clock.monotonic(), _context_of(old)
         try:
             value = await self._load(flight, family, load, fence, context)
             payload = b"" if value is MISSING else self._encoded(family, value, context, old)
@@ -113,6 +112,7 @@ class Filler:
             self._notify(Loaded(family.name, flight.key, seconds, "error", error))
             raise
         seconds = self._clock.monotonic() - started
+        created_at = flight.load_began_at
         outcome = Outcome(value, payload=payload)
         life = self._lifetime(family, value, payload, context, created_at)
         if not isinstance(life, Lifetime):
@@ -124,7 +124,7 @@ class Filler:
             created_at=life.created_at,
             fresh_until=life.fresh_until,
             stale_until=life.stale_until,
-            load_seconds=seconds,
+            load_seconds=flight.load_seconds,
             fingerprint=family.codec.fingerprint,
             etag=context.new_etag,
             absent=value is MISSING,
@@ -268,8 +268,9 @@ class Filler:
         counts = family.counts
         async with self._bulkhead.turn(flights):
             operation = Operation("load", family.name, tuple(each.key for each in flights))
+            began_at = self._tiers.now()
             for each in flights:
-                each.operation = operation
+                each.operation, each.load_began_at = operation, began_at
             counts.loads += 1
             ticks: list[None] = []
             asyncio.get_running_loop().call_soon(ticks.append, None)
@@ -282,6 +283,8 @@ class Filler:
                 raise
             finally:
                 seconds = self._clock.monotonic() - started
+                for each in flights:
+                    each.load_seconds = seconds
                 counts.load_times.add(seconds)
                 if seconds > BLOCKING_SECONDS and not ticks:
                     self._advise(

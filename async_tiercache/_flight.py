@@ -112,6 +112,8 @@ class Flight:
         parent: The loader in which this flight began.
         loading: The loader at work for it.
         operation: Its load as a tracer sees it, once that has begun.
+        load_began_at: When its load had its turn, on the remote tier's clock.
+        load_seconds: How long that took from then on.
         storing: Whether the loaded value is on its way into L2, which ends the flight.
         kept: The entry in L1 that is due for a refresh.
         urgent: Whether a loader has begun to wait for it; nothing that waits for that loader must
@@ -132,6 +134,8 @@ class Flight:
         "hurry",
         "kept",
         "key",
+        "load_began_at",
+        "load_seconds",
         "loading",
         "many",
         "offered",
@@ -171,6 +175,8 @@ class Flight:
         self.parent = CURRENT.get()
         self.loading: Loading | None = None
         self.operation: Operation | None = None
+        self.load_began_at = began_at
+        self.load_seconds = 0.0
         self.storing = False
         self.urgent = False
         self.hurry: Callable[[], object] | None = None

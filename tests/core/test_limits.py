@@ -382,3 +382,23 @@ async def test_turns_that_are_given_to_callers_who_go_are_not_lost(make_cache: M
 
         assert not cache._core.bulkhead.full
         assert (cache.statistics().loads_running, cache.statistics().loads_waiting) == (0, 0)
+
+
+async def test_waiting_for_a_turn_is_no_part_of_a_values_life(
+    make_cache: MakeCache, clock: FakeClock
+) -> None:
+    """Else nothing would be kept just when the source is busy, and all be refreshed early."""
+    cache, source = await make_cache(max_loads=1), Source()
+    source.close()
+    value = function_of(cache, source, ttl=10)
+    tasks = await callers(value, 1, 2)
+
+    await clock.advance(20)
+    source.gate.set()
+    await soon(asyncio.gather(*tasks))
+    await settled(cache)
+
+    slot = cache._core.tiers.probe("value:2")
+    assert slot is not None
+    assert slot.header.load_seconds == 0
+    assert slot.header.fresh_until - cache._core.tiers.now() == 10
