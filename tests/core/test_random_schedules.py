@@ -103,7 +103,7 @@ class Process:
         async def nm(key: int, context: LoadContext = LoadContext()) -> Value:
             value = (await source.read("nm", [key]))[key]
             if context.etag == str(value[2]):
-                return context.not_modified()  # type: ignore[no-any-return]
+                return context.not_modified()
             context.etag = str(value[2])
             return value
 
