@@ -138,9 +138,17 @@ class Pilot:
         if flight.outcome is not None:
             self._filler.count_refresh(flight.task)
         part = load.part
-        if part is not None:
-            # Also when it is cancelled before it runs: the others of its call must not wait.
-            flight.task.add_done_callback(lambda _: part.give_way())
+
+        def ended(_: object) -> None:
+            # Also when it is cancelled before it runs: nobody must wait for it then.
+            if part is not None:
+                part.give_way()
+            if flight.outcome is None:
+                error = LoadCancelledError(f"The load of {flight.key!r} was cancelled")
+                ours = family.bound and not self._loads.closing
+                self.end(flight, ABANDONED if ours else Outcome(error=error))
+
+        flight.task.add_done_callback(ended)
 
     def end(self, flight: Flight, outcome: Outcome) -> None:
         """Give the waiters their outcome; a value on its way into L2 still keeps the flight."""

@@ -315,3 +315,25 @@ async def test_a_large_batch_is_answered_and_given_up_as_a_whole(
 
     assert await all_of(*calls) == [named(*ids)] * 2
     assert rows.calls == [ids, ids]
+
+
+@pytest.mark.parametrize("form", [functions_of, methods_of], ids=["function", "method"])
+async def test_closing_ends_a_batch_in_whichever_tick_it_comes(
+    make_cache: MakeCache, server: MemoryServer, clock: FakeClock, form: Callable[..., Any]
+) -> None:
+    """A load that is cancelled before it has begun answers its waiters too."""
+    for wait in range(1, 41):
+        cache, rows = await make_cache(), Rows()
+        _, many = form(cache, rows)
+        calls = [asyncio.ensure_future(many(ids)) for ids in ([1, 2], [2, 3])]
+        for _ in range(wait):
+            await asyncio.sleep(0)
+
+        await soon(cache.aclose())
+        await ticks(100)
+        await clock.advance(1)
+
+        for outcome in await soon(asyncio.gather(*calls, return_exceptions=True)):
+            assert isinstance(outcome, dict | LoadCancelledError)
+        assert not len(cache._core.flights)
+        await server.client().flushall()
