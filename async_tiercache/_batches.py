@@ -276,14 +276,28 @@ def _matched(
 def _check_hint(
     function: Callable[..., Any], ids: str, hints: Mapping[str, Any], single: Any
 ) -> None:
-    """Refuse annotations that say that the parameter takes something else than ids."""
-    hint = hints.get(ids)
-    if hint is None or single is None or not get_args(hint):
-        return
-    if get_args(hint)[0] != single or not _is_collection(get_origin(hint)):
+    """Refuse annotations that say that a batch loader takes or returns something else.
+
+    Raises:
+        ConfigurationError: It takes no collection of what the single form takes one of, or it
+            returns no mapping.
+    """
+    hint, returned = hints.get(ids), hints.get("return")
+    name = getattr(single, "__name__", str(single))
+    if hint is not None and single not in (None, Any, object):
+        given = get_args(hint)
+        fits = hint != single if not given else given[0] == single and _is_collection(hint)
+        if not fits:
+            raise ConfigurationError(
+                f"{function.__qualname__} takes {ids}: {getattr(hint, '__name__', hint)}, no list "
+                f"of {name}",
+                hint=f"Annotate it as `{ids}: list[{name}]`.",
+            )
+    kind = get_origin(returned) or returned
+    if isinstance(kind, type) and not issubclass(kind, Mapping) and kind not in (Any, object):
         raise ConfigurationError(
-            f"{ids}: {hint} of {function.__qualname__} is no list of {single}",
-            hint=f"Annotate it as `{ids}: list[{getattr(single, '__name__', single)}]`.",
+            f"{function.__qualname__} returns {returned}, no dict by id",
+            hint="Annotate and return dict[ID, VALUE], without the ids that do not exist.",
         )
 
 
@@ -295,7 +309,8 @@ def _admits_none(returned: Any) -> bool:
     return not told or value in (Any, object, NoneType) or NoneType in get_args(value)
 
 
-def _is_collection(origin: Any) -> bool:
+def _is_collection(hint: Any) -> bool:
+    origin = get_origin(hint)
     return isinstance(origin, type) and issubclass(origin, Iterable) and origin is not dict
 
 

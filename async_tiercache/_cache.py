@@ -18,7 +18,6 @@ from types import TracebackType
 from typing import (
     TYPE_CHECKING,
     Any,
-    Final,
     Literal,
     ParamSpec,
     Self,
@@ -29,10 +28,21 @@ from typing import (
 )
 
 from async_tiercache._advisor import advice_on
+from async_tiercache._checks import (
+    check_function,
+    check_loader,
+    check_scope_and_via,
+    check_watchers,
+    checked_l1,
+    checked_max_loads,
+    checked_namespace,
+    listed,
+    refuse_tags,
+)
 from async_tiercache._clock import SYSTEM_CLOCK
 from async_tiercache._context import LoadContext, taking_context
 from async_tiercache._core import Core
-from async_tiercache._decorators import Cached, cached_form, check_function, invalidating_form
+from async_tiercache._decorators import Cached, cached_form, invalidating_form
 from async_tiercache._environment import from_environment
 from async_tiercache._families import Families
 from async_tiercache._family import Load
@@ -61,10 +71,6 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 D = TypeVar("D")
-
-_NAMESPACE_CHARACTERS: Final = frozenset(
-    "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-:"
-)
 
 
 class TierCache:
@@ -115,14 +121,11 @@ class TierCache:
         clock: Clock = SYSTEM_CLOCK,
         enabled: bool = True,
     ) -> None:
-        self._namespace = _checked_namespace(namespace)
-        self._policy = policy
+        self._namespace = checked_namespace(namespace)
+        self._policy = policy_of(policy, {})
         self._alone = url is None and client is None
-        if self._alone and l1 is None:
-            raise ConfigurationError(
-                "l1=None without a URL would keep nothing",
-                hint="Pass a Redis URL, or enabled=False to switch the cache off.",
-            )
+        l1 = checked_l1(l1, alone=self._alone)
+        check_watchers(observers, tracer)
         remote = None
         if url is not None or client is not None:
             # Imported here: L1 alone needs no redis-py in memory.
@@ -136,7 +139,7 @@ class TierCache:
             clock=clock,
             observers=tuple(observers),
             tracer=tracer,
-            max_loads=_checked_max_loads(max_loads),
+            max_loads=checked_max_loads(max_loads),
             enabled=enabled,
         )
         self._families = Families(policy, alone=self._alone, learn=self._core.compressor.learn)
@@ -233,17 +236,18 @@ class TierCache:
         Raises:
             ConfigurationError: The function, the template or an option cannot be used.
         """
-        _refuse_tags(tags)
+        refuse_tags(tags)
         if callable(template):
-            check_function(template, "cached")
+            check_function(template, "@cache.cached()")
             raise ConfigurationError(
                 "@cache.cached needs parentheses", hint="Write @cache.cached()."
             )
+        check_scope_and_via(scope, via)
         limits = self._families.limits(policy_of(policy, policy_fields))
         names = sys._getframe(1).f_locals  # noqa: SLF001 - annotations may name local classes
 
         def decorate(function: Callable[P, Coroutine[Any, Any, R]]) -> Cached[P, R]:
-            check_function(function, "cached")
+            check_function(function, "@cache.cached(...)")
             operations = Operations(
                 self._core,
                 self._families,
@@ -272,7 +276,7 @@ class TierCache:
         Raises:
             ConfigurationError: Nothing would be invalidated, or a template does not fit.
         """
-        _refuse_tags(tags)
+        refuse_tags(tags)
         if isinstance(keys, str) or not keys:
             raise ConfigurationError(
                 "@cache.invalidates needs the keys to invalidate",
@@ -282,7 +286,7 @@ class TierCache:
         def decorate(
             function: Callable[P, Coroutine[Any, Any, R]],
         ) -> Callable[P, Coroutine[Any, Any, R]]:
-            check_function(function, "invalidates")
+            check_function(function, "@cache.invalidates(keys=[...])")
             return invalidating_form(self._core, self._families, function, keys)
 
         return decorate
@@ -326,7 +330,7 @@ class TierCache:
             The values by key, in the order of `keys`, without those that are not found; see `get`.
         """
         core = self._core
-        texts = {key: check_text(key) for key in _listed(keys)}
+        texts = {key: check_text(key) for key in listed(keys)}
         if not core.enabled:
             return {}
         core.admit()
@@ -357,8 +361,9 @@ class TierCache:
         Raises:
             Exception: Whatever the loader raised.
         """
-        _refuse_tags(tags)
+        refuse_tags(tags)
         core = self._core
+        check_loader(loader, key)
         alone = taking_context(loader)
         if not core.enabled or core.commits.scope is not None:
             return cast("R", await awaited(partial(alone, LoadContext()), key))
@@ -394,9 +399,10 @@ class TierCache:
             Exception: Whatever the loader raised, or the error of the first key that has one; the
                 values of the others are kept.
         """
-        _refuse_tags(tags)
+        refuse_tags(tags)
         core = self._core
-        wanted = list(dict.fromkeys(check_text(key) for key in _listed(keys)))
+        wanted = list(dict.fromkeys(check_text(key) for key in listed(keys)))
+        check_loader(loader, ", ".join(wanted[:3]))
 
         async def load_many(missing: list[str], _context: LoadContext) -> Mapping[str, R]:
             return cast("Mapping[str, R]", await awaited(partial(loader, missing), missing[0]))
@@ -438,7 +444,7 @@ class TierCache:
         Raises:
             EncodeError: The value cannot be stored.
         """
-        _refuse_tags(tags)
+        refuse_tags(tags)
         self._core.admit()
         family = self._families.direct_of(Any, policy, policy_fields)
         return await self._core.commits.put(family, check_text(key), value)
@@ -485,9 +491,9 @@ class TierCache:
             keys: The texts of the keys.
             tags: Not in this release.
         """
-        _refuse_tags(tags)
+        refuse_tags(tags)
         self._core.admit()
-        return await self._core.commits.invalidate([check_text(key) for key in _listed(keys)])
+        return await self._core.commits.invalidate([check_text(key) for key in listed(keys)])
 
     def after_commit(self) -> AbstractAsyncContextManager[None]:
         """Tell the tiers at the end of the block what is changed inside it, or nothing if it fails.
@@ -545,7 +551,7 @@ class TierCache:
             near = difflib.get_close_matches(family, known, n=1)
             raise UsageError(
                 f"There is no family {family!r}",
-                hint=f"Did you mean {near[0]!r}?" if near else "Its name is its template.",
+                hint=f"Did you mean {near[0]!r}?" if near else "The names are in cache.families.",
             )
         core = self._core
         return summed(
@@ -553,38 +559,4 @@ class TierCache:
             pending=core.ledger.pending,
             loads_running=core.bulkhead.running,
             loads_waiting=core.bulkhead.waiting,
-        )
-
-
-def _listed(keys: Sequence[str]) -> Sequence[str]:
-    if isinstance(keys, str):
-        raise UsageError(f"keys={keys!r} is one text", hint="Pass a list of keys.")
-    return keys
-
-
-def _checked_max_loads(max_loads: int | None) -> int | None:
-    if max_loads is None:
-        return None
-    if isinstance(max_loads, bool) or not isinstance(max_loads, int) or max_loads < 1:
-        raise ConfigurationError(
-            f"max_loads={max_loads!r} would let no load run",
-            hint="Pass a whole number above 0, for example the size of the connection pool.",
-        )
-    return max_loads
-
-
-def _checked_namespace(namespace: str) -> str:
-    if not namespace or not set(namespace) <= _NAMESPACE_CHARACTERS:
-        raise ConfigurationError(
-            f"namespace={namespace!r} cannot begin a key",
-            hint="Use letters, digits and . _ - : only, for example the service's name.",
-        )
-    return namespace
-
-
-def _refuse_tags(tags: Sequence[str]) -> None:
-    if tags:
-        raise ConfigurationError(
-            "tags are not in this release: half of them would serve what was invalidated",
-            hint="Invalidate by key: keys=[...], or the function's own .invalidate(...).",
         )

@@ -76,7 +76,9 @@ def parts_of(
     for index, parameter in enumerate(parameters):
         name, kind = parameter.name, parameter.kind
         if name.startswith(_RESERVED):
-            raise ConfigurationError(f"A parameter may not begin with {_RESERVED}: {name}")
+            raise ConfigurationError(
+                f"The parameter {name!r} begins with {_RESERVED}", hint="Give it another name."
+            )
         if parameter.default is not parameter.empty:
             defaults[f"{_RESERVED}default_{name}"] = parameter.default
         star = "*" * ((kind is parameter.VAR_POSITIONAL) + 2 * (kind is parameter.VAR_KEYWORD))

@@ -65,10 +65,11 @@ class Dictionary:
         Raises:
             ConfigurationError: They are none.
         """
-        if not data.startswith(_DICTIONARY_MAGIC):
+        if not isinstance(data, bytes) or not data.startswith(_DICTIONARY_MAGIC):
             raise ConfigurationError(
                 "the bytes are not a trained zstd dictionary",
-                hint="Make one with `tiercache train-dictionary`, or `zstd --train`.",
+                hint="Make one with `tiercache train-dictionary`, or `zstd --train`, and read its "
+                "file with Dictionary.load(path).",
             )
         # Not zstd's own id, which whoever trains may choose: two contents never share this one.
         digest = int.from_bytes(blake2b(data, digest_size=4, person=b"tiercache.dict").digest())
@@ -165,7 +166,11 @@ class Compression:
         if min_bytes is None:
             min_bytes = _MIN_BYTES_WITH_DICTIONARY if dictionary else _MIN_BYTES
         if not _whole(min_bytes) or min_bytes < 1:
-            raise ConfigurationError(f"min_bytes={min_bytes!r} must be a whole number above 0")
+            raise ConfigurationError(
+                f"min_bytes={min_bytes!r} is no whole number above 0",
+                hint=f"Leave it out for {_MIN_BYTES}, with a dictionary "
+                f"{_MIN_BYTES_WITH_DICTIONARY}.",
+            )
         values = (algorithm, level, min_bytes, dictionary, tuple(also_read))
         for name, value in zip(self.__slots__, values, strict=True):
             object.__setattr__(self, name, value)

@@ -13,6 +13,7 @@ from types import MethodType
 from typing import Any, Concatenate, Final, ParamSpec, Protocol, TypeVar, cast, overload
 
 from async_tiercache._batches import Batch, BatchForm
+from async_tiercache._checks import check_function
 from async_tiercache._core import Core
 from async_tiercache._families import Families
 from async_tiercache._operations import Operations
@@ -204,7 +205,7 @@ def _batch_decorator(operations: Operations) -> Callable[..., Any]:
     def batch(function: Any = None, *, over: str | None = None) -> Any:
         if function is None:
             return functools.partial(batch, over=over)
-        check_function(function, "cached")
+        check_function(function, f"@{operations.function.__name__}.batch")
         if operations.behind is not None:
             raise ConfigurationError(
                 f"{operations.maker.name} has a batch loader already", hint="Remove one of them."
@@ -223,30 +224,6 @@ def cached_form(operations: Operations) -> Cached[Any, Any]:
     _attach(call, operations)
     call.batch = _batch_decorator(operations)
     return cast("Cached[Any, Any]", call)
-
-
-def check_function(function: Any, decorator: str) -> None:
-    """Refuse what cannot be cached.
-
-    Raises:
-        ConfigurationError: It is not a coroutine function; the hint says what to do.
-    """
-    if isinstance(function, staticmethod | classmethod | property):
-        raise ConfigurationError(
-            f"@cache.{decorator} cannot decorate a static or class method or a property",
-            hint=f"Put @cache.{decorator} on the coroutine function itself, innermost.",
-        )
-    if inspect.isasyncgenfunction(function):
-        raise ConfigurationError(
-            f"{function.__qualname__} is an async generator; its items cannot be read twice",
-            hint="Return a list from a coroutine function.",
-        )
-    name = getattr(function, "__qualname__", "")
-    if isinstance(function, type) or not name or not inspect.iscoroutinefunction(function):
-        raise ConfigurationError(
-            f"{name or type(function).__name__} is not a coroutine function",
-            hint=f"Write `@cache.{decorator}(...)` with parentheses, on an `async def`.",
-        )
 
 
 def invalidating_form(

@@ -49,11 +49,13 @@ def from_environment(prefix: str) -> dict[str, Any]:
 def _switch(text: str, name: str) -> bool:
     values = {"0": False, "1": True, "false": False, "true": True}
     if text.lower() not in values:
-        raise ConfigurationError(f"{name}={text!r} is neither 0 nor 1")
+        raise ConfigurationError(f"{name}={text!r} is neither 0 nor 1", hint=f"Set {name}=1.")
     return values[text.lower()]
 
 
 def _whole(text: str, name: str) -> int:
     if not text.isdecimal():
-        raise ConfigurationError(f"{name}={text!r} is not a whole number")
+        raise ConfigurationError(
+            f"{name}={text!r} is not a whole number", hint=f"Set for example {name}=10000."
+        )
     return int(text)

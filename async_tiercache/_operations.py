@@ -158,6 +158,11 @@ class Operations:
                 hint="Decorate an async generator with @contextlib.asynccontextmanager.",
             )
         async with opening as opened:
+            if opened is None:
+                raise UsageError(
+                    f"via= of {self.maker.name} opened nothing",
+                    hint="Yield an object like self, made for one load.",
+                )
             key, wanted = self.maker.text(values, opened), self.maker.text(values, owner)
             if key != wanted:
                 raise UsageError(

@@ -85,8 +85,11 @@ def seconds(duration: Duration, *, name: str = "duration") -> float:
         )
     else:
         result = float(duration)
-    if not math.isfinite(result) or result < 0:
-        raise ConfigurationError(f"{name}={duration!r} must be finite and not negative")
+    if not 0 <= result < math.inf:
+        raise ConfigurationError(
+            f"{name}={duration!r} must be finite and not negative",
+            hint="Pass a duration of 0 or more.",
+        )
     return result
 
 
@@ -193,7 +196,9 @@ class Policy:
         if self.ttl is not UNSET and seconds(self.ttl) == 0:
             raise ConfigurationError("ttl=0 would keep nothing", hint="Pass a ttl above 0.")
         if self.load_limit is not UNSET and seconds(self.load_limit) == 0:
-            raise ConfigurationError("load_limit=0 would let no loader finish")
+            raise ConfigurationError(
+                "load_limit=0 would let no loader finish", hint="Pass a load_limit above 0."
+            )
         if not _within(self.jitter, below=1):
             raise ConfigurationError(
                 f"jitter={self.jitter!r} is not a share of the ttl",
@@ -248,7 +253,10 @@ def _within(value: Any, *, below: float) -> bool:
 def _check_duration(name: str, value: Any) -> None:
     unchecked = (UNSET, None) if name in _OPTIONAL else (UNSET,)
     if value not in unchecked and seconds(value, name=name) > _LONGEST:
-        raise ConfigurationError(f"{name}={value!r} is more than a hundred years")
+        raise ConfigurationError(
+            f"{name}={value!r} is more than a hundred years",
+            hint='A number means seconds; for years of it, write a text such as "365d".',
+        )
 
 
 _LONGEST = 100 * 365 * 86_400.0
@@ -336,5 +344,13 @@ class Limits:
 
 
 def policy_of(policy: Policy | None, policy_fields: Mapping[str, Any]) -> Policy:
-    """Return one policy from a decorator's `policy=` and its single fields, which win."""
+    """Return one policy from a decorator's `policy=` and its single fields, which win.
+
+    Raises:
+        ConfigurationError: It is no policy, or a field is unknown or cannot be used.
+    """
+    if not isinstance(policy, Policy | None):
+        raise ConfigurationError(
+            f"policy={policy!r} is no Policy", hint='Pass Policy(ttl="5m", ...), or one of its kin.'
+        )
     return (policy or Policy()).replace(**policy_fields)

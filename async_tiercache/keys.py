@@ -67,8 +67,9 @@ def check_text(key: object) -> str:
         'user:42:profile'
     """
     if not isinstance(key, str) or not key:
+        given = type_name(type(key)) if key != "" else "an empty one"
         raise UnkeyableError(
-            f"A key must be a str that is not empty, not {type_name(type(key))}",
+            f"A key must be a str that is not empty, not {given}",
             hint="Write the text, or let the decorated function make it: profile.key(42).",
         )
     text = str.__str__(key)
@@ -334,12 +335,23 @@ class KeyMaker:
                 start = (class_name(type(owner)),) if self._by_class else ()
                 text = self._format % (*start, *texts)
             if self._scope is not None:
-                text = f"{canonical(self._scope(owner))}:{text}"
+                text = f"{self._scope_text(owner)}:{text}"
         except UnkeyableError as error:
             raise self._located(error, args, owner) from error
         if self._one_class and type(owner) is not self._verified:
             self._verify(type(owner))
         return text if len(text) <= MAX_CHARACTERS else _bounded(text)
+
+    def _scope_text(self, owner: object) -> str:
+        assert self._scope is not None
+        scope = self._scope(owner)
+        try:
+            return canonical(scope)
+        except UnkeyableError as error:
+            raise UnkeyableError(
+                f"What scope= returns cannot stand in a key: {error.args[0]}",
+                hint="Return a plain value, such as self.tenant.name.",
+            ) from error
 
     def _picked(self, args: tuple[object, ...], owner: object) -> list[object]:
         return [item.of(owner if index < 0 else args[index]) for index, item in self._picks]

@@ -393,15 +393,28 @@ def test_loaders_that_do_not_fit_are_refused() -> None:
     async def wrong(a: int, many: list[str]) -> dict[int, str]:
         raise AssertionError
 
+    async def one(a: int, many: int) -> dict[int, str]:
+        raise AssertionError
+
+    async def a_list(a: int, many: list[int]) -> list[str]:
+        raise AssertionError
+
+    def waits_for_nothing(a: int, many: list[int]) -> dict[int, str]:
+        raise AssertionError
+
     async def method(self: Any, a: int, many: list[int]) -> dict[int, str]:
         raise AssertionError
 
     async def fits(a: int, many: list[int]) -> dict[int, str]:
         raise AssertionError
 
-    for loader in (same, wrong, method):
-        with pytest.raises(ConfigurationError):
-            pair.batch(loader)
+    decorate: Any = pair.batch
+    for loader in (same, wrong, one, a_list, waits_for_nothing, method):
+        with pytest.raises(ConfigurationError) as caught:
+            decorate(loader)
+        assert caught.value.hint
+    with pytest.raises(ConfigurationError, match=r"@pair\.batch"):
+        decorate("a")
     with pytest.raises(ConfigurationError, match="no parameter"):
         pair.batch(over="c")(fits)
     pair.batch(fits)

@@ -236,6 +236,28 @@ async def test_via_must_open_something(cache: TierCache, via: Any) -> None:
         await soon(Repository().user(1))
 
 
+@asynccontextmanager
+async def session_without_repository() -> AsyncIterator[None]:
+    """Open something and yield nothing."""
+    yield
+
+
+async def test_via_must_yield_an_object(cache: TierCache) -> None:
+    """A bare yield is forgotten easily."""
+
+    class Repository:
+        tenant = "acme"
+
+        @cache.cached(
+            "user:{user_id}", via=session_without_repository, scope=lambda self: self.tenant
+        )
+        async def user(self, user_id: int) -> str:
+            raise AssertionError(user_id)
+
+    with pytest.raises(UsageError, match="opened nothing"):
+        await soon(Repository().user(1))
+
+
 def test_via_needs_a_method(alone: TierCache) -> None:
     """A function has no self."""
     with pytest.raises(ConfigurationError, match="via="):
@@ -308,7 +330,7 @@ async def test_a_scope_that_is_no_key_is_refused(cache: TierCache) -> None:
         async def user(self, user_id: int) -> str:
             raise AssertionError(user_id)
 
-    with pytest.raises(TypeError, match="cannot stand in a key"):
+    with pytest.raises(TypeError, match="What scope= returns cannot stand in a key"):
         await Repository().user(1)
 
 

@@ -1,12 +1,13 @@
 """How a cache is set up: switched off, refused, configured from the environment, by policies."""
 
 import os
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 
 from async_tiercache import L1, MISSING, Advice, Policy, TierCache
-from async_tiercache.errors import ConfigurationError
+from async_tiercache.errors import ConfigurationError, UnkeyableError, UsageError
 from async_tiercache.testing import FakeClock, Recorder
 from tests.conftest import MakeCache
 from tests.core.source import KEY, Source, function_of, ticks
@@ -96,7 +97,18 @@ async def test_a_disabled_cache_says_so_once(
         pytest.param({"url": "redis+cluster://"}, id="no node"),
         pytest.param({"url": "redis+cluster://a/1"}, id="database of a Cluster"),
         pytest.param({"url": "redis+cluster://a?sslcerts=b"}, id="misspelt parameter, Cluster"),
+        pytest.param({"url": "redis://a:70000"}, id="port out of range"),
+        pytest.param({"url": "redis://a/shop"}, id="database that is no number, one server"),
+        pytest.param({"url": "unix://"}, id="no socket"),
+        pytest.param({"namespace": 7}, id="namespace that is no text"),
         pytest.param({"l1": None}, id="nothing to keep values in"),
+        pytest.param({"l1": 10_000}, id="a number for L1"),
+        pytest.param({"policy": {"ttl": 5}}, id="a dict for a policy"),
+        pytest.param({"max_loads": -1}, id="a negative number of loads"),
+        pytest.param({"max_loads": "8"}, id="a text for a number of loads"),
+        pytest.param({"observers": print}, id="an observer alone"),
+        pytest.param({"observers": [7]}, id="an observer that cannot be called"),
+        pytest.param({"tracer": print}, id="a tracer that is no tracer"),
     ],
 )
 def test_an_argument_that_cannot_be_used_is_refused_with_a_hint(options: dict[str, Any]) -> None:
@@ -187,6 +199,74 @@ async def test_what_is_no_coroutine_function_is_refused_at_decoration(
     assert caught.value.hint
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"ttl": -1},
+        {"ttl": 0},
+        {"ttl": 1e12},
+        {"ttl": "5 minutes"},
+        {"ttl": None},
+        {"load_limit": 0},
+        {"soft_timeout": float("nan")},
+        {"negative_ttl": "-5s"},
+        {"max_value_bytes": -1},
+        {"jitter": 1},
+        {"early": -0.5},
+        {"isolation": "copied"},
+        {"on_abandon": "stop"},
+        {"compression": "brotli"},
+    ],
+    ids=str,
+)
+def test_a_field_that_cannot_be_used_is_refused_with_a_hint(fields: dict[str, Any]) -> None:
+    """Where the policy is made."""
+    with pytest.raises(ConfigurationError) as caught:
+        Policy(**fields)
+
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"policy": {"ttl": 5}},
+        {"scope": "tenant"},
+        {"via": "session"},
+        {"via": asynccontextmanager(_generator)()},
+        {"ttl": -1},
+    ],
+    ids=["policy", "scope", "via", "via that was called", "field"],
+)
+def test_an_option_of_a_decorator_that_cannot_be_used_is_refused_with_a_hint(
+    alone: TierCache, options: dict[str, Any]
+) -> None:
+    """Before the first call."""
+    with pytest.raises(ConfigurationError) as caught:
+        alone.cached("k", **options)
+
+    assert caught.value.hint
+
+
+async def test_a_loader_that_was_called_already_is_refused(alone: TierCache) -> None:
+    """The coroutine is closed, so that nobody is warned that it was never awaited."""
+    calls: list[Any] = [
+        lambda loader: alone.get_or_load("k", loader),
+        lambda loader: alone.get_or_load_many(["k"], loader),
+    ]
+    for call in calls:
+        with pytest.raises(UsageError, match="not `load\\(\\)`"):
+            await call(_coroutine())
+        with pytest.raises(UsageError, match="is a int, no function"):
+            await call(7)
+
+
+async def test_an_empty_key_is_called_empty(alone: TierCache) -> None:
+    """Its type is right."""
+    with pytest.raises(UnkeyableError, match="not an empty one"):
+        await alone.get("")
+
+
 async def test_a_decorator_without_parentheses_is_refused(alone: TierCache) -> None:
     """The first argument would be taken for a template."""
     decorator: Any = alone.cached
@@ -275,8 +355,10 @@ def test_a_variable_that_cannot_be_used_is_refused(
     environment.setenv("TIERCACHE_NAMESPACE", "shop")
     environment.setenv(f"TIERCACHE_{name}", text)
 
-    with pytest.raises(ConfigurationError):
+    with pytest.raises(ConfigurationError) as caught:
         TierCache.from_env()
+
+    assert caught.value.hint
 
 
 def test_a_missing_namespace_is_a_configuration_error(environment: pytest.MonkeyPatch) -> None:

@@ -90,7 +90,7 @@ def check_url(url: str) -> str:
         if str(error).startswith("Port "):
             # What stands for a port may be the half of a password.
             raise ConfigurationError(
-                "The port in the Redis URL is no number",
+                "The port in the Redis URL is no number from 0 to 65535",
                 hint="In a password, write /, ?, #, @ and : as %2F, %3F, %23, %40 and %3A.",
             ) from None
         raise ConfigurationError(
@@ -117,8 +117,12 @@ def connect(url: str) -> Client:
     if parts.scheme == "unix":
         settings.pop("socket_keepalive")
         settings.pop("socket_connect_timeout")
+        if not parts.path:
+            raise ConfigurationError("The Redis URL names no socket", hint=_FORMS)
     elif not parts.hostname:
         raise _no_host()
+    else:
+        _database(parts.path)  # redis-py takes 0 for what is no number
     if parts.scheme == "rediss":
         settings["ssl_check_hostname"] = True
     return cast("Redis", cast("Any", Redis).from_url(url, **settings))
@@ -152,7 +156,7 @@ def _sentinel(parts: SplitResult) -> Redis:
         if own is not None:
             watchers[name] = own
     sentinel: Any = cast("Any", VotingSentinel)(hosts, sentinel_kwargs=watchers)
-    master = sentinel.master_for(service, **settings, db=int(database) if database else 0)
+    master = sentinel.master_for(service, **settings, db=_database(database))
     return cast("Redis", master)
 
 
@@ -192,6 +196,15 @@ def _hosts(parts: SplitResult, default_port: int) -> list[tuple[str, int]]:
     if not hosts or not all(host.hostname for host in hosts):
         raise _no_host()
     return [(host.hostname or "", host.port or default_port) for host in hosts]
+
+
+def _database(path: str) -> int:
+    text = unquote(path).strip("/")
+    if text and not text.isdecimal():
+        raise ConfigurationError(
+            f"The database {text!r} in the Redis URL is no number", hint=_FORMS
+        )
+    return int(text or 0)
 
 
 def _no_host() -> ConfigurationError:

@@ -30,7 +30,9 @@ def run(options: Options, *, report: Path, live: bool) -> int:
         live: Whether to draw a live view, if this is a terminal.
     """
     if not report.absolute().parent.is_dir():
-        raise ConfigurationError(f"There is no folder {report.parent} for the report")
+        raise ConfigurationError(
+            f"There is no folder {report.parent} for the report", hint="Make it, or name another."
+        )
     console = Console()
     try:
         if live and console.is_terminal:

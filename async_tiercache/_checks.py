@@ -1,0 +1,173 @@
+"""Checks of what a cache, its decorators and its calls are given, for callers without a checker.
+
+Each raises where the mistake was made, with a hint; what fits is returned or left alone. Policies
+and keys check themselves.
+"""
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from async_tiercache._options import L1
+from async_tiercache.errors import ConfigurationError, UsageError
+
+_NAMESPACE_CHARACTERS: Final = frozenset(
+    "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-:"
+)
+
+
+def checked_namespace(namespace: Any) -> str:
+    """Return a namespace that can begin a key.
+
+    Raises:
+        ConfigurationError: It cannot.
+    """
+    if not isinstance(namespace, str) or not namespace or set(namespace) - _NAMESPACE_CHARACTERS:
+        raise ConfigurationError(
+            f"namespace={namespace!r} cannot begin a key",
+            hint="Use letters, digits and . _ - : only, for example the service's name.",
+        )
+    return namespace
+
+
+def checked_l1(l1: Any, *, alone: bool) -> L1 | None:
+    """Return the bounds of the memory tier.
+
+    Args:
+        l1: What the caller gave.
+        alone: Whether there is no L2.
+
+    Raises:
+        ConfigurationError: They are none, or there is no tier at all.
+    """
+    if l1 is None and alone:
+        raise ConfigurationError(
+            "l1=None without a URL would keep nothing",
+            hint="Pass a Redis URL, or enabled=False to switch the cache off.",
+        )
+    if l1 is not None and not isinstance(l1, L1):
+        raise ConfigurationError(
+            f"l1={l1!r} is no L1",
+            hint='Pass L1(max_entries=10_000, max_bytes="64MiB"), or None for no memory tier.',
+        )
+    return l1
+
+
+def checked_max_loads(max_loads: Any) -> int | None:
+    """Return how many loads may run at the same time.
+
+    Raises:
+        ConfigurationError: It is no whole number above 0.
+    """
+    if max_loads is None:
+        return None
+    if isinstance(max_loads, bool) or not isinstance(max_loads, int) or max_loads < 1:
+        raise ConfigurationError(
+            f"max_loads={max_loads!r} is no whole number above 0",
+            hint="Pass for example the size of the connection pool, or None for any number.",
+        )
+    return max_loads
+
+
+def check_watchers(observers: Sequence[object], tracer: object) -> None:
+    """Refuse observers and a tracer that cannot be called.
+
+    Raises:
+        ConfigurationError: One of them cannot.
+    """
+    if not isinstance(observers, Sequence) or not all(map(callable, observers)):
+        raise ConfigurationError(
+            f"observers={observers!r} is no list of functions",
+            hint="Pass observers=[watch] for `def watch(event: Event) -> None`.",
+        )
+    if tracer is not None and not callable(getattr(tracer, "around", None)):
+        raise ConfigurationError(
+            f"tracer={tracer!r} has no method `around`",
+            hint="Pass an async_tiercache.abc.Tracer, for example an OpenTelemetryTracer().",
+        )
+
+
+def check_function(function: Any, decorator: str) -> None:
+    """Refuse what cannot be decorated.
+
+    Args:
+        function: What stands below the decorator.
+        decorator: How the decorator is written.
+
+    Raises:
+        ConfigurationError: It is not a coroutine function; the hint says what to do.
+    """
+    if isinstance(function, staticmethod | classmethod | property):
+        raise ConfigurationError(
+            f"{decorator} cannot decorate a static or class method or a property",
+            hint=f"Put {decorator} on the coroutine function itself, innermost.",
+        )
+    if inspect.isasyncgenfunction(function):
+        raise ConfigurationError(
+            f"{function.__qualname__} is an async generator; its items cannot be read twice",
+            hint="Return a list from a coroutine function.",
+        )
+    name = getattr(function, "__qualname__", "")
+    if isinstance(function, type) or not name or not inspect.iscoroutinefunction(function):
+        raise ConfigurationError(
+            f"{name or type(function).__name__} is not a coroutine function",
+            hint=f"Write `{decorator}` on an `async def`.",
+        )
+
+
+def check_scope_and_via(scope: object, via: object) -> None:
+    """Refuse a scope and a factory that cannot be called.
+
+    Raises:
+        ConfigurationError: One of them cannot, or the factory was called already.
+    """
+    if scope is not None and not callable(scope):
+        raise ConfigurationError(
+            f"scope={scope!r} is no function", hint="Pass scope=lambda self: self.tenant."
+        )
+    # What @asynccontextmanager makes can be called itself, as a decorator.
+    opened = hasattr(via, "__aenter__") and not isinstance(via, type)
+    if via is not None and (opened or not callable(via)):
+        raise ConfigurationError(
+            f"via= is a {via.__class__.__name__}, no function that opens an object for each load",
+            hint="Pass the function itself: via=open_users, not via=open_users().",
+        )
+
+
+def check_loader(loader: Callable[..., Any], key: str) -> None:
+    """Refuse a loader that cannot be called.
+
+    Raises:
+        UsageError: It cannot, for example because it was called already.
+    """
+    if not callable(loader):
+        if inspect.iscoroutine(loader):
+            loader.close()
+        raise UsageError(
+            f"The loader of {key!r} is a {type(loader).__name__}, no function",
+            hint="Pass the coroutine function itself: `load`, not `load()`.",
+        )
+
+
+def listed(keys: Sequence[str]) -> Sequence[str]:
+    """Return keys that are a collection.
+
+    Raises:
+        UsageError: They are a single text, whose letters would be the keys.
+    """
+    if isinstance(keys, str):
+        raise UsageError(f"keys={keys!r} is one text", hint="Pass a list of keys.")
+    return keys
+
+
+def refuse_tags(tags: Sequence[str]) -> None:
+    """Refuse tags, which are not in this release.
+
+    Raises:
+        ConfigurationError: There are some.
+    """
+    if tags:
+        raise ConfigurationError(
+            "tags are not in this release: half of them would serve what was invalidated",
+            hint="Invalidate by key: keys=[...], or the function's own .invalidate(...).",
+        )
