@@ -59,6 +59,7 @@ async def do_everything(url: str) -> None:
         assert await remote.commit("k", frame, 20, fence=lease)
         assert await remote.mark("k", mark, 20)
         assert await remote.commit("k", frame, 20, fence=b"i" * 16, mark=mark)
+        assert await remote.stamp("k", b"i" * 16, 20, fence=b"i" * 16)
         assert await remote.take("k", lease, 20, instead_of=frame) is None
         await remote.release("k", lease)
         await remote.seize("k", lease, 20)
