@@ -126,10 +126,10 @@ def check_scope_and_via(scope: object, via: object) -> None:
             f"scope={scope!r} is no function", hint="Pass scope=lambda self: self.tenant."
         )
     # What @asynccontextmanager makes can be called itself, as a decorator.
-    opened = hasattr(via, "__aenter__") and not isinstance(via, type)
+    opened = hasattr(type(via), "__aenter__")
     if via is not None and (opened or not callable(via)):
         raise ConfigurationError(
-            f"via= is a {via.__class__.__name__}, no function that opens an object for each load",
+            f"via= is a {type(via).__name__}, no function that opens an object for each load",
             hint="Pass the function itself: via=open_users, not via=open_users().",
         )
 
