@@ -184,6 +184,25 @@ def _anchor(heading: str) -> str:
     return kept.strip().replace(" ", "-")
 
 
+@pytest.mark.parametrize("page", sorted((ROOT / "docs").rglob("*.md")), ids=_name)
+def test_page_begins_with_its_name_and_a_summary(page: Path) -> None:
+    """Two lines say whether it is the page that a reader wants."""
+    title, empty, *summary = page.read_text(encoding="utf-8").splitlines()[:4]
+
+    assert title.startswith("# ")
+    assert empty == ""
+    assert all(re.fullmatch(r"\*.+\*", line) for line in summary)
+
+
+def test_index_names_every_page() -> None:
+    """What it does not name is found by nobody."""
+    index = ROOT / "docs" / "index.md"
+    linked = {(index.parent / link).resolve() for link in _LINK.findall(index.read_text())}
+    pages = {*(ROOT / "docs").rglob("*.md"), ROOT / "README.md"} - {index}
+
+    assert {page for page in pages if page.resolve() not in linked} == set()
+
+
 @pytest.mark.parametrize("purpose", ["demo", "test"])
 def test_readme_has_the_command_that_ci_runs(purpose: str) -> None:
     """`.ci/run` reads both commands from below their markers, so each is a block of one line."""
