@@ -1,4 +1,4 @@
-"""Compression of payloads: pack, then compress, then (some day) encrypt.
+"""Compression of payloads, between the codec and the frame.
 
 What is compressed is small print in the frame: the algorithm, the id of the dictionary and the
 plain size. What comes from L2 is believed as far as it can be checked: the plain size is bounded

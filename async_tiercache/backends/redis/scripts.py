@@ -14,6 +14,27 @@ from redis.exceptions import NoScriptError
 
 from async_tiercache.codecs.frame import ENTRY_ID_OFFSET, LEASE_BYTES, STAMP_OFFSET
 
+_REMOVE_MARK: Final = """
+if ARGV[4] ~= '' and redis.call('TYPE', KEYS[2]).ok == 'string'
+  and redis.call('GET', KEYS[2]) == ARGV[4] then
+  redis.call('DEL', KEYS[2])
+end
+"""
+
+
+def _on_ours(command: str) -> str:
+    """Return a script that runs a command on the key or the mark, if that holds what is ours."""
+    return f"""
+for _, key in ipairs(KEYS) do
+  if redis.call('TYPE', key).ok == 'string' and redis.call('STRLEN', key) == {LEASE_BYTES}
+    and redis.call('GET', key) == ARGV[1] then
+    return {command}
+  end
+end
+return 0
+"""
+
+
 # KEYS: the key, its mark. ARGV: fence, frame, milliseconds, our mark or "".
 COMMIT: Final = f"""
 local fence, held = ARGV[1], nil
@@ -25,10 +46,7 @@ else
 end
 if held ~= fence then return 0 end
 redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
-if ARGV[4] ~= '' and redis.call('TYPE', KEYS[2]).ok == 'string'
-  and redis.call('GET', KEYS[2]) == ARGV[4] then
-  redis.call('DEL', KEYS[2])
-end
+{_REMOVE_MARK}
 return 1
 """
 
@@ -40,10 +58,7 @@ if redis.call('GETRANGE', KEYS[1], {ENTRY_ID_OFFSET}, {ENTRY_ID_OFFSET + 15}) ~=
 end
 redis.call('SETRANGE', KEYS[1], {STAMP_OFFSET}, ARGV[2])
 redis.call('PEXPIRE', KEYS[1], ARGV[3])
-if ARGV[4] ~= '' and redis.call('TYPE', KEYS[2]).ok == 'string'
-  and redis.call('GET', KEYS[2]) == ARGV[4] then
-  redis.call('DEL', KEYS[2])
-end
+{_REMOVE_MARK}
 return 1
 """
 
@@ -58,26 +73,10 @@ return false
 """
 
 # KEYS: the key, its mark. ARGV: our lease or mark.
-RELEASE: Final = f"""
-for _, key in ipairs(KEYS) do
-  if redis.call('TYPE', key).ok == 'string' and redis.call('STRLEN', key) == {LEASE_BYTES}
-    and redis.call('GET', key) == ARGV[1] then
-    return redis.call('DEL', key)
-  end
-end
-return 0
-"""
+RELEASE: Final = _on_ours("redis.call('DEL', key)")
 
 # KEYS: the key, its mark. ARGV: our lease or mark, milliseconds.
-RENEW: Final = f"""
-for _, key in ipairs(KEYS) do
-  if redis.call('TYPE', key).ok == 'string' and redis.call('STRLEN', key) == {LEASE_BYTES}
-    and redis.call('GET', key) == ARGV[1] then
-    return redis.call('PEXPIRE', key, ARGV[2])
-  end
-end
-return 0
-"""
+RENEW: Final = _on_ours("redis.call('PEXPIRE', key, ARGV[2])")
 
 
 class _Submit(Protocol):
