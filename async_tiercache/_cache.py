@@ -233,6 +233,9 @@ class TierCache:
             policy: Options for this family; fields given as keywords win over it.
             policy_fields: See `Policy`.
 
+        Returns:
+            A decorator; what it makes is called like the original, and has `Cached`'s helpers.
+
         Raises:
             ConfigurationError: The function, the template or an option cannot be used.
         """
@@ -328,6 +331,10 @@ class TierCache:
 
         Returns:
             The values by key, in the order of `keys`, without those that are not found; see `get`.
+
+        Raises:
+            UnkeyableError: A text cannot be a key.
+            UsageError: `keys` is no list.
         """
         core = self._core
         texts = {key: check_text(key) for key in listed(keys)}
@@ -360,6 +367,18 @@ class TierCache:
 
         Raises:
             Exception: Whatever the loader raised.
+            EncodeError: Its value is not of the annotated type, or cannot be stored.
+            LoadTimeoutError: It took longer than `load_limit`, the wait for its turn included.
+            RecursiveLoadError: It waits for itself.
+            UsageError: It is no coroutine function.
+
+        Example:
+            >>> import asyncio
+            >>> cache = TierCache(namespace="shop")
+            >>> async def load() -> dict[str, int]:
+            ...     return {"orders": 12}
+            >>> asyncio.run(cache.get_or_load("report:today", load, ttl="30s"))
+            {'orders': 12}
         """
         refuse_tags(tags)
         core = self._core
@@ -490,6 +509,10 @@ class TierCache:
         Args:
             keys: The texts of the keys.
             tags: Not in this release.
+
+        Raises:
+            UnkeyableError: A text cannot be a key; nothing has been removed then.
+            UsageError: `keys` is no list.
         """
         refuse_tags(tags)
         self._core.admit()

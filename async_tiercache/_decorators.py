@@ -85,7 +85,21 @@ class BoundBatch(Protocol[P, M_co]):
 
 
 class CachedBatch(BoundBatch[P, M_co], Protocol[P, M_co]):
-    """A cached batch loader, or one that is a method, seen from its class."""
+    """A cached batch loader, or one that is a method, seen from its class.
+
+    Example:
+        >>> import asyncio
+        >>> from async_tiercache import TierCache
+        >>> cache = TierCache(namespace="shop")
+        >>> @cache.cached("user:{user_id}")
+        ... async def user(user_id: int) -> str:
+        ...     return f"user {user_id}"
+        >>> @user.batch
+        ... async def users(user_ids: list[int]) -> dict[int, str]:
+        ...     return {user_id: f"user {user_id}" for user_id in user_ids}
+        >>> asyncio.run(users([2, 1]))
+        {2: 'user 2', 1: 'user 1'}
+    """
 
     @overload
     def __get__(self, instance: None, owner: type[Any], /) -> "CachedBatch[P, M_co]": ...
@@ -203,6 +217,18 @@ def _batch_decorator(operations: Operations) -> Callable[..., Any]:
     """Return the decorator for the batch loader of a family."""
 
     def batch(function: Any = None, *, over: str | None = None) -> Any:
+        """Decorate a coroutine that loads many of what this one loads one of.
+
+        It takes a list of ids where this one takes one, and returns a dict by id, without the ids
+        that do not exist. Values, keys and policy are those of this one.
+
+        Args:
+            function: The batch loader.
+            over: The parameter of this one that stands for one id, where it cannot be told.
+
+        Raises:
+            ConfigurationError: The two do not fit, or there is a batch loader already.
+        """
         if function is None:
             return functools.partial(batch, over=over)
         check_function(function, f"@{operations.function.__name__}.batch")

@@ -38,8 +38,12 @@ from async_tiercache import (
 from async_tiercache._clock import SYSTEM_CLOCK
 from async_tiercache._environment import from_environment
 from async_tiercache._options import BUILT_IN
+from async_tiercache_integrations.logging import LoggingObserver
+from async_tiercache_integrations.opentelemetry import OpenTelemetryTracer, instrument
+from async_tiercache_integrations.prometheus import CacheCollector
 
-PAGE = (Path(__file__).parents[2] / "docs" / "api.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
 EVENTS = (Read, Loaded, Refused, Invalidated, TierChanged, Advice, Mutated)
 METHODS = [
     name
@@ -102,6 +106,37 @@ def _documented_signatures() -> list[str]:
 def test_public_name_is_on_the_page(name: str) -> None:
     """A name that users can import is documented, in code."""
     assert re.search(rf"`[^`\n]*\b{name}\b[^`\n]*`", PAGE)
+
+
+def test_pages_import_nothing_that_is_not_on_the_page() -> None:
+    """What an example shows is public."""
+    imported: set[str] = set()
+    for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
+        for block in re.findall(r"```python\n(.*?)```", page.read_text("utf-8"), re.DOTALL):
+            froms = [each for each in ast.walk(_parsed(block)) if isinstance(each, ast.ImportFrom)]
+            ours = [each for each in froms if (each.module or "").startswith("async_tiercache")]
+            imported |= {alias.name for each in ours for alias in each.names}
+
+    assert imported > {"TierCache", "LoggingObserver"}
+    assert [name for name in sorted(imported) if not re.search(rf"`[^`\n]*\b{name}\b", PAGE)] == []
+
+
+def _parsed(block: str) -> ast.AST:
+    flags = ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+    parsed: ast.AST = compile(block, "page", "exec", flags=flags)
+    return parsed
+
+
+@pytest.mark.parametrize(
+    "adapter",
+    [LoggingObserver, OpenTelemetryTracer, instrument, CacheCollector],
+    ids=lambda adapter: adapter.__name__,
+)
+def test_signature_of_an_adapter_is_on_the_page(adapter: Any) -> None:
+    """It stands there behind the name of its module."""
+    module = adapter.__module__.rpartition(".")[2]
+
+    assert f"`{_signature(f'{module}.{adapter.__name__}', adapter)}`" in PAGE
 
 
 @pytest.mark.parametrize("name", METHODS)
