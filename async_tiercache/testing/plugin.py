@@ -8,15 +8,21 @@
 
 from collections.abc import AsyncIterator
 
-import pytest
-import pytest_asyncio
-
 from async_tiercache._cache import TierCache
 from async_tiercache._events import Mutated
 from async_tiercache._options import Policy
+from async_tiercache.errors import MissingExtraError
 from async_tiercache.testing._clock import FakeClock
 from async_tiercache.testing._recorder import Recorder
 from async_tiercache.testing._server import MemoryServer
+
+try:
+    import pytest
+    import pytest_asyncio
+except ModuleNotFoundError as error:
+    raise MissingExtraError(
+        f"The fixtures need {error.name}", hint='pip install "async-tiercache[testing]"'
+    ) from error
 
 
 @pytest.fixture

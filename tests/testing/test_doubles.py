@@ -103,18 +103,24 @@ async def test_settled_waits_for_what_is_on_its_way(cache: TierCache, other: Tie
     assert await other.get("value:1") == "v1"
 
 
-@pytest.mark.parametrize("package", ["hypothesis", "pytest"])
-def test_contracts_without_a_package_name_the_extra(
-    package: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("module", "package"),
+    [
+        ("async_tiercache.testing.contracts", "hypothesis"),
+        ("async_tiercache.testing.contracts", "pytest"),
+        ("async_tiercache.testing.plugin", "pytest_asyncio"),
+    ],
+)
+def test_contracts_and_fixtures_without_a_package_name_the_extra(
+    module: str, package: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever imports them is told what to install."""
-    contracts = "async_tiercache.testing.contracts"
-    for name in [name for name in sys.modules if name.startswith(contracts)]:
+    for name in [name for name in sys.modules if name.startswith(module)]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, package, None)
 
     with pytest.raises(MissingExtraError, match=f"need {package}") as missing:
-        importlib.import_module(contracts)
+        importlib.import_module(module)
 
     assert "async-tiercache[testing]" in missing.value.hint
 
