@@ -185,6 +185,16 @@ def test_a_server_that_is_down_is_said_so(
     assert "--url" in shown
 
 
+@pytest.mark.parametrize("url", ["redis+cluster://a", "rediss+sentinel://a,b/shop"])
+def test_a_url_of_several_servers_is_refused(
+    train: Train, capsys: pytest.CaptureFixture[str], url: str
+) -> None:
+    """The caches of such servers take it, so the error says what to write instead."""
+    assert train(url=url) == 2
+
+    assert "any master: redis://" in capsys.readouterr().err
+
+
 def test_a_missing_package_is_named(
     train: Train, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

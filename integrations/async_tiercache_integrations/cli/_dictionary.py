@@ -95,7 +95,7 @@ def run(options: Options) -> None:
         TierError: Redis does not answer.
     """
     module_of("zstd")
-    check_url(options.url)
+    _check_server(options.url)
     if options.output.exists():
         raise ConfigurationError(
             f"{options.output} exists",
@@ -111,6 +111,17 @@ def run(options: Options) -> None:
         dictionary = Dictionary.train(trained_on, size=options.size)
     options.output.write_bytes(dictionary.data)
     report(console, options, sample, held_out, dictionary)
+
+
+def _check_server(url: str) -> None:
+    """Refuse a URL that names no single server, which the sample is read from."""
+    check_url(url)
+    scheme = url.partition("://")[0]
+    if "+" in scheme:
+        raise ConfigurationError(
+            f"A sample is read from one server, and {scheme}:// names several",
+            hint="Name one that holds values, for example any master: redis://host:6379/0.",
+        )
 
 
 async def gather(options: Options, progress: Progress) -> Sample:
