@@ -86,6 +86,15 @@ _Times: TypeAlias = dict[ClockName, float]
 
 async def measure(cases: Sequence[Case], effort: Effort) -> list[Result]:
     """Return what the rounds gave, one result for each case and clock."""
+    # What was there before the cases need not be gone through before each sweep.
+    gc.freeze()
+    try:
+        return await _measure(cases, effort)
+    finally:
+        gc.unfreeze()
+
+
+async def _measure(cases: Sequence[Case], effort: Effort) -> list[Result]:
     times: list[list[tuple[_Times, _Times]]] = [[] for _ in cases]
     for case in cases:
         # Specialising the byte code and connecting are not what is asked.

@@ -32,11 +32,14 @@ pytestmark = pytest.mark.redis
 PAGE = Path(__file__).parents[2] / "docs" / "concepts" / "redis.md"
 KEYS = [f"k{number}" for number in range(20)]
 
+# A wheel's tests have no pages, and no servers either.
 DOCUMENTED = re.search(
-    r"^ACL SETUSER shop on >secret ~shop:\* -@all (.+)$", PAGE.read_text(), re.MULTILINE
+    r"^ACL SETUSER shop on >secret ~shop:\* -@all (.+)$",
+    PAGE.read_text() if PAGE.exists() else "",
+    re.MULTILINE,
 )
-assert DOCUMENTED is not None
-COMMANDS = DOCUMENTED[1].split()
+assert DOCUMENTED is not None or not PAGE.exists()
+COMMANDS = [] if DOCUMENTED is None else DOCUMENTED[1].split()
 CLUSTER_COMMANDS = ["+cluster|slots", "+asking"]
 
 
