@@ -12,7 +12,7 @@ from async_tiercache.errors import TierError
 from tests.needs import missing
 from tests.servers.process import NoServerError, Server, find_program, free_port
 from tests.servers.tls import Certificates, TlsProxy
-from tests.servers.topologies import SERVICE, until
+from tests.servers.topologies import SERVICE, ready
 
 pytestmark = pytest.mark.redis
 
@@ -57,7 +57,7 @@ def cluster_of_one(debian: Path, certificates: Certificates, tmp_path: Path) -> 
         "--cluster-enabled", "yes", "--tls-cluster", "yes", "--tls-port", str(port), *options
     )
     server.command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
-    until(lambda: b"cluster_state:ok" in server.command("CLUSTER", "INFO"), "it serves")
+    ready(lambda: b"cluster_state:ok" in server.command("CLUSTER", "INFO"), "it serves")
     yield f"rediss+cluster://127.0.0.1:{port}"
     server.kill()
 

@@ -1,7 +1,6 @@
 """Many servers from one program: a master with replicas under Sentinels, and a Cluster."""
 
 import contextlib
-import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,12 +10,12 @@ import redis
 from redis.crc import key_slot
 
 from tests.servers.process import Server
+from tests.servers.waiting import until
 
 SLOTS: Final = 16384
 SERVICE: Final = "shop"
 
 _READY_LIMIT: Final = 20.0
-_PAUSE: Final = 0.01
 _REPLICATION: Final = ("--repl-diskless-sync-delay", "0", "--repl-ping-replica-period", "1")
 _CLUSTER: Final = (
     *_REPLICATION, "--cluster-enabled", "yes", "--cluster-node-timeout", "700",
@@ -24,16 +23,13 @@ _CLUSTER: Final = (
 )  # fmt: skip
 
 
-def until(condition: Callable[[], bool], what: str) -> None:
+def ready(condition: Callable[[], bool], what: str) -> None:
     """Return once a condition of the servers holds.
 
     Raises:
         AssertionError: It does not in time.
     """
-    deadline = time.monotonic() + _READY_LIMIT
-    while not _holds(condition):
-        assert time.monotonic() < deadline, f"did not come true: {what}"
-        time.sleep(_PAUSE)
+    until(lambda: _holds(condition), what, limit=_READY_LIMIT)
 
 
 def _holds(condition: Callable[[], bool]) -> bool:
@@ -100,7 +96,7 @@ class SentinelGroup:
         The old master goes on as one for some ten seconds.
         """
         before = self.master
-        until(
+        ready(
             lambda: bool(self._up[0].command("SENTINEL", "FAILOVER", SERVICE)),
             "there is a replica that can take over",
         )
@@ -108,7 +104,7 @@ class SentinelGroup:
 
     def taken_over(self, before: Server) -> None:
         """Return once another server is the master."""
-        until(
+        ready(
             lambda: self.master is not before and _role(self.master) == "master",
             "a replica has taken over",
         )
@@ -136,7 +132,7 @@ class SentinelGroup:
                 ("parallel-syncs", 2),
             ):
                 sentinel.command("SENTINEL", "SET", SERVICE, name, value)
-        until(self._is_known, "the Sentinels know each other and the replicas")
+        ready(self._is_known, "the Sentinels know each other and the replicas")
 
     def _is_known(self) -> bool:
         for sentinel in self.sentinels:
@@ -231,7 +227,7 @@ class ClusterGroup:
     def taken_over(self, before: Server) -> None:
         """Return once another node owns what a master owned, and the Cluster is whole."""
         others = [node for node in self.nodes if node.answers and node is not before]
-        until(
+        ready(
             lambda: all(
                 b"cluster_state:ok" in node.command("CLUSTER", "INFO")
                 and before.port not in {port for _, _, port in self._ranges(node)}
@@ -259,7 +255,7 @@ class ClusterGroup:
 
     def healed(self) -> None:
         """Return once every node is reached by all others and all replicas follow."""
-        until(lambda: all(self._is_sound(node) for node in self.nodes), "the Cluster is whole")
+        ready(lambda: all(self._is_sound(node) for node in self.nodes), "the Cluster is whole")
 
     def _by_slot(self, slot: int) -> Server:
         port = next(port for first, last, port in self._ranges() if first <= slot <= last)
@@ -282,7 +278,7 @@ class ClusterGroup:
             master.command("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
         for node in self.nodes[1:]:
             node.command("CLUSTER", "MEET", "127.0.0.1", self.nodes[0].port)
-        until(lambda: all(self._knows_all(node) for node in self.nodes), "the nodes have met")
+        ready(lambda: all(self._knows_all(node) for node in self.nodes), "the nodes have met")
         for master, replica in zip(masters, replicas, strict=False):
             replica.command("CLUSTER", "REPLICATE", _id(master))
         self.healed()

@@ -1,6 +1,7 @@
 """The one place where a test waits for what it can only look at."""
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Final
 
@@ -22,3 +23,15 @@ async def eventually(condition: Callable[[], bool], what: str) -> None:
                 await asyncio.sleep(_PAUSE)
     except TimeoutError:
         raise AssertionError(f"did not come true in {DEADLINE} s: {what}") from None
+
+
+def until(condition: Callable[[], bool], what: str, *, limit: float = DEADLINE) -> None:
+    """Return as soon as `condition` holds, outside of a loop.
+
+    Raises:
+        AssertionError: It does not within the limit, in seconds.
+    """
+    deadline = time.monotonic() + limit
+    while not condition():
+        assert time.monotonic() < deadline, f"did not come true in {limit} s: {what}"
+        time.sleep(_PAUSE)
