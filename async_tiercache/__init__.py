@@ -15,6 +15,7 @@ from async_tiercache._events import (
     Refused,
     TierChanged,
 )
+from async_tiercache._explain import Explanation
 from async_tiercache._options import (
     COLD,
     HOT,
@@ -27,6 +28,7 @@ from async_tiercache._options import (
 )
 from async_tiercache._report import Report
 from async_tiercache._statistics import Histogram, Statistics
+from async_tiercache._tenancy import Tenant
 from async_tiercache._version import __version__
 from async_tiercache._writer import Writing
 
@@ -46,6 +48,7 @@ __all__ = [
     "Compression",
     "Dictionary",
     "Event",
+    "Explanation",
     "Histogram",
     "Invalidated",
     "LoadContext",
@@ -57,6 +60,7 @@ __all__ = [
     "Refused",
     "Report",
     "Statistics",
+    "Tenant",
     "TierCache",
     "TierChanged",
     "Writing",

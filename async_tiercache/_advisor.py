@@ -8,22 +8,8 @@ from collections.abc import Iterator
 from async_tiercache._options import UNSET, Policy, seconds
 
 
-def advice_on(policy: Policy, *, l1: bool, l2: bool) -> Iterator[tuple[str, str]]:
-    """Yield what there is to say about a cache, as names and messages.
-
-    Args:
-        policy: The cache's policy, as it was given.
-        l1: Whether it has a memory tier.
-        l2: Whether it has a remote tier.
-    """
-    if l1 and l2 and policy.l1_ttl is UNSET:
-        yield (
-            "l1-without-bus",
-            (
-                "Other processes are not told of invalidations: they may serve their copies for "
-                "up to l1_ttl, 30 s by default. Set l1_ttl to what you accept, or l1=None."
-            ),
-        )
+def advice_on(policy: Policy) -> Iterator[tuple[str, str]]:
+    """Yield what there is to say about a cache of a policy, as names and messages."""
     grace = 0.0 if policy.grace is UNSET else seconds(policy.grace)
     if grace and policy.load_limit is UNSET and policy.soft_timeout is UNSET:
         yield (

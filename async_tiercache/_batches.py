@@ -17,6 +17,7 @@ from typing import Any, Final, cast, get_args, get_origin
 from async_tiercache._callpath import EXACT, Arguments
 from async_tiercache._context import LoadContext, context_parameter
 from async_tiercache._family import Family, Load
+from async_tiercache._flight import keep_nothing
 from async_tiercache._gatherer import Gatherer, Part, check_found
 from async_tiercache._operations import Operations
 from async_tiercache._report import Report
@@ -86,6 +87,8 @@ class Batch:
         bound = self._bind(owner, args, kwargs)
         ids = _distinct(self._ids, bound.arguments[self._ids])
         if not core.enabled or operations.uncommitted:
+            if core.enabled:
+                keep_nothing()
             loaded: dict[Any, Any] = {}
             if ids:
                 loaded = await self._call(owner, bound, ids, LoadContext())
@@ -93,7 +96,8 @@ class Batch:
             return {each: loaded[each] for each in ids if each in loaded}
         core.admit()
         values = self._values(bound)
-        keys = {operations.maker.text(values(each), owner): each for each in ids}
+        keys = {operations.text(owner, values(each)): each for each in ids}
+        tags = {key: operations.tags_of(owner, values(each)) for key, each in keys.items()}
         if len(keys) < len(ids):
             raise UsageError(
                 f"Two of the ids in {self._ids} have the same key",
@@ -107,7 +111,7 @@ class Batch:
             behind = None if family.bound else partial(self._part_behind, owner, values(each))
             return Load(part=gatherer.expect(each), behind=behind)
 
-        found = await core.reader.read_many(family, list(keys), load_of)
+        found = await core.reader.read_many(family, tags, load_of, opened=self._context is not None)
         return {
             keys[key]: value
             for key, value in found.items()
@@ -118,9 +122,9 @@ class Batch:
         """Remove the values of all the ids from every tier."""
         self._core.admit()
         bound = self._bind(owner, args, kwargs)
-        values, maker = self._values(bound), self._operations.maker
+        values, text = self._values(bound), self._operations.text
         ids = _distinct(self._ids, bound.arguments[self._ids])
-        return await self._core.commits.invalidate(maker.text(values(each), owner) for each in ids)
+        return await self._core.commits.invalidate(text(owner, values(each)) for each in ids)
 
     def _bind(
         self, owner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -163,7 +167,8 @@ class Batch:
     def _part_behind(self, owner: Any, values: Arguments) -> Part | None:
         """Return the part of a refresh that nobody waits for in the next batch load.
 
-        Those with the same other arguments go together; `None` if the object itself has a say.
+        Those of one tenant with the same other arguments go together; `None` if the object itself
+        has a say.
         """
         operations = self._operations
         if operations.maker.uses_self:
@@ -174,7 +179,8 @@ class Batch:
             self._behind, self._loop = {}, loop
         place = operations.names.index(self._over)
         family = operations.family_of(owner)
-        group: Any = (family.codec.fingerprint, type(owner), *_told_apart(values, place))
+        tenant = self._core.tenancy.prefix()
+        group: Any = (tenant, family.codec.fingerprint, type(owner), *_told_apart(values, place))
         gatherer = self._behind.get(group)
         if gatherer is None:
             if len(self._behind) >= _IDLE_GATHERERS:

@@ -1,19 +1,14 @@
 """`TierCache`: the public face. It holds no algorithm; `_core` wires the parts."""
 
-import contextlib
 import difflib
 import sys
 from collections.abc import (
-    AsyncGenerator,
-    Awaitable,
     Callable,
     Collection,
     Coroutine,
-    Mapping,
     Sequence,
 )
 from contextlib import AbstractAsyncContextManager
-from functools import partial
 from types import TracebackType
 from typing import (
     TYPE_CHECKING,
@@ -23,47 +18,42 @@ from typing import (
     Self,
     TypeVar,
     Unpack,
-    cast,
-    overload,
 )
 
 from async_tiercache._advisor import advice_on
+from async_tiercache._calls import Calls
 from async_tiercache._checks import (
     check_function,
-    check_loader,
     check_scope_and_via,
     check_watchers,
+    checked_bound,
     checked_l1,
     checked_max_loads,
     checked_namespace,
     listed,
-    refuse_tags,
 )
 from async_tiercache._clock import SYSTEM_CLOCK
-from async_tiercache._context import LoadContext, taking_context
 from async_tiercache._core import Core
 from async_tiercache._decorators import Cached, cached_form, invalidating_form
 from async_tiercache._environment import from_environment
+from async_tiercache._explain import Explanation
 from async_tiercache._families import Families
-from async_tiercache._family import Load
-from async_tiercache._filler import awaited
-from async_tiercache._gatherer import Gatherer, check_found
 from async_tiercache._operations import Operations, Via
 from async_tiercache._options import (
     L1,
-    MISSING,
+    Duration,
     Policy,
     PolicyFields,
     policy_of,
+    seconds,
 )
 from async_tiercache._report import Report
-from async_tiercache._statistics import Statistics, summed
-from async_tiercache._writer import Writing
-from async_tiercache.abc import Clock, Observer, Tracer
-from async_tiercache.backends.memory import Slot
-from async_tiercache.codecs.returned import returned_by, values_of
+from async_tiercache._statistics import Histogram, Statistics, merged, summed
+from async_tiercache._sweeper import checked_pattern
+from async_tiercache._tenancy import Tenancy, Tenant
+from async_tiercache.abc import Clock, Observer, Remote, Remoting, Tracer
 from async_tiercache.errors import ConfigurationError, UsageError
-from async_tiercache.keys import check_text
+from async_tiercache.tags import checked_tags
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis, RedisCluster
@@ -73,7 +63,7 @@ R = TypeVar("R")
 D = TypeVar("D")
 
 
-class TierCache:
+class TierCache(Calls):
     """A cache in two tiers: L1 in this process's memory, L2 in Redis or Valkey.
 
     Constructing it opens nothing. Use it inside ``async with``; it then owns its connections and
@@ -86,7 +76,14 @@ class TierCache:
         l1: The bounds of the memory tier; `None` for no L1.
         policy: What decorators and calls inherit.
         client: A redis-py asyncio client of your own, of a server, of what a Sentinel names or of
-            a Cluster, used instead of `url` and never closed.
+            a Cluster, used instead of `url` and never closed. Or a `Remoting`, which makes another
+            tier than Redis.
+        tenant: The name of a tenant, or a function that returns it in the context of a call;
+            tenants share nothing, and can name nothing of one another.
+        staleness_bound: How long after an invalidation in another process this one may still serve
+            its own copy, when the messages about it are lost or late; while they arrive it is their
+            way. It is also how long L1 serves what was loaded while Redis is out of reach.
+        self_check: How often some of what L1 serves is compared with L2; `None` for never.
         max_loads: How many loads may run at the same time, so that a cold or dead L2 does not crush
             the source; the others wait, up to their `load_limit`. `None` for any number.
         observers: Are called with every event; see `Observer`.
@@ -114,7 +111,10 @@ class TierCache:
         namespace: str,
         l1: L1 | None = L1(),  # noqa: B008 - frozen
         policy: Policy = Policy(),  # noqa: B008 - frozen
-        client: "Redis | RedisCluster | None" = None,
+        client: "Redis | RedisCluster | Remoting | None" = None,
+        tenant: Tenant | None = None,
+        staleness_bound: Duration = "2s",
+        self_check: Duration | None = None,
         max_loads: int | None = None,
         observers: Sequence[Observer] = (),
         tracer: Tracer | None = None,
@@ -126,13 +126,15 @@ class TierCache:
         self._alone = url is None and client is None
         l1 = checked_l1(l1, alone=self._alone)
         check_watchers(observers, tracer)
-        remote = None
-        if url is not None or client is not None:
+        remote: Remote | None = None
+        if isinstance(client, Remoting):
+            remote = client.tiercache_remote(namespace=namespace, clock=clock)
+        elif url is not None or client is not None:
             # Imported here: L1 alone needs no redis-py in memory.
             from async_tiercache.backends.redis import RedisRemote
 
             remote = RedisRemote(url, namespace=namespace, clock=clock, client=client)
-        self._core = Core(
+        core = Core(
             namespace=namespace,
             remote=remote,
             l1=l1,
@@ -140,12 +142,12 @@ class TierCache:
             observers=tuple(observers),
             tracer=tracer,
             max_loads=checked_max_loads(max_loads),
+            bound=checked_bound(staleness_bound),
+            tenancy=Tenancy(tenant),
+            self_check=None if self_check is None else seconds(self_check, name="self_check"),
             enabled=enabled,
         )
-        self._families = Families(policy, alone=self._alone, learn=self._core.compressor.learn)
-        self._counts = self._families.direct.counts
-        # The store's own dict, which lives as long as the store; empty while L1 is off.
-        self._slots: dict[str, Slot] = {} if self._core.store is None else self._core.store.slots
+        super().__init__(core, Families(policy, alone=self._alone, learn=core.compressor.learn))
         if not enabled:
             self._core.advise(
                 "disabled",
@@ -188,8 +190,7 @@ class TierCache:
         """
         await self._core.open()
         if self._core.enabled:
-            has_l1 = self._core.store is not None
-            for name, message in advice_on(self._policy, l1=has_l1, l2=not self._alone):
+            for name, message in advice_on(self._policy):
                 self._core.advise(name, message)
         return self
 
@@ -223,7 +224,8 @@ class TierCache:
         Args:
             template: The key, such as ``"user:{user_id}:profile"``; without it the function's name,
                 the class of `self` and all arguments make the key.
-            tags: Not in this release.
+            tags: Templates of tags, such as ``"user:{user_id}"``: invalidating a tag invalidates
+                all values that stand under it.
             scope: Returns from `self` what tells objects apart that must not share values, such as
                 ``lambda self: self.tenant``; it comes first in the key.
             via: Opens an object like `self`, as an async context manager; every load runs on one of
@@ -239,7 +241,6 @@ class TierCache:
         Raises:
             ConfigurationError: The function, the template or an option cannot be used.
         """
-        refuse_tags(tags)
         if callable(template):
             check_function(template, "@cache.cached()")
             raise ConfigurationError(
@@ -259,6 +260,7 @@ class TierCache:
                 exclude=exclude,
                 scope=scope,
                 via=via,
+                tags=tags,
                 limits=limits,
                 names=names,
             )
@@ -267,22 +269,23 @@ class TierCache:
         return decorate
 
     def invalidates(
-        self, *, keys: Sequence[str] = (), tags: Sequence[str] = ()
+        self, *, keys: Sequence[str] = (), tags: Sequence[str] = (), crash_safe: bool = False
     ) -> Callable[[Callable[P, Coroutine[Any, Any, R]]], Callable[P, Coroutine[Any, Any, R]]]:
-        """Invalidate keys each time the decorated coroutine has succeeded.
+        """Invalidate keys and tags each time the decorated coroutine has succeeded.
 
         Args:
             keys: Templates over the function's parameters, as in `cached`; one that is the template
                 of a family with a scope means the keys of the same `self`.
-            tags: Not in this release.
+            tags: Templates of tags.
+            crash_safe: Block them before the coroutine runs, as `invalidating` does, so that
+                nothing old is left behind by a process that dies in between. It costs a turn more.
 
         Raises:
             ConfigurationError: Nothing would be invalidated, or a template does not fit.
         """
-        refuse_tags(tags)
-        if isinstance(keys, str) or not keys:
+        if isinstance(keys, str) or not (keys or tags):
             raise ConfigurationError(
-                "@cache.invalidates needs the keys to invalidate",
+                "@cache.invalidates needs the keys or tags to invalidate",
                 hint='Pass keys=["user:{user_id}:profile"], a list of templates.',
             )
 
@@ -290,233 +293,146 @@ class TierCache:
             function: Callable[P, Coroutine[Any, Any, R]],
         ) -> Callable[P, Coroutine[Any, Any, R]]:
             check_function(function, "@cache.invalidates(keys=[...])")
-            return invalidating_form(self._core, self._families, function, keys)
+            return invalidating_form(
+                self._core, self._families, function, keys, tags, crash_safe=crash_safe
+            )
 
         return decorate
 
-    # Calls.
+    # Invalidation.
 
-    @overload
-    async def get(self, key: str, *, stale: bool = False) -> Any: ...
-    @overload
-    async def get(self, key: str, default: D, *, stale: bool = False) -> Any | D: ...
-    async def get(self, key: str, default: Any = MISSING, *, stale: bool = False) -> Any:
-        """Return what the tiers hold for a key, or wait for a load of it that is in progress.
-
-        Nothing is loaded. A `None` that was stored is a value. What L2 holds is understood if it is
-        plain data or belongs to a function that this cache decorates; anything else is not found.
-
-        Args:
-            key: The key's text, as in a template: ``"user:42:profile"``.
-            default: What to return if there is nothing.
-            stale: Whether a value within its grace will do.
-        """
-        core = self._core
-        slot = self._slots.get(key)
-        if slot is not None and core.clock.monotonic() < slot.soft_deadline:
-            slot.visited = True
-            self._counts.l1_hits += 1
-            return slot.value
-        if not core.enabled:
-            return default
-        found = await self.get_many([key], stale=stale)
-        return found.get(key, default)
-
-    async def get_many(self, keys: Sequence[str], *, stale: bool = False) -> dict[str, Any]:
-        """Return what the tiers hold for several keys, L2 asked in one turn.
-
-        Args:
-            keys: The texts of the keys.
-            stale: Whether values within their grace will do.
-
-        Returns:
-            The values by key, in the order of `keys`, without those that are not found; see `get`.
-
-        Raises:
-            UnkeyableError: A text cannot be a key.
-            UsageError: `keys` is no list.
-        """
-        core = self._core
-        texts = {key: check_text(key) for key in listed(keys)}
-        if not core.enabled:
-            return {}
-        core.admit()
-        understood = self._families.understood
-        asked = list(dict.fromkeys(texts.values()))
-        found = await core.reader.look(asked, understood, self._families.direct, stale=stale)
-        return {key: found[text] for key, text in texts.items() if text in found}
-
-    async def get_or_load(
+    async def invalidate(
         self,
-        key: str,
-        loader: Callable[[], Awaitable[R]] | Callable[[LoadContext], Awaitable[R]],
         *,
+        keys: Sequence[str] = (),
         tags: Sequence[str] = (),
-        policy: Policy | None = None,
-        **policy_fields: Unpack[PolicyFields],
-    ) -> R:
-        """Return the value of a key, loading and storing it if no tier has it.
-
-        Args:
-            key: The key's text.
-            loader: A coroutine function without arguments, or with a `LoadContext`; its return
-                annotation, if there is one, says how the value is stored.
-            tags: Not in this release.
-            policy: Options for this call.
-            policy_fields: See `Policy`.
-
-        Raises:
-            Exception: Whatever the loader raised.
-            EncodeError: Its value is not of the annotated type, or cannot be stored.
-            LoadTimeoutError: It took longer than `load_limit`, the wait for its turn included.
-            RecursiveLoadError: It waits for itself.
-            UsageError: It is no coroutine function.
-
-        Example:
-            >>> import asyncio
-            >>> cache = TierCache(namespace="shop")
-            >>> async def load() -> dict[str, int]:
-            ...     return {"orders": 12}
-            >>> asyncio.run(cache.get_or_load("report:today", load, ttl="30s"))
-            {'orders': 12}
-        """
-        refuse_tags(tags)
-        core = self._core
-        check_loader(loader, key)
-        alone = taking_context(loader)
-        if not core.enabled or core.commits.scope is not None:
-            return cast("R", await awaited(partial(alone, LoadContext()), key))
-        core.admit()
-        family = self._families.direct_of(returned_by(loader), policy, policy_fields)
-        return cast("R", await core.reader.read(family, check_text(key), Load(alone)))
-
-    async def get_or_load_many(
-        self,
-        keys: Sequence[str],
-        loader: Callable[[list[str]], Awaitable[Mapping[str, R]]],
-        *,
-        tags: Sequence[str] = (),
-        policy: Policy | None = None,
-        **policy_fields: Unpack[PolicyFields],
-    ) -> dict[str, R]:
-        """Return the values of several keys, loading together those that no tier has.
-
-        Args:
-            keys: The texts of the keys.
-            loader: A coroutine function from a list of keys to a dict of values; the values of its
-                return annotation, if there is one, say how they are stored. A key that it leaves
-                out is absent from the result, and kept so for `negative_ttl`, if that is given. An
-                exception as a value is the error of its key.
-            tags: Not in this release.
-            policy: Options for this call.
-            policy_fields: See `Policy`.
-
-        Returns:
-            The values by key, in the order of `keys`.
-
-        Raises:
-            Exception: Whatever the loader raised, or the error of the first key that has one; the
-                values of the others are kept.
-        """
-        refuse_tags(tags)
-        core = self._core
-        wanted = list(dict.fromkeys(check_text(key) for key in listed(keys)))
-        check_loader(loader, ", ".join(wanted[:3]))
-
-        async def load_many(missing: list[str], _context: LoadContext) -> Mapping[str, R]:
-            return cast("Mapping[str, R]", await awaited(partial(loader, missing), missing[0]))
-
-        if not core.enabled or core.commits.scope is not None:
-            loaded: Mapping[str, R] = await load_many(wanted, LoadContext()) if wanted else {}
-            check_found(loaded, wanted)
-            return dict(loaded)
-        core.admit()
-        family = self._families.direct_of(values_of(returned_by(loader)), policy, policy_fields)
-        gatherer = Gatherer(
-            load_many, run=partial(core.filler.run, family), tasks=core.loads, clock=core.clock
-        )
-        return await core.reader.read_many(
-            family, wanted, lambda key: Load(part=gatherer.expect(key))
-        )
-
-    async def set(
-        self,
-        key: str,
-        value: Any,
-        *,
-        tags: Sequence[str] = (),
-        policy: Policy | None = None,
-        **policy_fields: Unpack[PolicyFields],
+        soft: Duration | None = None,
+        strict: bool = False,
     ) -> Report:
-        """Put a value under a key; the last writer wins.
-
-        A load of the key that is in progress stores nothing. To be sure that nothing older can
-        follow a change of the source, use `writing` or `invalidate`.
-
-        Args:
-            key: The key's text.
-            value: What to store.
-            tags: Not in this release.
-            policy: Options for this call.
-            policy_fields: See `Policy`.
-
-        Raises:
-            EncodeError: The value cannot be stored.
-        """
-        refuse_tags(tags)
-        self._core.admit()
-        family = self._families.direct_of(Any, policy, policy_fields)
-        return await self._core.commits.put(family, check_text(key), value)
-
-    @contextlib.asynccontextmanager
-    async def writing(
-        self,
-        key: str,
-        *,
-        policy: Policy | None = None,
-        **policy_fields: Unpack[PolicyFields],
-    ) -> AsyncGenerator[Writing]:
-        """Fence a key while the block changes the source, then put what the block has set.
-
-        Nobody stores a value that was read before the block ended. Without `set`, or when the block
-        raises, the key is only invalidated.
-
-        Args:
-            key: The key's text.
-            policy: Options for this call.
-            policy_fields: See `Policy`.
-
-        Raises:
-            UsageError: The block stands inside `after_commit`.
-        """
-        self._core.admit()
-        if self._core.commits.scope is not None:
-            raise UsageError(
-                "writing() inside after_commit() would store what is not committed yet",
-                hint="Open writing() around the whole transaction, or use set() or invalidate().",
-            )
-        family = self._families.direct_of(Any, policy, policy_fields)
-        async with self._core.writer.writing(family, check_text(key)) as writing:
-            yield writing
-
-    async def invalidate(self, *, keys: Sequence[str] = (), tags: Sequence[str] = ()) -> Report:
-        """Remove keys from every tier.
+        """Remove keys, and all values that stand under tags, from every tier.
 
         A read that begins after this has returned gets nothing older, in this process strictly and
-        in others within their `l1_ttl`. If Redis does not answer, the report says ``"queued"``:
-        this process reads around it until it has been told.
+        in others as soon as a message has reached them, or within `staleness_bound`. If Redis does
+        not answer, the report says ``"queued"``: this process reads around it until it has been
+        told.
 
         Args:
             keys: The texts of the keys.
-            tags: Not in this release.
+            tags: The texts of the tags.
+            soft: For how long what is invalidated may still be served as stale, while one caller
+                loads it anew or when the loader fails. What has to wait for Redis is removed.
+            strict: Raise if the report would say ``"queued"``.
 
         Raises:
-            UnkeyableError: A text cannot be a key; nothing has been removed then.
-            UsageError: `keys` is no list.
+            InvalidationQueuedError: With `strict`: Redis did not answer; it will be told again.
+            UnkeyableError: A text cannot be a key or tag; nothing has been removed then.
+            UsageError: `keys` or `tags` is no list.
         """
-        refuse_tags(tags)
-        self._core.admit()
-        return await self._core.commits.invalidate([check_text(key) for key in listed(keys)])
+        core = self._core
+        core.admit()
+        texts = [self._text(key) for key in listed(keys)]
+        tagged = core.tenancy.named(checked_tags(tags))
+        window = None if soft is None else seconds(soft, name="soft")
+        return await core.commits.invalidate(texts, tagged, soft=window, strict=strict)
+
+    async def clear(self, *, strict: bool = False) -> Report:
+        """Remove everything from every tier, whatever its size, in one turn.
+
+        In a cache with tenants that is everything of the calling tenant.
+
+        Redis frees the memory as the entries expire or are asked for.
+
+        Args:
+            strict: Raise if Redis does not confirm.
+
+        Raises:
+            InvalidationQueuedError: With `strict`: Redis did not answer; it will be told again.
+        """
+        core = self._core
+        core.admit()
+        return await core.commits.invalidate(tags=(core.tenancy.everything(),), strict=strict)
+
+    async def invalidate_pattern(
+        self, pattern: str, *, progress: Callable[[int], None] | None = None
+    ) -> Report:
+        """Remove the keys that match a pattern from every tier, as far as they can be found.
+
+        Redis is scanned, which takes time in proportion to all that it holds, and a key that is
+        written meanwhile may be left out. Every process empties its L1. Prefer tags.
+
+        Args:
+            pattern: ``"user:*:profile"``: ``*`` stands for anything, ``?`` for one character. It
+                reaches nothing of another namespace or tenant.
+            progress: Is called with the number of keys that have been removed so far.
+
+        Raises:
+            UnkeyableError: It is no pattern.
+            UsageError: The call stands inside `after_commit`.
+        """
+        core = self._core
+        core.admit()
+        checked = checked_pattern(pattern)
+        if core.commits.scope is not None:
+            raise UsageError(
+                "invalidate_pattern() inside after_commit() would run before the commit",
+                hint="Call it after the block.",
+            )
+        return await core.sweeper.sweep(checked, core.tenancy.prefix(), progress)
+
+    async def apply(self, token: str) -> bool:
+        """Take in what another process has invalidated, so that reads here get nothing older.
+
+        Call it once per request with the `Report.token` that an earlier request of the same user
+        has got, for example in a cookie.
+
+        Args:
+            token: The token.
+
+        Returns:
+            Whether it was one of this namespace; anything else is ignored.
+        """
+        core = self._core
+        core.admit()
+        opened = await core.tokens.opened(token)
+        if opened is not None:
+            core.invalidator.receive(opened[0], queued=opened[1])
+        return opened is not None
+
+    async def explain(self, key: str) -> Explanation:
+        """Return what the tiers know of a key now, and how it was last read.
+
+        Args:
+            key: The key's text.
+
+        Raises:
+            UnkeyableError: The text cannot be a key.
+        """
+        core = self._core
+        core.admit()
+        understood = list(self._families.understood.values())
+        return await core.explainer.explain(self._text(key), understood)
+
+    def invalidating(
+        self, *, keys: Sequence[str] = (), tags: Sequence[str] = ()
+    ) -> AbstractAsyncContextManager[None]:
+        """Block keys and tags while the source changes, then invalidate them.
+
+        Put it around a transaction whose process may die at any point: nothing that was read before
+        its commit is left in a tier. Readers meanwhile load for themselves.
+
+        Args:
+            keys: The texts of the keys.
+            tags: The texts of the tags.
+
+        Raises:
+            UnkeyableError: A text cannot be a key or tag.
+            UsageError: `keys` or `tags` is no list, or the block stands inside `after_commit`.
+        """
+        core = self._core
+        core.admit()
+        core.commits.refuse_blocks()
+        texts = [self._text(key) for key in listed(keys)]
+        return core.blocks.invalidating(texts, core.tenancy.named(checked_tags(tags)))
 
     def after_commit(self) -> AbstractAsyncContextManager[None]:
         """Tell the tiers at the end of the block what is changed inside it, or nothing if it fails.
@@ -580,6 +496,13 @@ class TierCache:
         return summed(
             known.values() if family is None else [known[family]],
             pending=core.ledger.pending,
+            l1_bypasses=core.ledger.bypassed,
+            left_flights=core.ledger.overtaken,
+            bus_gaps=core.bus.gaps,
+            bus_lags=merged([core.bus.lags]),
+            inconsistencies=Histogram()
+            if core.self_check is None
+            else merged([core.self_check.ages]),
             loads_running=core.bulkhead.running,
             loads_waiting=core.bulkhead.waiting,
         )

@@ -16,6 +16,8 @@ from typing import Any, Final, NewType, TypeAlias
 from uuid import UUID
 
 from async_tiercache._context import LoadContext
+from async_tiercache._flight import CURRENT, RUNNING
+from async_tiercache._ledger import Ledger
 from async_tiercache._statistics import Counts
 from async_tiercache.errors import ConfigurationError
 
@@ -206,6 +208,9 @@ class CallPath:
         read: Answers a call that found no slot, from `self` and the values.
         counts: Where hits are counted.
         monotonic: The clock that slots are held against.
+        ledger: Says whether what is in memory may be served.
+        recheck: Looks at a slot again after an invalidation of any tag; returns whether it is good.
+        proven: Whether that takes a proof that no message of another server is missing.
 
     Attributes:
         call: Takes the function's place: an L1 hit at once, anything else through `read`.
@@ -222,10 +227,14 @@ class CallPath:
         read: Callable[[Any, Arguments], Coroutine[Any, Any, Any]],
         counts: Counts,
         monotonic: Callable[[], float],
+        ledger: Ledger,
+        recheck: Callable[[Any], bool],
+        proven: bool,
     ) -> None:
         self._function = function
         self._parts = parts
         self._table = table
+        self._proven = proven
         self._space: dict[str, Any] = {
             **parts.defaults,
             **{f"{_RESERVED}{kind.__name__}": kind for kind in EXACT},
@@ -234,6 +243,10 @@ class CallPath:
             f"{_RESERVED}read": read,
             f"{_RESERVED}counts": counts,
             f"{_RESERVED}monotonic": monotonic,
+            f"{_RESERVED}ledger": ledger,
+            f"{_RESERVED}recheck": recheck,
+            f"{_RESERVED}current": CURRENT.get,
+            f"{_RESERVED}running": RUNNING,
         }
         self._of_class: dict[type, FunctionType] = {}
         values = _tuple(parts.names)
@@ -289,20 +302,29 @@ class CallPath:
         parts = self._parts
         return [
             f"async def {_RESERVED}call({parts.header}):",
-            *([] if probe is None or self._table is None else _hit_lines(probe, self._table)),
+            *(
+                []
+                if probe is None or self._table is None
+                else _hit_lines(probe, self._table, proven=self._proven)
+            ),
             f"    return await {_RESERVED}read({parts.owner}, {_tuple(parts.names)})",
         ]
 
 
-def _hit_lines(probe: str, table: Table) -> list[str]:
+def _hit_lines(probe: str, table: Table, *, proven: bool) -> list[str]:
     """Return the lines that answer a hit."""
-    now = f"{_RESERVED}monotonic()"
+    slot, ledger, now = f"{_RESERVED}slot", f"{_RESERVED}ledger", f"{_RESERVED}now"
+    proof = f" and {now} < {ledger}.proof_deadline" if proven else ""
     lines = [
-        f"{_RESERVED}slot = {probe}({table.expression})",
-        f"if {_RESERVED}slot is not None and {now} < {_RESERVED}slot.soft_deadline:",
-        f"    {_RESERVED}slot.visited = True",
+        f"{slot} = {probe}({table.expression})",
+        f"if ({slot} is not None",
+        f"    and ({now} := {_RESERVED}monotonic()) < {slot}.soft_deadline{proof}",
+        # While loads run, only the context tells whether this is read inside of one.
+        f"    and ({slot}.epoch is {ledger}.epoch or {_RESERVED}recheck({slot}))",
+        f"    and (not {_RESERVED}running or {_RESERVED}current() is None)):",
+        f"    {slot}.visited = True",
         f"    {_RESERVED}counts.l1_hits += 1",
-        f"    return {_RESERVED}slot.value",
+        f"    return {slot}.value",
     ]
     if table.conditions:
         lines = [f"if {' and '.join(table.conditions)}:", *(f"    {line}" for line in lines)]

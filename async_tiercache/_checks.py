@@ -8,8 +8,10 @@ import inspect
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from async_tiercache._options import L1
+from async_tiercache._options import L1, seconds
 from async_tiercache.errors import ConfigurationError, UsageError
+
+MIN_BOUND: Final = 0.1
 
 _NAMESPACE_CHARACTERS: Final = frozenset(
     "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-:"
@@ -160,14 +162,16 @@ def listed(keys: Sequence[str]) -> Sequence[str]:
     return keys
 
 
-def refuse_tags(tags: Sequence[str]) -> None:
-    """Refuse tags, which are not in this release.
+def checked_bound(bound: Any) -> float:
+    """Return how old what L1 serves may be after an invalidation elsewhere, in seconds.
 
     Raises:
-        ConfigurationError: There are some.
+        ConfigurationError: It is no duration, or one in which no proof can be had.
     """
-    if tags:
+    result = seconds(bound, name="staleness_bound")
+    if result < MIN_BOUND:
         raise ConfigurationError(
-            "tags are not in this release: half of them would serve what was invalidated",
-            hint="Invalidate by key: keys=[...], or the function's own .invalidate(...).",
+            f"staleness_bound={bound!r} is shorter than {MIN_BOUND} s",
+            hint="A proof needs a turn to Redis; for fresher reads, pass l1=None.",
         )
+    return result

@@ -8,14 +8,33 @@ import contextlib
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Any, Final, Literal, TypeAlias
 
 from async_tiercache._family import Family
 from async_tiercache._invalidator import Invalidator
 from async_tiercache._report import Report
 from async_tiercache._writer import Writer
+from async_tiercache.abc import NAMESPACE
+from async_tiercache.errors import UsageError
 
 QUEUED: Final = Report("queued", "queued")
+
+
+Name: TypeAlias = tuple[Literal["key", "tag"], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Put:
+    """A value that is put under a key."""
+
+    family: Family
+    value: Any
+    tags: tuple[str, ...]
+
+
+Change: TypeAlias = Put | float | None
+"""What becomes of a key or tag: a new value; stale, to be served for so long; `None`: gone."""
 
 
 class Scope:
@@ -24,7 +43,8 @@ class Scope:
     Attributes:
         home: The commits of the block's cache.
         outer: The block around it, of whatever cache.
-        changes: By key, the last change: a family and the value put, or `None` when invalidated.
+        changes: By key or tag, the last change; what is gone does not become stale, and what is
+            stale is served no longer than any of them has said.
         ended: Whether the block is over, for tasks that outlive it.
     """
 
@@ -33,8 +53,21 @@ class Scope:
     def __init__(self, home: "Commits", outer: "Scope | None") -> None:
         self.home = home
         self.outer = outer
-        self.changes: dict[str, tuple[Family, Any] | None] = {}
+        self.changes: dict[Name, Change] = {}
         self.ended = False
+
+    def note(self, name: Name, change: Change) -> None:
+        """Take in a change; they are told in the order in which they were last made."""
+        kind, text = name
+        if kind == "tag":
+            for each, put in self.changes.items():
+                if isinstance(put, Put) and (text == NAMESPACE or text in put.tags):
+                    # All values are put after the tags have been told.
+                    self.changes[each] = None
+        before = self.changes.pop(name, change)
+        if isinstance(change, float):
+            change = min(before, change) if isinstance(before, float) else None
+        self.changes[name] = change
 
     def innermost(self, home: "Commits") -> "Scope | None":
         """Return the innermost block of a cache that is still open, this one or one around it."""
@@ -59,18 +92,25 @@ class Commits:
         self._invalidator = invalidator
         self._writer = writer
 
-    async def invalidate(self, keys: Iterable[str]) -> Report:
-        """Remove keys from every tier, now or after the commit."""
+    async def invalidate(
+        self,
+        keys: Iterable[str] = (),
+        tags: Iterable[str] = (),
+        *,
+        soft: float | None = None,
+        strict: bool = False,
+    ) -> Report:
+        """Remove keys and what stands under tags from every tier, now or after the commit."""
         scope = self.scope
         if scope is None:
-            return await self._invalidator.invalidate(keys)
+            return await self._invalidator.invalidate(keys, tags, soft=soft, strict=strict)
         for key in keys:
-            # Told in the order in which they were last changed.
-            scope.changes.pop(key, None)
-            scope.changes[key] = None
+            scope.note(("key", key), soft)
+        for tag in tags:
+            scope.note(("tag", tag), soft)
         return QUEUED
 
-    async def put(self, family: Family, key: str, value: Any) -> Report:
+    async def put(self, family: Family, key: str, value: Any, tags: tuple[str, ...] = ()) -> Report:
         """Put a value, now or after the commit.
 
         Raises:
@@ -78,11 +118,22 @@ class Commits:
         """
         scope = self.scope
         if scope is None:
-            return await self._writer.put(family, key, value)
+            return await self._writer.put(family, key, value, tags)
         family.codec.encode(value)
-        scope.changes.pop(key, None)
-        scope.changes[key] = family, value
+        scope.note(("key", key), Put(family, value, tags))
         return QUEUED
+
+    def refuse_blocks(self) -> None:
+        """Refuse a block of keys that would end before the commit.
+
+        Raises:
+            UsageError: It stands inside `after_commit`.
+        """
+        if self.scope is not None:
+            raise UsageError(
+                "A crash-safe invalidation inside after_commit() would end before the commit",
+                hint="Open cache.invalidating(...) around the whole transaction.",
+            )
 
     @property
     def scope(self) -> Scope | None:
@@ -112,20 +163,26 @@ class Commits:
             scope.ended = True
             with contextlib.suppress(ValueError):  # entered in another context, which is gone
                 _SCOPE.reset(token)
-            changes = dict.fromkeys(scope.changes) if cancelled else scope.changes
+            changes: dict[Name, Change] = scope.changes
+            if cancelled:
+                changes = dict.fromkeys(scope.changes)
             # The block around may have ended before this one, in a task or a dependency.
             outer = scope.around
             if outer is None:
                 await self._make(changes)
             else:
-                for key, change in changes.items():
-                    outer.changes.pop(key, None)
-                    outer.changes[key] = change
+                for name, change in changes.items():
+                    outer.note(name, change)
 
-    async def _make(self, changes: dict[str, tuple[Family, Any] | None]) -> None:
+    async def _make(self, changes: dict[Name, Change]) -> None:
         # All of them first: whoever is cancelled in between must leave nothing old behind.
-        await self._invalidator.invalidate(changes)
-        for key, change in changes.items():
-            if change is not None:
-                family, value = change
-                await self._writer.put(family, key, value)
+        windows = {change for change in changes.values() if isinstance(change, float)}
+        for soft in (None, *sorted(windows)):
+            keys, tags = list[str](), list[str]()
+            for (kind, text), change in changes.items():
+                if soft == (change if isinstance(change, float) else None):
+                    (keys if kind == "key" else tags).append(text)
+            await self._invalidator.invalidate(keys, tags, soft=soft)
+        for (_, key), change in changes.items():
+            if isinstance(change, Put):
+                await self._writer.put(change.family, key, change.value, change.tags)

@@ -2,11 +2,12 @@
 
 import inspect
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Never, get_args
 
 from async_tiercache._options import MISSING, Duration, Missing, seconds
 from async_tiercache.errors import ConfigurationError, UsageError
+from async_tiercache.tags import checked_tags
 
 _LONGEST_ETAG = 255
 _NAMED = re.compile(r"\bLoadContext\b")
@@ -38,20 +39,45 @@ class LoadContext:
         "_etag",
         "_negative",
         "_new_etag",
+        "_prefix",
         "_skipped",
+        "_tags",
         "_ttl",
         "_unmodified",
         "stale_value",
     )
 
-    def __init__(self, *, stale_value: Any | Missing = MISSING, etag: str = "") -> None:
+    def __init__(
+        self, *, stale_value: Any | Missing = MISSING, etag: str = "", prefix: str = ""
+    ) -> None:
         self.stale_value = stale_value
+        self._prefix = prefix
         self._etag = etag
         self._new_etag: str | None = None
         self._ttl: float | None = None
         self._skipped = False
         self._negative = False
         self._unmodified = False
+        self._tags: tuple[str, ...] = ()
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """Tags that the value stands under besides those of the decorator.
+
+        Set them to what the loader has found out: ``context.tags = [f"author:{book.author_id}"]``.
+        If any tag was invalidated while the value was loaded, it goes to its callers only: nobody
+        knows whether the new tags were concerned.
+        """
+        return self._tags
+
+    @tags.setter
+    def tags(self, tags: Iterable[str]) -> None:
+        self._tags = checked_tags(tags)
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The tags as the tiers know them, with what those of the tenant begin with."""
+        return tuple(self._prefix + tag for tag in self._tags) if self._prefix else self._tags
 
     @property
     def ttl(self) -> float | None:
@@ -109,6 +135,7 @@ class LoadContext:
     def adopt(self, other: "LoadContext") -> None:
         """Take over what the loader of a batch has said about all of its values."""
         self._ttl = other.ttl
+        self._tags = other.tags
         self._skipped = other.skipped
         self._negative = other.is_negative
 
@@ -161,12 +188,14 @@ def context_parameter(function: Callable[..., Any], hints: Mapping[str, Any]) ->
     return found[0].name
 
 
-def taking_context(loader: Callable[..., Awaitable[Any]]) -> Callable[[Any], Awaitable[Any]]:
-    """Return a loader that takes a load context, whether the given one does or not."""
+def taking_context(
+    loader: Callable[..., Awaitable[Any]],
+) -> tuple[Callable[[Any], Awaitable[Any]], bool]:
+    """Return a loader that takes a load context, and whether the given one does."""
     annotations = getattr(loader, "__annotations__", {})
     name = None
     if len(annotations) > ("return" in annotations):
         name = context_parameter(loader, annotations)
     if name is None:
-        return lambda _context: loader()
-    return lambda context: loader(**{name: context})
+        return (lambda _context: loader()), False
+    return (lambda context: loader(**{name: context})), True

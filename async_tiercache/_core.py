@@ -10,13 +10,18 @@ import logging
 import os
 import weakref
 from functools import partial
-from typing import Literal
+from math import inf
+from typing import Final, Literal
 
+from async_tiercache._blocks import Blocks
 from async_tiercache._bulkhead import Bulkhead
+from async_tiercache._bus import Bus
 from async_tiercache._commits import Commits
 from async_tiercache._events import Advice, Event, Mutated, TierChanged
+from async_tiercache._explain import Explainer
 from async_tiercache._fence import Fences
 from async_tiercache._filler import Filler
+from async_tiercache._finder import STATE_SECONDS, Finder
 from async_tiercache._flight import Flights
 from async_tiercache._guard import Guard
 from async_tiercache._invalidator import Invalidator
@@ -25,15 +30,22 @@ from async_tiercache._options import L1
 from async_tiercache._pilot import Pilot
 from async_tiercache._reader import Reader
 from async_tiercache._recovery import Recovery
+from async_tiercache._selfcheck import SelfCheck
+from async_tiercache._sweeper import Sweeper
 from async_tiercache._tasks import Tasks
+from async_tiercache._tenancy import Tenancy
 from async_tiercache._tiers import Tiers
+from async_tiercache._tokens import Tokens
 from async_tiercache._tracing import Tracing
 from async_tiercache._writer import Writer
-from async_tiercache.abc import Clock, Observer, Remote, Tracer
+from async_tiercache.abc import NAMESPACE, TAG_EPOCH, Clock, Observer, Remote, Tracer
 from async_tiercache.backends.memory import MemoryStore
 from async_tiercache.backends.null import NullRemote
 from async_tiercache.codecs.compression import Compressor
 from async_tiercache.errors import CacheClosedError, TierError, UsageError
+
+FIRST_PROOF_SECONDS: Final = 0.25
+"""How long entering a cache waits for the bus; until it is heard L1 serves hardly anything."""
 
 _log = logging.getLogger("async_tiercache")
 
@@ -49,6 +61,9 @@ class Core:
         observers: Are told of every event.
         tracer: Sees the work that takes time.
         max_loads: How many loads may run at the same time, or `None`.
+        bound: How old what L1 serves may be after an invalidation elsewhere, in seconds.
+        tenancy: Whose keys and tags those of a call are.
+        self_check: The pause between two comparisons of L1 with L2, in seconds; `None` for none.
         enabled: Whether anything is cached at all.
     """
 
@@ -62,9 +77,13 @@ class Core:
         observers: tuple[Observer, ...],
         tracer: Tracer | None,
         max_loads: int | None,
+        bound: float,
+        tenancy: Tenancy,
+        self_check: float | None,
         enabled: bool,
     ) -> None:
         self.clock = clock
+        self.tenancy = tenancy
         self.enabled = enabled
         self.has_remote = remote is not None
         self.store = None if l1 is None or not enabled else MemoryStore(l1)
@@ -75,34 +94,20 @@ class Core:
         self._remote = remote or NullRemote(clock)
         self.tasks = Tasks()
         self.loads = Tasks()
+        self._listening = Tasks()
         self.bulkhead = Bulkhead(max_loads)
         self.compressor = Compressor(partial(self.advise, "compression"))
         self.flights = Flights()
         self.ledger = Ledger()
         self.guard = Guard(self._remote.probe, clock, self._tier_changed)
-        self._fences = fences = Fences(self._remote, self.guard, self.tasks, clock)
-        self.tiers = Tiers(
-            namespace=namespace,
-            remote=self._remote,
-            has_remote=remote is not None,
-            guard=self.guard,
-            ledger=self.ledger,
-            flights=self.flights,
-            fences=fences,
-            compressor=self.compressor,
-            clock=clock,
-            notify=self.notify,
-        )
-        self._recovery = Recovery(
-            remote=remote,
-            guard=self.guard,
-            ledger=self.ledger,
-            forget=self.tiers.forget,
-            clock=clock,
-            tasks=self.tasks,
-            notify=self.notify,
-        )
-        self._wire_paths(remote, fences, Tracing(tracer, namespace))
+        self._fences = Fences(self._remote, self.guard, self.tasks, clock)
+        self.tokens = Tokens(remote, self.guard, clock)
+        tracing = Tracing(tracer, namespace)
+        self._wire_tiers(remote, namespace, bound)
+        self._wire_bus(remote if enabled else None, bound, self_check)
+        self._wire_reads(tracing)
+        self._wire_invalidations(remote, tracing)
+        self._wire_writes(remote, tracing)
         if self.store is not None:
             self.store.mutated = self._mutated
         if remote is None:
@@ -110,15 +115,76 @@ class Core:
             self.tiers.store = self.store
         _CORES.add(self)
 
-    def _wire_paths(self, remote: Remote | None, fences: Fences, tracing: Tracing) -> None:
-        """Make the three paths: reads, invalidations, writes."""
+    def _wire_tiers(self, remote: Remote | None, namespace: str, bound: float) -> None:
+        """Make what holds values and what repeats invalidations."""
+        self.finder = Finder(
+            namespace=namespace,
+            remote=self._remote,
+            has_remote=self.has_remote,
+            guard=self.guard,
+            ledger=self.ledger,
+            fences=self._fences,
+            compressor=self.compressor,
+            clock=self.clock,
+            notify=self.notify,
+        )
+        self.tiers = Tiers(
+            namespace=namespace,
+            remote=self._remote,
+            has_remote=self.has_remote,
+            bound=bound,
+            ledger=self.ledger,
+            flights=self.flights,
+            fences=self._fences,
+            compressor=self.compressor,
+            clock=self.clock,
+        )
+        self._recovery = Recovery(
+            remote=remote,
+            guard=self.guard,
+            ledger=self.ledger,
+            forget=self.tiers.forget,
+            clock=self.clock,
+            tasks=self.tasks,
+            notify=self.notify,
+        )
+
+    def _wire_bus(self, remote: Remote | None, bound: float, self_check: float | None) -> None:
+        """Make what hears other servers, and what checks that it does."""
+        self.bus = Bus(
+            remote,
+            bound=bound,
+            ledger=self.ledger,
+            forget=self.tiers.forget,
+            replay=self._recovery.replay,
+            clock=self.clock,
+            tasks=self._listening,
+        )
+        if self.has_remote:
+            # Nothing has been proven yet.
+            self.ledger.proof_deadline = -inf
+        self.self_check: SelfCheck | None = None
+        if self_check is not None and remote is not None:
+            self.self_check = SelfCheck(
+                every=self_check,
+                bound=bound,
+                tiers=self.tiers,
+                finder=self.finder,
+                ledger=self.ledger,
+                clock=self.clock,
+            )
+
+    def _wire_reads(self, tracing: Tracing) -> None:
+        """Make the path of reads."""
         self.filler = Filler(
             tiers=self.tiers,
+            finder=self.finder,
             flights=self.flights,
-            fences=fences,
+            fences=self._fences,
             tasks=self.tasks,
             clock=self.clock,
             bulkhead=self.bulkhead,
+            tenancy=self.tenancy,
             tracing=tracing,
             doubt=self._recovery.doubt,
             advise=self.advise,
@@ -126,9 +192,11 @@ class Core:
         )
         pilot = Pilot(
             tiers=self.tiers,
+            finder=self.finder,
+            bus=self.bus,
             ledger=self.ledger,
             flights=self.flights,
-            fences=fences,
+            fences=self._fences,
             filler=self.filler,
             tasks=self.tasks,
             loads=self.loads,
@@ -137,6 +205,7 @@ class Core:
         )
         self.reader = Reader(
             tiers=self.tiers,
+            finder=self.finder,
             ledger=self.ledger,
             flights=self.flights,
             filler=self.filler,
@@ -146,25 +215,66 @@ class Core:
             advise=self.advise,
             notify=self.notify if self._observers else None,
         )
+        self.explainer = Explainer(
+            tiers=self.tiers,
+            finder=self.finder,
+            reader=self.reader,
+            ledger=self.ledger,
+            guard=self.guard,
+            clock=self.clock,
+            loading=lambda key: self.flights.find(key) is not None,
+        )
+
+    def _wire_invalidations(self, remote: Remote | None, tracing: Tracing) -> None:
+        """Make the path of invalidations."""
         self.invalidator = Invalidator(
             remote=remote,
             guard=self.guard,
             ledger=self.ledger,
             recovery=self._recovery,
             forget=self.tiers.forget,
+            clock=self.clock,
             tracing=tracing,
+            tokens=self.tokens,
             notify=self.notify,
         )
+        self.sweeper = Sweeper(
+            remote=remote,
+            guard=self.guard,
+            ledger=self.ledger,
+            invalidator=self.invalidator,
+            forget=self.tiers.forget,
+            here=self._keys,
+            recovery=self._recovery,
+        )
+
+    def _wire_writes(self, remote: Remote | None, tracing: Tracing) -> None:
+        """Make the path of the cache's own writes, and of blocks around those of others."""
         self.writer = Writer(
             tiers=self.tiers,
             invalidator=self.invalidator,
-            fences=fences,
+            fences=self._fences,
+            finder=self.finder,
             ledger=self.ledger,
             clock=self.clock,
             tracing=tracing,
             enabled=self.enabled,
         )
         self.commits = Commits(self.invalidator, self.writer)
+        self.blocks = Blocks(
+            remote=remote,
+            guard=self.guard,
+            ledger=self.ledger,
+            forget=self.tiers.forget,
+            invalidator=self.invalidator,
+            tasks=self.tasks,
+            clock=self.clock,
+        )
+
+    def _keys(self) -> list[str]:
+        """Return the keys that this process holds or loads."""
+        held = () if self.store is None else self.store.slots
+        return list(dict.fromkeys((*held, *self.flights.keys())))
 
     def notify(self, event: Event) -> None:
         """Tell the observers; one that raises is logged, and nothing else suffers."""
@@ -179,6 +289,7 @@ class Core:
             _log.info("L2 answers again")
         else:
             _log.warning("L2 is out of reach, reads go around it: %s", event.error)
+            self.bus.wake_all()
         self.notify(event)
 
     def advise(self, name: str, message: str) -> None:
@@ -242,8 +353,10 @@ class Core:
             self._fences.forget()
             self.loads.forget()
             self.tasks.forget()
+            self._listening.forget()
             self._loop = loop
             self._recovery.restart()
+            self.bus.restart()
         self._loop = loop
 
     async def open(self) -> None:
@@ -258,7 +371,19 @@ class Core:
                 await self.guard.call(self._remote.probe)
                 for name, message in await self.guard.call(self._remote.advice):
                     self.advise(name, message)
+            self.bus.start()
+            self._listening.start(self.tokens.keep(), name="tiercache-secret")
+            if self.self_check is not None:
+                self._listening.start(self.self_check.run(), name="tiercache-self-check")
+            if self.guard.up:
+                await asyncio.gather(self._learn_states(), self.tokens.learn())
+                await self.bus.first_proof(FIRST_PROOF_SECONDS)
         self.tiers.store = self.store
+
+    async def _learn_states(self) -> None:
+        """Let the states be there that every value rests on, so that no first miss has to."""
+        with contextlib.suppress(TierError):
+            await self.guard.call(self._remote.ensure, (NAMESPACE, TAG_EPOCH), STATE_SECONDS)
 
     async def aclose(self) -> None:
         """Stop: cancel loads, let stores and invalidations finish, close our connections."""
@@ -269,6 +394,8 @@ class Core:
         if self.store is not None:
             self.store.clear()
         if self._loop is asyncio.get_running_loop():
+            await self.bus.stop()
+            await self._listening.cancel()
             await self._recovery.stop()
             await self._recovery.flush()
             await self.loads.cancel()
@@ -281,6 +408,7 @@ class Core:
         """Be unusable in a forked child: connections, loop and tasks are the parent's."""
         self.state = "forked"
         self.tiers.store = None
+        self.filler.restart()
         if self.store is not None:
             self.store.clear()
 

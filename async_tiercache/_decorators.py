@@ -15,12 +15,14 @@ from typing import Any, Concatenate, Final, ParamSpec, Protocol, TypeVar, cast, 
 from async_tiercache._batches import Batch, BatchForm
 from async_tiercache._checks import check_function
 from async_tiercache._core import Core
+from async_tiercache._explain import Explanation
 from async_tiercache._families import Families
 from async_tiercache._operations import Operations
 from async_tiercache._options import Missing
 from async_tiercache._report import Report
 from async_tiercache.errors import ConfigurationError
 from async_tiercache.keys import Template, canonical
+from async_tiercache.tags import TagMaker
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")
@@ -66,6 +68,10 @@ class BoundCached(Protocol[P, R]):
         Raises:
             UnkeyableError: An argument has no stable text.
         """
+        ...
+
+    async def explain(self, *args: P.args, **kwargs: P.kwargs) -> Explanation:
+        """Return what the tiers know of the value of these arguments, and how it was last read."""
         ...
 
 
@@ -159,6 +165,9 @@ class _Bound(functools.partial[Any]):
     def key(self, /, *args: Any, **kwargs: Any) -> str:
         return self._operations.key(*self.args, *args, **kwargs)
 
+    async def explain(self, /, *args: Any, **kwargs: Any) -> Explanation:
+        return await self._operations.explain(*self.args, *args, **kwargs)
+
 
 _Bound.__doc__ = property(lambda bound: bound.func.__doc__)  # type: ignore[assignment]
 
@@ -209,7 +218,7 @@ class _Method:
 
 def _attach(call: Any, helpers: Any) -> None:
     """Make the helpers attributes of a callable."""
-    for name in ("invalidate", "refresh", "put", "peek", "key"):
+    for name in ("invalidate", "refresh", "put", "peek", "key", "explain"):
         setattr(call, name, getattr(helpers, name))
 
 
@@ -257,39 +266,53 @@ def invalidating_form(
     families: Families,
     function: Callable[P, Coroutine[Any, Any, R]],
     keys: Sequence[str],
+    tags: Sequence[str],
+    *,
+    crash_safe: bool,
 ) -> Callable[P, Coroutine[Any, Any, R]]:
-    """Return `function` with the keys invalidated after each success.
+    """Return `function` with keys and tags invalidated after each success.
 
     Args:
         core: The cache's parts.
         families: Know the scopes of families whose templates are among the keys.
         function: The coroutine function that changes the source.
         keys: Templates over its parameters.
+        tags: Likewise.
+        crash_safe: Whether they are blocked while it runs.
 
     Raises:
         KeyTemplateError: A template does not fit the function.
     """
     signature = inspect.signature(function)
     templates = {key: Template(key) for key in keys}
+    maker = TagMaker(function, tags)
+    names = [name for name in signature.parameters if name != "self"]
     for template in templates.values():
         template.check(tuple(signature.parameters))
 
     def text_of(key: str, arguments: Mapping[str, Any]) -> str:
-        text = templates[key].text(arguments)
+        text, prefix = templates[key].text(arguments), core.tenancy.prefix()
         scope = families.scopes.get(key)
         if scope is None or "self" not in arguments:
-            return text
-        return f"{canonical(scope(arguments['self']))}:{text}"
+            return prefix + text
+        return f"{prefix}{canonical(scope(arguments['self']))}:{text}"
 
     @functools.wraps(function)
     async def changing(*args: P.args, **kwargs: P.kwargs) -> R:
         bound = signature.bind(*args, **kwargs)
         bound.apply_defaults()
         # A bad argument or a closed cache must fail before the source has changed.
-        texts = [text_of(key, bound.arguments) for key in templates]
+        arguments = bound.arguments
+        texts = [text_of(key, arguments) for key in templates]
+        values = [arguments[name] for name in names]
+        tagged = core.tenancy.named(maker.texts(names, arguments.get("self"), values))
         core.admit()
+        if crash_safe:
+            core.commits.refuse_blocks()
+            async with core.blocks.invalidating(texts, tagged):
+                return await function(*args, **kwargs)
         result = await function(*args, **kwargs)
-        await core.commits.invalidate(texts)
+        await core.commits.invalidate(texts, tagged)
         return result
 
     return changing

@@ -19,6 +19,8 @@ class Header(NamedTuple):
         fingerprint: 8 bytes naming the schema of the value.
         etag: What the loader said identifies this state of the source, up to 255 bytes of UTF-8.
         absent: Whether the entry says that the source has no such thing; it has no value then.
+        namespace: The ids that the namespace had before the load; none where there is no L2.
+        tags: Each tag with the ids that it had before the load.
     """
 
     entry_id: bytes
@@ -29,6 +31,8 @@ class Header(NamedTuple):
     fingerprint: bytes
     etag: str = ""
     absent: bool = False
+    namespace: bytes = b""
+    tags: tuple[tuple[str, bytes], ...] = ()
 
 
 class Entry(NamedTuple):

@@ -9,8 +9,13 @@ from typing import Any, Literal, TypeAlias
 from async_tiercache._entry import Tier
 
 State: TypeAlias = Literal["fresh", "early", "stale"]
-Stored: TypeAlias = Literal["l2", "l1", "overtaken", "negative", "oversized", "skipped"]
-"""Where a loaded value is kept: L2, L1 alone because L2 is absent or out of reach, or nowhere."""
+Stored: TypeAlias = Literal[
+    "l2", "l1", "overtaken", "negative", "oversized", "skipped", "unproven", "unsound"
+]
+"""Where a loaded value is kept: L2, L1 alone because L2 is absent or out of reach, or nowhere.
+
+``"unproven"`` is in L1 alone, because L2 did not say under which ids it would stand there.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +49,8 @@ class Loaded:
         seconds: How long the loader took.
         stored: ``"l2"``, ``"l1"`` (L2 is absent or out of reach), or why it was kept nowhere:
             ``"overtaken"`` by an invalidation, ``"negative"``, ``"oversized"``, ``"skipped"`` by
-            the loader, or ``"error"``.
+            the loader, ``"unsound"`` because it was made from what is stale or is about to change,
+            ``"unproven"``: in memory only, without the evidence that L2 asks for; or ``"error"``.
         error: The loader's error, if it raised.
     """
 
@@ -62,12 +68,22 @@ class Refused:
     Attributes:
         key: The key's text.
         cause: Why: damaged, another key's, of a format that this release does not know, another
-            schema's, compressed by a package or with a dictionary that is missing here, or not
-            decodable.
+            schema's, compressed by a package or with a dictionary that is missing here, not
+            decodable, or ended by an invalidation of a tag or of the namespace.
     """
 
     key: str
-    cause: Literal["frame", "key", "format", "schema", "compression", "dictionary", "payload"]
+    cause: Literal[
+        "frame",
+        "key",
+        "format",
+        "schema",
+        "compression",
+        "dictionary",
+        "payload",
+        "tag",
+        "namespace",
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +93,12 @@ class Invalidated:
     Attributes:
         keys: The texts of the keys.
         l2: What L2 said.
+        tags: The texts of the tags; ``"*"`` is the tag of all entries.
     """
 
     keys: tuple[str, ...]
     l2: Literal["done", "queued", "off"]
+    tags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +159,7 @@ class Operation:
         size: Bytes of the encoded value that a put stores, or of the one that a get found.
         stored: What became of a put: as in `Loaded`; what L2 said to an invalidation.
         loads: Loads of other calls whose answer a get has.
+        tags: The texts of the tags that an invalidation names.
         span: Whatever the tracer wants to find again, on this operation or through `loads`.
     """
 
@@ -154,4 +173,5 @@ class Operation:
     size: int | None = None
     stored: str = ""
     loads: "tuple[Operation, ...]" = ()
+    tags: tuple[str, ...] = ()
     span: Any = None

@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from async_tiercache._context import LoadContext
 from async_tiercache._gatherer import Part
@@ -12,6 +12,9 @@ from async_tiercache.abc import Codec
 
 LoadOne: TypeAlias = Callable[[LoadContext], Awaitable[Any]]
 """Fetches the value from the source, with the arguments already bound."""
+
+MAX_NAMED: Final = 10_000
+"""Keys of a family whose result's tags are remembered."""
 
 Alias: TypeAlias = tuple[dict[Any, Any], Any]
 """A table of a compiled call path and the key under which it looks for a slot."""
@@ -25,11 +28,15 @@ class Load:
         alone: Fetches it by itself.
         part: Fetches it together with the other keys of its call, instead.
         behind: Fetches it together with others when nobody waits for it, if that can be.
+        tags: The tags that it must stand under.
+        open: Whether the loader may name more.
     """
 
     alone: LoadOne | None = None
     part: Part | None = None
     behind: Callable[[], Part | None] | None = None
+    tags: tuple[str, ...] = ()
+    open: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -43,6 +50,8 @@ class Family:
         bound: Whether a load uses an object of its caller, so that it must end with that caller:
             it runs in the caller's own task, and never in the background.
         counts: What the paths count.
+        named: By key, the tags that its loader has named last; they are asked for before the next
+            load.
     """
 
     name: str
@@ -50,3 +59,13 @@ class Family:
     codec: Codec
     bound: bool = False
     counts: Counts = field(default_factory=Counts)
+    named: dict[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
+
+    def remember_tags(self, key: str, tags: tuple[str, ...]) -> None:
+        """Remember what tags the loader has named for a key, of a bounded number of keys."""
+        if tags:
+            if len(self.named) >= MAX_NAMED and key not in self.named:
+                del self.named[next(iter(self.named))]
+            self.named[key] = tags
+        elif self.named:
+            self.named.pop(key, None)

@@ -7,7 +7,7 @@ most. The commit names the fence and L2 compares: what an invalidation has overt
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -16,7 +16,7 @@ from typing import Any, Final, TypeVar
 
 from async_tiercache._guard import Guard
 from async_tiercache._tasks import Tasks
-from async_tiercache.abc import Clock, Remote
+from async_tiercache.abc import Clock, Invalidation, Remote
 from async_tiercache.errors import TierError
 
 R = TypeVar("R")
@@ -72,16 +72,16 @@ class Fences:
         held = await self._claim(fence, take)
         return fence if held is None else held
 
-    async def seize(self, key: str) -> Fence:
-        """Put a lease in place of whatever the key holds.
+    async def seize(self, key: str) -> Fence | None:
+        """Put a lease in place of whatever the key holds; `None` if a writer has blocked it.
 
         Raises:
             TierError: L2 is out of reach or full.
         """
         lease = _token()
         fence = Fence(key, lease, lease)
-        await self._claim(fence, partial(self._remote.seize, key, lease, LEASE_SECONDS))
-        return fence
+        seize = partial(self._remote.seize, key, lease, LEASE_SECONDS)
+        return fence if await self._claim(fence, seize) else None
 
     async def mark(self, key: str, entry_id: bytes) -> Fence | None:
         """Claim the refresh of an entry; `None` when another process has.
@@ -102,24 +102,45 @@ class Fences:
             self.release_soon(fence, after=claiming)
             raise
 
-    async def commit(self, fence: Fence, frame: bytes, seconds: float) -> bool:
+    async def commit(
+        self,
+        fence: Fence,
+        frame: bytes,
+        tags: Sequence[str],
+        seconds: float,
+        *,
+        tell: Invalidation | None = None,
+    ) -> bool:
         """Store a frame if L2 still holds what the fence names.
 
         Raises:
             TierError: L2 is out of reach or full.
         """
         return await self._guard.call(
-            self._remote.commit, fence.key, frame, seconds, fence=fence.compared, mark=fence.mark
+            self._remote.commit,
+            fence.key,
+            frame,
+            seconds,
+            fence=fence.compared,
+            mark=fence.mark,
+            tags=tags,
+            tell=tell,
         )
 
-    async def stamp(self, fence: Fence, stamp: bytes, seconds: float) -> bool:
+    async def stamp(self, fence: Fence, stamp: bytes, tags: Sequence[str], seconds: float) -> bool:
         """Write a new stamp over that of the entry which the fence names.
 
         Raises:
             TierError: L2 is out of reach or full.
         """
         return await self._guard.call(
-            self._remote.stamp, fence.key, stamp, seconds, fence=fence.compared, mark=fence.mark
+            self._remote.stamp,
+            fence.key,
+            stamp,
+            seconds,
+            fence=fence.compared,
+            mark=fence.mark,
+            tags=tags,
         )
 
     def release_soon(self, fence: Fence, *, after: "asyncio.Task[Any] | None" = None) -> None:

@@ -18,15 +18,18 @@ from async_tiercache._entry import ENTRY_ID_BYTES, Entry, Header
 from async_tiercache._events import Loaded, Operation, Stored
 from async_tiercache._family import Family, Load
 from async_tiercache._fence import Fence, Fences
-from async_tiercache._flight import CURRENT, Flight, Flights, Loading, Outcome
+from async_tiercache._finder import Finder, has_evidence, with_evidence
+from async_tiercache._flight import CURRENT, RUNNING, Flight, Flights, Loading, Outcome
 from async_tiercache._gatherer import Part
 from async_tiercache._options import MISSING
 from async_tiercache._tasks import Tasks
+from async_tiercache._tenancy import Tenancy
 from async_tiercache._tiers import Tiers
 from async_tiercache._tracing import Tracing
 from async_tiercache.abc import Clock, Observer
 from async_tiercache.errors import LoadCancelledError, LoadTimeoutError, UsageError
 from async_tiercache.policies.freshness import Lifetime, early_at, lifetime
+from async_tiercache.tags import MAX_TAGS
 
 MAX_REFRESHES: Final = 64
 """Refreshes behind answered callers that run at the same time; the others wait for a later read."""
@@ -44,22 +47,26 @@ class Filler:
         self,
         *,
         tiers: Tiers,
+        finder: Finder,
         flights: Flights,
         fences: Fences,
         tasks: Tasks,
         clock: Clock,
         bulkhead: Bulkhead,
+        tenancy: Tenancy,
         tracing: Tracing,
         doubt: Callable[[str], None],
         advise: Callable[[str, str], None],
         notify: Observer,
     ) -> None:
         self._tiers = tiers
+        self._finder = finder
         self._flights = flights
         self._fences = fences
         self._tasks = tasks
         self._clock = clock
         self._bulkhead = bulkhead
+        self._tenancy = tenancy
         self._tracing = tracing
         self._doubt = doubt
         self._advise = advise
@@ -73,8 +80,10 @@ class Filler:
         return len(self._refreshes) >= MAX_REFRESHES or self._bulkhead.full
 
     def restart(self) -> None:
-        """Forget the refreshes of a loop that is gone."""
+        """Forget the loads of a loop that is gone."""
         self._refreshes.clear()
+        ours = [each for each in list(RUNNING) if each.flights[0].home is self._flights]
+        RUNNING.difference_update(ours)
 
     def count_refresh(self, task: "asyncio.Task[None]") -> None:
         """Count a refresh that nobody waits for until its task has ended."""
@@ -101,7 +110,7 @@ class Filler:
             doubt: Whether L2 may hold something older that was not replaced.
             old: The entry that is being refreshed.
         """
-        started, context = self._clock.monotonic(), _context_of(old)
+        started, context = self._clock.monotonic(), self._context_of(old)
         try:
             value = await self._load(flight, family, load, fence, context)
             payload = b"" if value is MISSING else self._encoded(family, value, context, old)
@@ -114,33 +123,36 @@ class Filler:
         seconds = self._clock.monotonic() - started
         created_at = flight.load_began_at
         outcome = Outcome(value, payload=payload)
-        life = self._lifetime(family, value, payload, context, created_at)
+        if context.texts:
+            # A load that waits for this one has to rest on them, too, even if nothing is kept.
+            proving = self._finder.prove_late(flight.basis, context.texts, family)
+            flight.proving = self._tasks.start(proving, name="tiercache-prove")
+        life = self._lifetime(family, value, payload, context, flight)
         if not isinstance(life, Lifetime):
             self._keep_nothing(flight.key, created_at, fence, doubt=doubt)
             self._note(family, flight.key, seconds, life)
             return outcome
-        header = Header(
-            entry_id=token_bytes(ENTRY_ID_BYTES),
-            created_at=life.created_at,
-            fresh_until=life.fresh_until,
-            stale_until=life.stale_until,
-            load_seconds=flight.load_seconds,
-            fingerprint=family.codec.fingerprint,
-            etag=context.new_etag,
-            absent=value is MISSING,
-        )
+        header = _header_of(life, flight, family, context, absent=value is MISSING)
         entry = Entry(value, header, len(payload), payload)
+        outcome = outcome._replace(fresh_until=header.fresh_until)
+        family.remember_tags(flight.key, context.texts)
         if flight.forced:
             # Its caller has the value before L1 does, which may hold one that is still fresh.
             self._tiers.drop_older(flight.key, created_at)
-        if fence is None:
+        if fence is None and not context.texts:
             self._conclude(flight, family, entry, "l1", doubt=doubt)
             return outcome
         flight.storing = True
-        renewed = context.unmodified and old is not None and old.header.etag == header.etag
-        work = self._store(flight, family, entry, fence, renewed=renewed)
+        work = self._store(flight, family, entry, fence, context, doubt=doubt, old=old)
         self._tasks.start(work, name="tiercache-store")
         return outcome
+
+    def _context_of(self, old: Entry | None) -> LoadContext:
+        """Return what a loader is told; the tags that it names are those of its caller's tenant."""
+        prefix = self._tenancy.prefix()
+        if old is None:
+            return LoadContext(prefix=prefix)
+        return LoadContext(stale_value=old.value, etag=old.header.etag, prefix=prefix)
 
     def _encoded(
         self, family: Family, value: Any, context: LoadContext, old: Entry | None
@@ -164,32 +176,49 @@ class Filler:
         value: Any,
         payload: bytes | memoryview,
         context: LoadContext,
-        created_at: float,
+        flight: Flight,
     ) -> Lifetime | Stored:
-        """Return how long a value is kept, or why it is not."""
-        limits = family.limits
+        """Return how long a value is kept, or why it is not.
+
+        What is made from one that is not kept lives no better: its basis says how long.
+        """
+        limits, basis = family.limits, flight.basis
+        if not basis.sound or len({*basis.tags, *context.texts}) > MAX_TAGS:
+            basis.sound = False
+            return "unsound"
         if context.skipped:
+            basis.sound = False
             return "skipped"
         if value is MISSING and limits.negative_ttl is None:
             return "negative"
-        if limits.max_value_bytes is not None and len(payload) > limits.max_value_bytes:
-            if family.name not in self._warned:
-                self._warned.add(family.name)
-                _log.warning(
-                    "A value of %s has %d bytes, more than max_value_bytes=%d: it is not kept",
-                    family.name,
-                    len(payload),
-                    limits.max_value_bytes,
-                )
-            return "oversized"
         life = lifetime(
-            now=created_at,
+            now=flight.load_began_at,
             limits=limits,
             u=self._clock.random(),
             negative=value is None or value is MISSING or context.is_negative,
             ttl=context.ttl,
         )
-        return life or "negative"
+        if life is None:
+            return "negative"
+        if life.fresh_until > basis.fresh_until:
+            life = life.until(basis.fresh_until)
+            if life.fresh_until <= self._tiers.now():
+                return "unsound"
+        if limits.max_value_bytes is not None and len(payload) > limits.max_value_bytes:
+            basis.limit(life.fresh_until, sound=True)
+            self._warn_of_size(family, len(payload))
+            return "oversized"
+        return life
+
+    def _warn_of_size(self, family: Family, size: int) -> None:
+        if family.name not in self._warned:
+            self._warned.add(family.name)
+            _log.warning(
+                "A value of %s has %d bytes, more than max_value_bytes=%d: it is not kept",
+                family.name,
+                size,
+                family.limits.max_value_bytes,
+            )
 
     def _keep_nothing(
         self, key: str, created_at: float, fence: Fence | None, *, doubt: bool
@@ -272,6 +301,9 @@ class Filler:
             for each in flights:
                 each.operation, each.load_began_at = operation, began_at
             counts.loads += 1
+            loading = CURRENT.get()
+            assert loading is not None
+            RUNNING.add(loading)
             ticks: list[None] = []
             asyncio.get_running_loop().call_soon(ticks.append, None)
             started = self._clock.monotonic()
@@ -282,6 +314,7 @@ class Filler:
                 counts.load_errors += 1
                 raise
             finally:
+                RUNNING.discard(loading)
                 seconds = self._clock.monotonic() - started
                 for each in flights:
                     each.load_seconds = seconds
@@ -294,30 +327,76 @@ class Filler:
                     )
 
     async def _store(
-        self, flight: Flight, family: Family, entry: Entry, fence: Fence, *, renewed: bool
+        self,
+        flight: Flight,
+        family: Family,
+        entry: Entry,
+        fence: Fence | None,
+        context: LoadContext,
+        *,
+        doubt: bool,
+        old: Entry | None,
     ) -> None:
-        """Store a loaded entry in L2 if nothing overtook it; its callers have it already.
+        """Store a loaded entry if nothing overtook it; its callers have it already.
 
         Args:
             flight: The flight.
             family: Its family.
             entry: What was loaded.
-            fence: The right to store it.
-            renewed: Whether only its times are new, and L2 holds the rest already.
+            fence: The right to put it into L2; without it only L1 keeps it.
+            context: What the loader said of it.
+            doubt: Whether L2 may hold something older.
+            old: The entry that was refreshed.
         """
-        operation = Operation("put", family.name, (flight.key,), size=entry.size)
         try:
-            with self._tracing.around(operation):
-                if renewed and fence.mark is not None:
-                    stored = await self._tiers.renew(fence, entry.header)
-                else:
-                    stored = await self._tiers.commit(fence, family, entry)
-                operation.stored = stored
-            # A lease that could not be committed ends by itself; an old entry would come back.
-            doubt = stored == "l1" and fence.mark is not None
+            stored: Stored = "l1"
+            if flight.proving is not None and not await flight.proving:
+                stored = "overtaken"
+            entry = entry._replace(header=with_evidence(entry.header, flight.basis))
+            if fence is not None and stored == "overtaken":
+                self._fences.release_soon(fence)
+            elif fence is not None:
+                unmodified = context.unmodified
+                stored = await self._put(
+                    flight, family, entry, fence, renewable=unmodified, old=old
+                )
+                # A lease that could not be committed ends by itself; an old entry would come back.
+                doubt = stored == "l1" and fence.mark is not None
             self._conclude(flight, family, entry, stored, doubt=doubt)
         finally:
+            flight.storing = False
             self._flights.end(flight)
+
+    async def _put(
+        self,
+        flight: Flight,
+        family: Family,
+        entry: Entry,
+        fence: Fence,
+        *,
+        renewable: bool,
+        old: Entry | None,
+    ) -> Stored:
+        """Put an entry into L2, all of it or only its new times."""
+        header = entry.header
+        if self._tiers.has_remote and not has_evidence(header, flight.basis):
+            self._fences.release_soon(fence)
+            return "unproven"
+        renewed = (
+            renewable
+            and old is not None
+            and fence.mark is not None
+            and (old.header.etag, old.header.namespace, old.header.tags)
+            == (header.etag, header.namespace, header.tags)
+        )
+        operation = Operation("put", family.name, (flight.key,), size=entry.size)
+        with self._tracing.around(operation):
+            if renewed:
+                stored = await self._tiers.renew(fence, header)
+            else:
+                stored = await self._tiers.commit(fence, family, entry)
+            operation.stored = stored
+        return stored
 
     def _conclude(
         self, flight: Flight, family: Family, entry: Entry, stored: Stored, *, doubt: bool
@@ -333,10 +412,10 @@ class Filler:
         if stored == "overtaken":
             # Its callers have the new value, so nothing older must follow.
             self._tiers.drop_older(flight.key, header.created_at)
-        elif not self._tiers.keep(
-            flight.key, family, entry, flight.generation, l1_ttl=l1_ttl, early=early
-        ):
+        elif not self._tiers.keep(flight.basis, family, entry, l1_ttl=l1_ttl, early=early):
             stored = "l2" if stored == "l2" else "overtaken"
+        if stored == "overtaken":
+            self._tiers.raise_floor(flight.key)
         self._note(family, flight.key, header.load_seconds, stored)
 
     def _note(self, family: Family, key: str, seconds: float, stored: Stored) -> None:
@@ -358,11 +437,20 @@ class Filler:
         )
 
 
-def _context_of(old: Entry | None) -> LoadContext:
-    """Return what a loader is told."""
-    if old is None:
-        return LoadContext()
-    return LoadContext(stale_value=old.value, etag=old.header.etag)
+def _header_of(
+    life: Lifetime, flight: Flight, family: Family, context: LoadContext, *, absent: bool
+) -> Header:
+    """Return the header of a loaded value, without its evidence."""
+    return Header(
+        entry_id=token_bytes(ENTRY_ID_BYTES),
+        created_at=life.created_at,
+        fresh_until=life.fresh_until,
+        stale_until=life.stale_until,
+        load_seconds=flight.load_seconds,
+        fingerprint=family.codec.fingerprint,
+        etag=context.new_etag,
+        absent=absent,
+    )
 
 
 def _part_of(flight: Flight, load: Load) -> Part | None:

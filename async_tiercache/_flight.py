@@ -7,6 +7,7 @@ invalidation detaches a flight: its waiters still get its value, later readers s
 
 import asyncio
 import copy
+import itertools
 import math
 from collections import Counter
 from collections.abc import Callable, Collection, Generator, Sequence
@@ -17,6 +18,7 @@ from typing import Any, Final, NamedTuple
 
 from async_tiercache._entry import Entry, Tier
 from async_tiercache._events import Operation, State
+from async_tiercache._ledger import Basis
 from async_tiercache.errors import RecursiveLoadError
 
 
@@ -29,6 +31,7 @@ class Outcome(NamedTuple):
         state: How fresh the value is.
         error: What the loader raised.
         age: How long past its time a stale value is, in seconds.
+        fresh_until: Until when the value is fresh, by the remote tier's clock.
         payload: The encoded value, from which callers that share nothing get their own.
     """
 
@@ -37,8 +40,11 @@ class Outcome(NamedTuple):
     state: State = "fresh"
     error: BaseException | None = None
     age: float = 0.0
+    fresh_until: float = math.inf
     payload: bytes | memoryview = b""
 
+
+_NUMBERS: Final = itertools.count()
 
 ABANDONED: Final = Outcome()
 """The caller in whose life the load ran was cancelled; who still wants the value starts over."""
@@ -49,11 +55,12 @@ class Loading:
 
     Attributes:
         flights: What it loads for.
+        number: Grows with each flight and each loader that begins; what is taken in counts anew.
         running: Whether it still runs; its context may outlive it in tasks that it has started.
         waits_for: The flights whose outcome it awaits, and how often.
     """
 
-    __slots__ = ("_keys", "_parents", "flights", "running", "waits_for")
+    __slots__ = ("_keys", "_parents", "flights", "number", "running", "waits_for")
 
     def __init__(self, *flights: "Flight") -> None:
         self.flights: list[Flight] = []
@@ -61,15 +68,30 @@ class Loading:
         self.waits_for: Counter[Flight] = Counter()
         self._keys: set[tuple[Flights, str]] = set()
         self._parents: set[Loading] = set()
+        self.number = -1
         for flight in flights:
             self.take_in(flight)
 
     def take_in(self, flight: "Flight") -> None:
         """Load for a flight, too."""
+        # What began before the last of them may be too old for that one.
+        self.number = next(_NUMBERS)
         self.flights.append(flight)
         self._keys.add((flight.home, flight.key))
         if flight.parent is not None:
             self._parents.add(flight.parent)
+
+    def rest_on(self, home: "Flights", part: Basis, outcome: Outcome) -> None:
+        """Let what is loaded rest on what a read inside of the loader has got.
+
+        Tags of another cache mean nothing here, but nothing is fresh longer than its parts.
+        """
+        for flight in self.flights:
+            flight.basis.limit(outcome.fresh_until, sound=outcome.state != "stale")
+            if flight.home is home:
+                flight.basis.absorb(part)
+            else:
+                flight.basis.limit(part.fresh_until, sound=part.sound)
 
     def begin_wait(self, flight: "Flight") -> None:
         """Note that this loader waits for a flight, which must not wait for its turn then."""
@@ -93,13 +115,33 @@ CURRENT: Final[ContextVar[Loading | None]] = ContextVar("tiercache_loading", def
 """The loader in which this runs."""
 
 
+RUNNING: Final[set[Loading]] = set()
+"""The loaders at work in this process, of whatever cache: a hit is inside of none if there is none.
+
+What one cache holds may be read inside of a load of another, so it is not for each cache to know.
+"""
+
+
+def inside() -> Loading | None:
+    """Return the loader in which this runs, while it runs."""
+    loading = CURRENT.get()
+    return loading if loading is not None and loading.running else None
+
+
+def keep_nothing() -> None:
+    """Let what the load around this brings be kept nowhere: it reads what may not be committed."""
+    loading = inside()
+    for flight in () if loading is None else loading.flights:
+        flight.basis.sound = False
+
+
 class Flight:
     """One load in progress.
 
     Attributes:
         home: The flights of its cache.
         key: The key's text.
-        generation: The key's generation when the flight began.
+        basis: What its value rests on.
         began_at: When it began, on the remote tier's clock.
         forced: Whether a stored value must not answer it (`refresh`).
         many: Whether it was begun by a batch, for which an absent id is an answer.
@@ -110,10 +152,12 @@ class Flight:
         outcome: What the waiters get, once it is there.
         task: The task that runs the load, unless its first caller does.
         parent: The loader in which this flight began.
+        number: Grows with each flight and each loader that begins.
         loading: The loader at work for it.
         operation: Its load as a tracer sees it, once that has begun.
         load_began_at: When its load had its turn, on the remote tier's clock.
         load_seconds: How long that took from then on.
+        proving: Tells whether tags that the loader has named may be relied upon, if it has.
         storing: Whether the loaded value is on its way into L2, which ends the flight.
         kept: The entry in L1 that is due for a refresh.
         urgent: Whether a loader has begun to wait for it; nothing that waits for that loader must
@@ -125,11 +169,11 @@ class Flight:
         "_pristine",
         "_traceback",
         "_waiters",
+        "basis",
         "began_at",
         "cancel_when_abandoned",
         "decode",
         "forced",
-        "generation",
         "home",
         "hurry",
         "kept",
@@ -138,11 +182,13 @@ class Flight:
         "load_seconds",
         "loading",
         "many",
+        "number",
         "offered",
         "offered_until",
         "operation",
         "outcome",
         "parent",
+        "proving",
         "storing",
         "task",
         "urgent",
@@ -151,9 +197,8 @@ class Flight:
     def __init__(
         self,
         home: "Flights",
-        key: str,
         *,
-        generation: int,
+        basis: Basis,
         began_at: float,
         forced: bool,
         many: bool,
@@ -161,8 +206,9 @@ class Flight:
         decode: Callable[[bytes | memoryview], Any] | None,
     ) -> None:
         self.home = home
-        self.key = key
-        self.generation = generation
+        self.key = basis.key
+        self.number = next(_NUMBERS)
+        self.basis = basis
         self.began_at = began_at
         self.forced = forced
         self.many = many
@@ -178,6 +224,7 @@ class Flight:
         self.load_began_at = began_at
         self.load_seconds = 0.0
         self.storing = False
+        self.proving: asyncio.Task[bool] | None = None
         self.urgent = False
         self.hurry: Callable[[], object] | None = None
         self.task: asyncio.Task[None] | None = None
@@ -233,6 +280,13 @@ class Flight:
         if self.hurry is not None:
             self.hurry()
 
+    @property
+    def parts(self) -> "list[Flight]":
+        """The flights of the same cache that its loader waits for."""
+        loading = self.loading
+        awaited = () if loading is None else loading.waits_for
+        return [flight for flight in awaited if flight.home is self.home]
+
     def leads_to(self, loading: Loading) -> bool:
         """Return whether this flight waits for the loader, directly or through others."""
         seen: set[Loading] = set()
@@ -256,6 +310,10 @@ class Flights:
     def __len__(self) -> int:
         return len(self._by_key)
 
+    def keys(self) -> list[str]:
+        """Return the keys that are being loaded."""
+        return list(self._by_key)
+
     def find(self, key: str) -> Flight | None:
         """Return the flight that readers of the key join."""
         return self._by_key.get(key)
@@ -269,9 +327,9 @@ class Flights:
         if self._by_key.get(flight.key) is flight:
             del self._by_key[flight.key]
 
-    def detach(self, key: str) -> None:
-        """Let later readers of the key start a flight of their own."""
-        self._by_key.pop(key, None)
+    def detach(self, key: str) -> bool:
+        """Let later readers of the key start a flight of their own; return whether there is one."""
+        return self._by_key.pop(key, None) is not None
 
     def forget(self) -> None:
         """Drop flights that belong to a loop that is gone."""

@@ -1,26 +1,32 @@
 """The invalidation path: what is no longer true is gone when the call returns.
 
-First this process forgets: generations rise, L1 drops, flights are detached. Then L2 is told. Then
-this process forgets once more, because a reader may have fetched the old value from L2 in between.
-Until L2 confirms, the record stays pending: this process reads around L2, and the recovery repeats.
+First this process forgets: generations rise, L1 drops, flights are detached. Then L2 is told, which
+tells the other servers in the same step. Then this process forgets once more, because a reader may
+have fetched the old value from L2 in between. Until L2 confirms, the record stays pending: this
+process reads around L2, and the recovery repeats.
 """
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from secrets import token_bytes
-from typing import Literal
+from typing import Final, Literal
 
 from async_tiercache._events import Invalidated, Operation
 from async_tiercache._guard import Guard
 from async_tiercache._ledger import Ledger
 from async_tiercache._recovery import Recovery
 from async_tiercache._report import Report
+from async_tiercache._tokens import Tokens
 from async_tiercache._tracing import Tracing
-from async_tiercache.abc import Invalidation, Observer, Remote
-from async_tiercache.errors import TierError, TierPartError
+from async_tiercache.abc import Clock, Invalidation, Observer, Remote
+from async_tiercache.errors import InvalidationQueuedError, TierError, TierPartError
+
+RECENT_SECONDS: Final = 30.0
+"""For how long an own invalidation is repeated to a server that may have lost it."""
 
 
 class Invalidator:
-    """Invalidates keys in this process and in L2."""
+    """Invalidates keys and tags in this process and in L2."""
 
     def __init__(
         self,
@@ -30,7 +36,9 @@ class Invalidator:
         ledger: Ledger,
         recovery: Recovery,
         forget: Callable[[Invalidation], None],
+        clock: Clock,
         tracing: Tracing,
+        tokens: Tokens,
         notify: Observer,
     ) -> None:
         self._remote = remote
@@ -38,34 +46,104 @@ class Invalidator:
         self._ledger = ledger
         self._recovery = recovery
         self._forget = forget
+        self._clock = clock
         self._tracing = tracing
+        self._tokens = tokens
         self._notify = notify
 
-    async def invalidate(self, keys: Iterable[str]) -> Report:
-        """Remove keys from every tier; a reader that begins afterwards gets nothing older."""
-        record = Invalidation(token_bytes(16), tuple(dict.fromkeys(keys)))
-        if not record.keys:
+    def record(
+        self, keys: Iterable[str], tags: Iterable[str] = (), soft: float | None = None
+    ) -> Invalidation:
+        """Return a new record, remembered as this process's own."""
+        at = 0.0 if self._remote is None else self._remote.now()
+        texts, tagged = tuple(dict.fromkeys(keys)), tuple(dict.fromkeys(tags))
+        record = Invalidation(token_bytes(16), texts, tagged, soft, at=at)
+        if self._remote is not None:
+            self._ledger.remember(record, self._clock.monotonic() + RECENT_SECONDS)
+        return record
+
+    async def invalidate(
+        self,
+        keys: Iterable[str] = (),
+        tags: Iterable[str] = (),
+        *,
+        soft: float | None = None,
+        strict: bool = False,
+        block: bytes | None = None,
+    ) -> Report:
+        """Remove keys, and all that stands under tags, from every tier.
+
+        Args:
+            keys: The texts of the keys.
+            tags: The texts of the tags.
+            soft: For how long it may still be served as stale, in seconds.
+            strict: Raise if L2 has not confirmed.
+            block: The token of a block of them that ends with this.
+
+        Raises:
+            InvalidationQueuedError: L2 has not confirmed; it will be told again.
+        """
+        record = self.record(keys, tags, soft)
+        if not record:
             return self.confirmed()
         self._forget(record)
         l2: Literal["done", "queued", "off"] = "off"
         if self._remote is not None:
-            operation = Operation("invalidate", "", record.keys)
+            operation = Operation("invalidate", "", record.keys, tags=record.tags)
             with self._tracing.around(operation):
-                l2 = operation.stored = await self._tell(self._remote, record)
+                l2 = operation.stored = await self._tell(self._remote, record, block)
             self._forget(record)
-        self._notify(Invalidated(record.keys, l2))
-        return Report(l2)
+        self._notify(Invalidated(record.keys, l2, record.tags))
+        token = "" if l2 == "off" else self._tokens.token(record, queued=l2 == "queued")
+        report = Report(l2, token=token)
+        if strict and l2 == "queued":
+            raise InvalidationQueuedError(
+                "L2 has not confirmed the invalidation; it is queued and will be repeated",
+                tier="l2",
+                report=report,
+                hint="Other processes may serve the old value until Redis answers again.",
+            )
+        return report
 
-    def confirmed(self) -> Report:
-        """Return the report of an invalidation that L2, if there is one, has confirmed."""
-        return Report("off" if self._remote is None else "done")
+    def receive(self, record: Invalidation, *, queued: bool) -> None:
+        """Take in what another process has invalidated, as its token tells.
 
-    async def _tell(self, remote: Remote, record: Invalidation) -> Literal["done", "queued"]:
+        Args:
+            record: What was invalidated.
+            queued: Whether L2 had not confirmed it; then this process sees to that as well, and
+                reads around L2 until it has.
+        """
+        if self._remote is None or self._ledger.is_own(record.id):
+            return
+        # The same token comes with each request.
+        self._ledger.remember(record, self._clock.monotonic() + RECENT_SECONDS)
+        self._forget(record)
+        if queued:
+            self._ledger.hold(replace(record, id=token_bytes(16)))
+            self._recovery.wake()
+
+    def confirmed(self, record: Invalidation | None = None) -> Report:
+        """Return the report of what L2, if there is one, has confirmed.
+
+        Args:
+            record: What the other processes were told of it.
+        """
+        if self._remote is None:
+            return Report("off")
+        token = "" if record is None else self._tokens.token(record, queued=False)
+        return Report("done", token=token)
+
+    async def _tell(
+        self, remote: Remote, record: Invalidation, block: bytes | None
+    ) -> Literal["done", "queued"]:
         self._ledger.hold(record)
         try:
-            await self._guard.call(remote.invalidate, record)
+            if block is None:
+                await self._guard.call(remote.invalidate, record)
+            else:
+                await self._guard.call(remote.unblock, record, block)
         except TierPartError as error:
-            self._ledger.confirm(record.without(error.keys))
+            self._ledger.confirm(record.without(error.keys, error.tags))
             return "queued"
         except TierError:
             return "queued"

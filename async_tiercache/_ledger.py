@@ -1,54 +1,362 @@
 """The ledger: what this process knows of invalidations, and what follows for reads.
 
 No method awaits, so each decision is made on one state. Applying an invalidation raises the
-generations of its keys: a load that began under an older generation is kept nowhere. While Redis
-has not confirmed an invalidation it is pending, and L2 is not asked for its keys.
+generations of its keys and tags: what began to be made under older ones is kept nowhere. While L2
+has not confirmed an invalidation it is pending, and L2 is not believed about what it touches. L1 is
+served only while the bus proves that no message is missing.
 """
 
 import itertools
 from array import array
-from collections.abc import Iterable
-from typing import Final
+from collections.abc import Callable, Collection, Iterable
+from math import inf
+from secrets import token_bytes
+from typing import Final, TypeAlias
 
-from async_tiercache.abc import Invalidation
+from async_tiercache.abc import NAMESPACE, TAG_EPOCH, Invalidation
 
 STRIPES: Final = 4096
-"""Keys share this many generations; two keys that share one cost at most a refill."""
+"""Keys share this many generations, and tags as many; two that share one cost a refill."""
+MAX_PENDING: Final = 100_000
+"""More keys and tags than this are not remembered one by one: the whole namespace is pending."""
+MAX_PATTERNS: Final = 100
+"""The same for patterns."""
+MAX_RECENT: Final = 10_000
+"""Own invalidations that are remembered, to be repeated to a server that may have lost them."""
+MAX_FLOORS: Final = 10_000
+"""Keys of which it is remembered that something was shown which is kept nowhere."""
+MAX_KNOWN: Final = 10_000
+"""Tags whose state is remembered."""
+
+Pattern: TypeAlias = tuple[str, str]
+"""What the keys of a tenant begin with, and a glob over what follows."""
+
+
+class Basis:
+    """What a value rests on: that nothing has happened to its key and tags since it was begun.
+
+    Attributes:
+        key: The key's text.
+        declared: The tags that it must stand under.
+        tags: Each tag with its generation when it was first relied upon.
+        pairs: Of each tag, the ids that L2 had for it then.
+        open: Whether its loader may name more tags at its end.
+        fresh_until: Until when all that it was made from is fresh, by the remote tier's clock.
+        sound: Whether it may be kept at all; not if it was made from what is stale.
+    """
+
+    __slots__ = (
+        "base",
+        "declared",
+        "fresh_until",
+        "generation",
+        "key",
+        "open",
+        "pairs",
+        "sound",
+        "tags",
+        "turn",
+    )
+
+    def __init__(
+        self,
+        key: str,
+        declared: tuple[str, ...],
+        *,
+        base: int,
+        generation: int,
+        turn: int,
+        opened: bool,
+    ) -> None:
+        self.key = key
+        self.declared = declared
+        self.base = base
+        self.generation = generation
+        self.turn = turn
+        self.open = opened
+        self.tags: dict[str, int] = {}
+        self.pairs: dict[str, bytes] = {}
+        self.fresh_until = inf
+        self.sound = True
+
+    def absorb(self, part: "Basis") -> None:
+        """Rest on what a part rests on, too.
+
+        Two different ids of one tag tell that one of them has been replaced already.
+        """
+        self.base = min(self.base, part.base)
+        unproven = part.tags.keys() - part.pairs.keys() - self.pairs.keys()
+        for tag, generation in part.tags.items():
+            self.tags[tag] = min(generation, self.tags.get(tag, generation))
+        for tag, pair in part.pairs.items():
+            # The epoch says whether tags that are named late are those from before a load; the
+            # part has compared its own.
+            if tag != TAG_EPOCH and self.pairs.setdefault(tag, pair) != pair:
+                self.sound = False
+        if unproven:
+            # Ids that another part lends later may be from after what this one was made from.
+            self.pairs[NAMESPACE] = b""
+        self.limit(part.fresh_until, sound=part.sound)
+
+    def limit(self, fresh_until: float, *, sound: bool) -> None:
+        """Be fresh no longer than a part, and not at all if that is not sound."""
+        self.fresh_until = min(self.fresh_until, fresh_until)
+        self.sound = self.sound and sound
 
 
 class Ledger:
-    """Generations and pending invalidations."""
+    """Generations, pending and recent invalidations, and the proof by which L1 is served.
 
-    __slots__ = ("_doubts", "_generations", "_pending")
+    Attributes:
+        epoch: Replaced whenever a tag, the namespace or everything is invalidated; an entry of L1
+            that was checked under it needs no other check.
+        proof_deadline: Until when L1 may be served, monotonic.
+        join_seconds: For how long after its begin a flight may be joined without a proof that no
+            invalidation of its key was missed.
+        quarantine_deadline: Until when L2 is not believed, monotonic.
+        bypassed: How often an entry of L1 was not served for want of a proof.
+        overtaken: How many flights were left behind by an invalidation.
+    """
+
+    __slots__ = (
+        "_base",
+        "_doubts",
+        "_floors",
+        "_generations",
+        "_known",
+        "_lost_deadline",
+        "_owed",
+        "_patterns",
+        "_pending",
+        "_recent",
+        "_tag_generations",
+        "_tags",
+        "_turn",
+        "bypassed",
+        "epoch",
+        "join_seconds",
+        "overtaken",
+        "proof_deadline",
+        "quarantine_deadline",
+    )
 
     def __init__(self) -> None:
+        self._base = 0
+        self._turn = 0
         self._generations = array("Q", bytes(8 * STRIPES))
+        self._tag_generations = array("Q", bytes(8 * STRIPES))
         self._pending: dict[str, bytes] = {}
+        self._tags: dict[str, bytes] = {}
         self._doubts: set[str] = set()
+        self._patterns: dict[Pattern, tuple[bytes, Callable[[str], bool]]] = {}
+        self._owed: dict[Pattern, None] = {}
+        self._recent: dict[bytes, tuple[float, Invalidation]] = {}
+        self._lost_deadline = -inf
+        self._floors: dict[str, float] = {}
+        self._known: dict[str, tuple[int, bytes]] = {}
+        self.epoch = object()
+        self.proof_deadline = inf
+        self.join_seconds = inf
+        self.quarantine_deadline = -inf
+        self.bypassed = 0
+        self.overtaken = 0
 
-    def generation(self, key: str) -> int:
-        """Return the key's generation, to be shown to `may_keep` after the load."""
-        return self._generations[hash(key) % STRIPES]
+    # Generations.
+
+    def basis(
+        self,
+        key: str,
+        tags: tuple[str, ...] = (),
+        *,
+        guessed: Iterable[str] = (),
+        opened: bool = False,
+    ) -> Basis:
+        """Return what a value rests on whose making begins now.
+
+        Args:
+            key: The key's text.
+            tags: The tags that it must stand under.
+            guessed: Those that its loader has named before.
+            opened: Whether its loader may name more at its end.
+        """
+        basis = Basis(
+            key,
+            tags,
+            base=self._base,
+            generation=self._generations[hash(key) % STRIPES],
+            turn=self._turn,
+            opened=opened,
+        )
+        for tag in (*tags, *guessed):
+            self.rely(basis, tag)
+        return basis
+
+    def rely(self, basis: Basis, tag: str) -> None:
+        """Let a value rest on a tag from now on, whose ids are asked for after this."""
+        if tag not in basis.tags:
+            basis.tags[tag] = self._tag_generations[hash(tag) % STRIPES]
+
+    def rely_late(self, basis: Basis, tag: str) -> bool:
+        """Let a value rest on a tag that it should have rested on from its begin.
+
+        Returns:
+            Whether nothing has happened to any tag meanwhile; else this one may be concerned.
+        """
+        if tag not in basis.tags and basis.turn != self._turn:
+            return False
+        self.rely(basis, tag)
+        return True
+
+    def holds(self, basis: Basis) -> bool:
+        """Return whether nothing has happened to what a value rests on."""
+        return self._generations[hash(basis.key) % STRIPES] == basis.generation and (
+            basis.turn == self._turn or self._unmoved(basis)
+        )
+
+    def may_join(self, basis: Basis) -> bool:
+        """Return whether a reader that comes now may have what is being made.
+
+        Flights of a key that is invalidated are detached; this is about tags.
+        """
+        return basis.turn == self._turn or (not basis.open and self._unmoved(basis))
+
+    def _unmoved(self, basis: Basis) -> bool:
+        generations = self._tag_generations
+        return basis.base == self._base and all(
+            generations[hash(tag) % STRIPES] == generation for tag, generation in basis.tags.items()
+        )
+
+    def total(self, key: str, tags: Collection[str]) -> int:
+        """Return a number that grows with whatever happens to a key or its tags."""
+        total = self._base + self._generations[hash(key) % STRIPES]
+        for tag in tags:
+            total += self._tag_generations[hash(tag) % STRIPES]
+        return total
 
     def apply(self, record: Invalidation) -> None:
-        """Raise the generations of the record's keys; idempotent in its effect."""
+        """Raise the generations of the record's keys and tags; idempotent in its effect."""
         for key in record.keys:
             self.overtake(key)
+        if NAMESPACE in record.tags or record.pattern:
+            self._base += 1
+        for tag in record.tags:
+            self._tag_generations[hash(tag) % STRIPES] += 1
+            self._known.pop(tag, None)
+        if record.tags or record.pattern:
+            self._move()
 
     def overtake(self, key: str) -> None:
         """Raise the key's generation: what is being loaded for it is not kept in L1."""
         self._generations[hash(key) % STRIPES] += 1
 
+    def lapse(self) -> None:
+        """Messages may have been missed: all that this process holds may be older than them."""
+        self._base += 1
+        self._known.clear()
+        self._move()
+
+    def _move(self) -> None:
+        self._turn += 1
+        self.epoch = object()
+
+    # What was shown.
+
+    def raise_floor(self, key: str, shown_at: float) -> None:
+        """Remember that a value was shown which is kept nowhere.
+
+        What L2 holds may be older than it, unless its load began later.
+
+        Args:
+            key: The key's text.
+            shown_at: When, by the remote tier's clock.
+        """
+        self._floors.pop(key, None)
+        if len(self._floors) >= MAX_FLOORS:
+            del self._floors[next(iter(self._floors))]
+        self._floors[key] = shown_at
+
+    def is_below_floor(self, key: str, created_at: float) -> bool:
+        """Return whether an entry may be older than what this process has shown."""
+        return bool(self._floors) and created_at < self._floors.get(key, -inf)
+
+    # What is known of tags.
+
+    def learn(self, basis: Basis, tag: str, state: bytes) -> None:
+        """Remember the state of a tag that was asked for after `rely`, if it is current still.
+
+        All rest on the namespace from their begin.
+        """
+        generation = self._tag_generations[hash(tag) % STRIPES]
+        relied = generation if tag == NAMESPACE else basis.tags.get(tag)
+        if relied != generation or basis.base != self._base:
+            return
+        if len(self._known) >= MAX_KNOWN:
+            del self._known[next(iter(self._known))]
+        self._known[tag] = self._base + generation, state
+
+    def known(self, tag: str, now: float) -> bytes | None:
+        """Return the state of a tag, if the bus proves that it is current.
+
+        Args:
+            tag: The tag's text.
+            now: The monotonic time.
+        """
+        total, state = self._known.get(tag, (-1, None))
+        current = total == self._base + self._tag_generations[hash(tag) % STRIPES]
+        return state if current and now < self.proof_deadline else None
+
+    # Pending.
+
     @property
     def pending(self) -> int:
-        """How many keys have an invalidation that Redis has not confirmed."""
-        return len(self._pending)
+        """How many keys, tags and patterns have an invalidation that L2 has not confirmed."""
+        return len(self._pending) + len(self._tags) + len(self._patterns)
 
     def hold(self, record: Invalidation) -> None:
-        """Remember a record's keys until Redis confirms it, or a later record of the key."""
+        """Remember a record's keys and tags until L2 confirms it, or a later record of them."""
         for key in record.keys:
             self._pending[key] = record.id
             self._doubts.discard(key)
+        for tag in record.tags:
+            self._tags[tag] = record.id
+        if self.pending > MAX_PENDING:
+            self._hold_everything(record.id)
+
+    def _hold_everything(self, record_id: bytes) -> None:
+        self._pending.clear()
+        self._doubts.clear()
+        self._patterns.clear()
+        self._owed.clear()
+        self._tags = {NAMESPACE: record_id}
+
+    @property
+    def names(self) -> int:
+        """How many keys and tags are pending."""
+        return len(self._pending) + len(self._tags)
+
+    @property
+    def owed(self) -> list[Pattern]:
+        """The patterns that are to be carried out again, for a call could not."""
+        return list(self._owed)
+
+    def hold_pattern(self, pattern: Pattern, matches: Callable[[str], bool]) -> bytes:
+        """Remember a pattern until all keys that match were invalidated; return the call's id."""
+        self._patterns[pattern] = call_id, _ = token_bytes(16), matches
+        if len(self._patterns) > MAX_PATTERNS:
+            self._hold_everything(call_id)
+        return call_id
+
+    def owe_pattern(self, pattern: Pattern) -> None:
+        """Let a pattern be carried out again, unless a call that came later has done it."""
+        if pattern in self._patterns:
+            self._owed[pattern] = None
+
+    def confirm_pattern(self, pattern: Pattern, call_id: bytes) -> None:
+        """Forget a pattern that was carried out; a later call of it still waits for its own end."""
+        held, _ = self._patterns.get(pattern, (b"", None))
+        if held == call_id:
+            del self._patterns[pattern]
+            self._owed.pop(pattern, None)
 
     def doubt(self, key: str, record_id: bytes) -> bool:
         """Remember that L2 may hold something older than this process has shown.
@@ -63,35 +371,68 @@ class Ledger:
         return True
 
     def confirm(self, record: Invalidation) -> None:
-        """Forget what Redis has confirmed; a later record of a key still waits for its own."""
+        """Forget what L2 has confirmed; a later record of a key still waits for its own."""
         for key in record.keys:
             if self._pending.get(key) == record.id:
                 del self._pending[key]
                 self._doubts.discard(key)
+        for tag in record.tags:
+            if self._tags.get(tag) == record.id:
+                del self._tags[tag]
 
-    def postpone(self, keys: Iterable[str]) -> None:
-        """Put pending keys behind the others: the part of the tier that holds them is down."""
-        for key in keys:
-            if key in self._pending:
-                self._pending[key] = self._pending.pop(key)
+    def postpone(self, keys: Iterable[str], tags: Iterable[str]) -> None:
+        """Put what is pending behind the others: the part of the tier that holds it is down."""
+        for table, texts in ((self._pending, keys), (self._tags, tags)):
+            for text in texts:
+                if text in table:
+                    table[text] = table.pop(text)
 
     def batch(self, record_id: bytes, count: int) -> tuple[Invalidation, Invalidation]:
-        """Put up to `count` pending keys under one record, those that wait longest first.
+        """Put up to `count` pending keys and tags under one record, those that wait longest first.
+
+        A soft invalidation that had to wait has become a hard one.
 
         Returns:
             The record, and what of it this process must forget once more when it is confirmed:
             not the keys that are only in doubt, of which it holds what is newer.
         """
-        keys = tuple(itertools.islice(self._pending, count))
+        tags = tuple(itertools.islice(self._tags, count))
+        keys = tuple(itertools.islice(self._pending, count - len(tags)))
+        for tag in tags:
+            self._tags[tag] = record_id
         for key in keys:
             self._pending[key] = record_id
         known = tuple(key for key in keys if key not in self._doubts)
-        return Invalidation(record_id, keys), Invalidation(record_id, known)
+        return Invalidation(record_id, keys, tags), Invalidation(record_id, known, tags)
 
-    def may_ask(self, key: str) -> bool:
-        """Return whether what L2 holds for the key may be believed."""
-        return key not in self._pending
+    def may_ask(self, key: str, tags: Iterable[str] = ()) -> bool:
+        """Return whether what L2 holds for a key under these tags may be believed."""
+        if key in self._pending:
+            return False
+        if self._tags and (NAMESPACE in self._tags or any(tag in self._tags for tag in tags)):
+            return False
+        return not (self._patterns and any(match(key) for _, match in self._patterns.values()))
 
-    def may_keep(self, key: str, generation: int) -> bool:
-        """Return whether a value whose making began under `generation` may be kept."""
-        return self._generations[hash(key) % STRIPES] == generation
+    # Recent.
+
+    def remember(self, record: Invalidation, deadline: float) -> None:
+        """Remember an own invalidation, to be repeated if L2 loses it, until a monotonic time."""
+        if len(self._recent) >= MAX_RECENT:
+            deadline, _ = self._recent.pop(next(iter(self._recent)))
+            self._lost_deadline = max(self._lost_deadline, deadline)
+        self._recent[record.id] = deadline, record
+
+    def is_own(self, record_id: bytes) -> bool:
+        """Return whether a message is the echo of an own invalidation."""
+        return record_id in self._recent
+
+    def recent(self, now: float) -> list[Invalidation]:
+        """Return the own invalidations that are still remembered; older ones are forgotten.
+
+        If there were more than can be remembered, it is one of the whole namespace.
+        """
+        if now < self._lost_deadline:
+            return [Invalidation(token_bytes(16), tags=(NAMESPACE,))]
+        # Repeated ones are remembered for less long than those before them.
+        self._recent = {key: each for key, each in self._recent.items() if now < each[0]}
+        return [record for _, record in self._recent.values()]

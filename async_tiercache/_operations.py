@@ -1,7 +1,14 @@
 """What can be done with one decorated coroutine: read, invalidate, refresh, put, peek, key."""
 
 import inspect
-from collections.abc import AsyncGenerator, Callable, Collection, Coroutine, Mapping
+from collections.abc import (
+    AsyncGenerator,
+    Callable,
+    Collection,
+    Coroutine,
+    Mapping,
+    Sequence,
+)
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from typing import Any, TypeAlias
@@ -9,8 +16,10 @@ from typing import Any, TypeAlias
 from async_tiercache._callpath import Arguments, CallPath, Table, parts_of
 from async_tiercache._context import LoadContext, context_parameter
 from async_tiercache._core import Core
+from async_tiercache._explain import Explanation
 from async_tiercache._families import Families
 from async_tiercache._family import Family, Load
+from async_tiercache._flight import keep_nothing
 from async_tiercache._gatherer import Part
 from async_tiercache._options import MISSING, Limits
 from async_tiercache._report import Report
@@ -19,6 +28,7 @@ from async_tiercache.codecs.returned import DeferredCodec, hints_of, is_generic,
 from async_tiercache.codecs.typed import codec_for
 from async_tiercache.errors import ConfigurationError, UsageError
 from async_tiercache.keys import KeyMaker
+from async_tiercache.tags import TagMaker
 
 Via: TypeAlias = Callable[[], AbstractAsyncContextManager[Any]]
 """Opens an object like `self` for a load that must not use its caller's own."""
@@ -35,6 +45,7 @@ class Operations:
         exclude: Parameters that do not stand in the key.
         scope: What of `self` comes first in the key.
         via: Opens an object for loads that must not use their caller's own.
+        tags: Templates of the tags that values stand under.
         limits: The resolved policy.
         names: Names local to where the decorator was used, for annotations.
 
@@ -56,6 +67,7 @@ class Operations:
         exclude: Collection[str],
         scope: Callable[[Any], object] | None,
         via: Via | None,
+        tags: Sequence[str],
         limits: Limits,
         names: Mapping[str, Any],
     ) -> None:
@@ -63,14 +75,7 @@ class Operations:
         self.function = function
         self.local_names = names
         self._known = families
-        try:
-            self.hints = hints_of(function, names)
-        except NameError:
-            self.hints = {}
-            codec: Codec = DeferredCodec(function, limits.schema_version)
-        else:
-            returned = self.hints.get("return", Any)
-            codec = codec_for(returned, schema_version=limits.schema_version)
+        self.hints, codec = _understood(function, names, limits)
         context = context_parameter(function, self.hints)
         maker = KeyMaker(function, template, exclude=exclude, scope=scope, hidden=context)
         if via is not None and not maker.is_method:
@@ -79,6 +84,8 @@ class Operations:
                 hint="Open what the load needs inside the function.",
             )
         self.maker = maker
+        self.takes_context = context is not None
+        self._tags = TagMaker(function, tags)
         if scope is not None:
             families.scopes[maker.name] = scope
         counts = families.counts_of(maker.name)
@@ -92,7 +99,7 @@ class Operations:
         parts = parts_of(signature, self.hints, is_method=maker.is_method, context=context)
         self.names = parts.names
         # A key that holds attributes needs more than the bare arguments.
-        plain = maker.is_plain and not maker.uses_self
+        plain = maker.is_plain and not maker.uses_self and not core.tenancy.varies
         self._table = Table(parts, maker.parameters) if plain else None
         self.path = CallPath(
             function,
@@ -101,6 +108,9 @@ class Operations:
             read=self.read,
             counts=counts,
             monotonic=core.clock.monotonic,
+            ledger=core.ledger,
+            recheck=core.tiers.recheck,
+            proven=core.has_remote,
         )
         self.collect = self.path.collect
         self._invoke = self.path.invoke
@@ -111,11 +121,13 @@ class Operations:
         """Answer a call that the compiled path could not."""
         core = self.core
         if not core.enabled or self.uncommitted:
+            if core.enabled:
+                keep_nothing()
             return await self._invoke(owner, values, LoadContext())
         core.admit()
         alias = None if self._table is None else self._table.alias(owner, values)
         load = self._load_of(owner, values)
-        key = self.maker.text(values, owner)
+        key = self.text(owner, values)
         return await core.reader.read(self.family_of(owner), key, load, alias=alias)
 
     @property
@@ -130,9 +142,15 @@ class Operations:
         behind = None
         if self.behind is not None and not self.family.bound:
             behind = partial(self.behind, owner, values)
-        if self._via is None:
-            return Load(partial(self._invoke, owner, values), behind=behind)
-        return Load(partial(self._load_via, owner, values), behind=behind)
+        alone = self._invoke if self._via is None else self._load_via
+        tags = self.tags_of(owner, values)
+        return Load(
+            partial(alone, owner, values), behind=behind, tags=tags, open=self.takes_context
+        )
+
+    def tags_of(self, owner: Any, values: Arguments) -> tuple[str, ...]:
+        """Return the tags that the value of a call stands under."""
+        return self.core.tenancy.tags(self._tags.texts(self.names, owner, values))
 
     async def _load_via(self, owner: Any, values: Arguments, context: LoadContext) -> Any:
         async with self.opened(owner, values) as opened:
@@ -175,17 +193,20 @@ class Operations:
     async def invalidate(self, /, *args: Any, **kwargs: Any) -> Report:
         """Remove the value from every tier."""
         self.core.admit()
-        return await self.core.commits.invalidate((self.key(*args, **kwargs),))
+        owner, values = self.collect(*args, **kwargs)
+        return await self.core.commits.invalidate((self.text(owner, values),))
 
     async def refresh(self, /, *args: Any, **kwargs: Any) -> Any:
         """Load the value anew."""
         core = self.core
         owner, values = self.collect(*args, **kwargs)
         if not core.enabled or self.uncommitted:
+            if core.enabled:
+                keep_nothing()
             return await self._invoke(owner, values, LoadContext())
         core.admit()
         load = self._load_of(owner, values)
-        key = self.maker.text(values, owner)
+        key = self.text(owner, values)
         return await core.reader.read(self.family_of(owner), key, load, forced=True)
 
     async def put(self, value: Any, /, *args: Any, **kwargs: Any) -> Report:
@@ -193,18 +214,29 @@ class Operations:
         core = self.core
         core.admit()
         owner, values = self.collect(*args, **kwargs)
-        key = self.maker.text(values, owner)
-        return await core.commits.put(self.family_of(owner), key, value)
+        key = self.text(owner, values)
+        tags = self.tags_of(owner, values)
+        return await core.commits.put(self.family_of(owner), key, value, tags)
 
     def peek(self, /, *args: Any, **kwargs: Any) -> Any:
         """Return what L1 would answer at once."""
-        slot = self.core.reader.peek(self.key(*args, **kwargs))
+        slot = self.core.reader.peek(self.text(*self.collect(*args, **kwargs)))
         return MISSING if slot is None else slot.value
 
     def key(self, /, *args: Any, **kwargs: Any) -> str:
-        """Return the text of the key."""
+        """Return the text of the key, as callers of the same tenant write it."""
         owner, values = self.collect(*args, **kwargs)
         return self.maker.text(values, owner)
+
+    async def explain(self, /, *args: Any, **kwargs: Any) -> Explanation:
+        """Return what the tiers know of the key."""
+        self.core.admit()
+        owner, values = self.collect(*args, **kwargs)
+        return await self.core.explainer.explain(self.text(owner, values), [self.family_of(owner)])
+
+    def text(self, owner: Any, values: Arguments) -> str:
+        """Return the text of the key of the calling tenant."""
+        return self.core.tenancy.prefix() + self.maker.text(values, owner)
 
     def family_of(self, owner: Any) -> Family:
         """Return the family, with the codec of the runtime class on a generic base."""
@@ -221,3 +253,15 @@ class Operations:
             self._families[kind] = family
             self._known.know(codec)
         return family
+
+
+def _understood(
+    function: Callable[..., Any], names: Mapping[str, Any], limits: Limits
+) -> tuple[dict[str, Any], Codec]:
+    """Return the annotations of a function, as far as they can be resolved yet, and its codec."""
+    try:
+        hints = hints_of(function, names)
+    except NameError:
+        return {}, DeferredCodec(function, limits.schema_version)
+    codec = codec_for(hints.get("return", Any), schema_version=limits.schema_version)
+    return hints, codec

@@ -8,15 +8,17 @@ must not be asked, load without a fence, and only L1 keeps the value.
 import asyncio
 from typing import Final
 
+from async_tiercache._bus import Bus
 from async_tiercache._entry import Entry, Tier
 from async_tiercache._events import Operation, State
 from async_tiercache._family import Family, Load
 from async_tiercache._fence import LEASE_SECONDS, Fence, Fences
 from async_tiercache._filler import Filler
+from async_tiercache._finder import Finder, Found
 from async_tiercache._flight import ABANDONED, Flight, Flights, Outcome, begin_wait
 from async_tiercache._ledger import Ledger
 from async_tiercache._tasks import Tasks
-from async_tiercache._tiers import Found, Tiers
+from async_tiercache._tiers import Tiers
 from async_tiercache._tracing import Tracing
 from async_tiercache.abc import Clock
 from async_tiercache.backends.memory import Slot
@@ -25,7 +27,7 @@ from async_tiercache.errors import LoadCancelledError, TierError
 POLL_FIRST: Final = 0.02
 POLL_LAST: Final = 0.5
 """How often L2 is asked whether another process's load has ended, in seconds, growing."""
-_LOAD_AROUND: Final = frozenset({"unknown", "schema", "refused"})
+_LOAD_AROUND: Final = frozenset({"unknown", "schema", "refused", "block"})
 MAX_TRIES: Final = 8
 """How often what a key holds may change under a flight before it loads without a fence."""
 CLOCK_MARGIN: Final = 0.25
@@ -41,6 +43,8 @@ class Pilot:
         self,
         *,
         tiers: Tiers,
+        finder: Finder,
+        bus: Bus,
         ledger: Ledger,
         flights: Flights,
         fences: Fences,
@@ -51,6 +55,8 @@ class Pilot:
         tracing: Tracing,
     ) -> None:
         self._tiers = tiers
+        self._finder = finder
+        self._bus = bus
         self._ledger = ledger
         self._flights = flights
         self._fences = fences
@@ -61,7 +67,15 @@ class Pilot:
         self._tracing = tracing
 
     def begin(
-        self, family: Family, key: str, slot: Slot | None, *, forced: bool = False, many: bool
+        self,
+        family: Family,
+        key: str,
+        slot: Slot | None,
+        *,
+        tags: tuple[str, ...],
+        opened: bool,
+        forced: bool = False,
+        many: bool,
     ) -> Flight:
         """Begin a flight that later readers of the key join.
 
@@ -69,16 +83,21 @@ class Pilot:
             family: The key's family.
             key: The key's text.
             slot: What L1 holds, which is due for a refresh.
+            tags: The tags that the value must stand under.
+            opened: Whether the loader may name more.
             forced: Whether a stored value must not answer it.
             many: Whether that the source has no such thing is an answer.
         """
         if forced:
             # What began to load before must not be kept after what this brings.
             self._ledger.overtake(key)
+        guessed = family.named.get(key, ())
+        if slot is not None and not self._tiers.has_remote:
+            # A load of this process may be given what is offered meanwhile, with its tags.
+            guessed = (*guessed, *slot.tags)
         flight = Flight(
             self._flights,
-            key,
-            generation=self._ledger.generation(key),
+            basis=self._ledger.basis(key, tags, guessed=guessed, opened=opened),
             began_at=self._tiers.now(),
             forced=forced,
             many=many,
@@ -106,7 +125,7 @@ class Pilot:
         outcome, outer = ABANDONED, None
         try:
             outer = begin_wait(flight)
-            found = await self._tiers.ask(flight.key, family.counts, family.codec)
+            found = await self._finder.ask(flight.basis, family.counts, family.codec)
             fresh = self.fresh(flight, family, found)
             if fresh is not None:
                 outcome = fresh
@@ -164,7 +183,7 @@ class Pilot:
         try:
             fresh = None
             if found is None:
-                found = await self._tiers.ask(flight.key, family.counts, family.codec)
+                found = await self._finder.ask(flight.basis, family.counts, family.codec)
                 fresh = self.fresh(flight, family, found)
             outcome = fresh or await self._produce(flight, family, load, found)
         except Exception as raised:  # noqa: BLE001 - it is raised again by value_of
@@ -193,14 +212,15 @@ class Pilot:
             family.counts.refused_frames[found.refused] += 1
         if entry is None:
             return None
-        header, answer = entry.header, Outcome(entry.value, "l2", payload=entry.payload)
+        header = entry.header
+        answer = Outcome(entry.value, "l2", fresh_until=header.fresh_until, payload=entry.payload)
         if flight.forced:
             return answer if header.created_at > flight.began_at + CLOCK_MARGIN else None
         early = self._filler.early_at(family, header)
         if self._tiers.now() >= early:
             return None
         l1_ttl = family.limits.l1_ttl
-        self._tiers.keep(flight.key, family, entry, flight.generation, l1_ttl=l1_ttl, early=early)
+        self._tiers.keep(flight.basis, family, entry, l1_ttl=l1_ttl, early=early)
         return answer
 
     async def _produce(self, flight: Flight, family: Family, load: Load, found: Found) -> Outcome:
@@ -231,7 +251,7 @@ class Pilot:
                 tries += found.raw != seen
             else:
                 tries += 1
-                taken = await self._tiers.take(flight.key, found, family.counts, family.codec)
+                taken = await self._finder.take(flight.basis, found, family.counts, family)
                 if isinstance(taken, Fence):
                     return await self._filler.fill(flight, family, load, fence=taken)
                 found = taken
@@ -241,6 +261,9 @@ class Pilot:
         if found.what == "unknown" and flight.kept is not None and flight.offered is not None:
             # L2 has no say, so this process's own copy is what a failing loader falls back on.
             return await self._refresh(flight, family, load, flight.kept, flight.offered)
+        if found.what == "block":
+            # What is read now may be what the writer is about to change.
+            flight.basis.sound = False
         doubt = found.what in {"unknown", "entry"}
         return await self._filler.fill(flight, family, load, doubt=doubt)
 
@@ -261,12 +284,19 @@ class Pilot:
         """
         if load.part is not None:
             load.part.give_way()
-        seen, waited, pause = found.raw, 0.0, POLL_FIRST
+        seen, waited, pause, look = found.raw, 0.0, POLL_FIRST, LEASE_SECONDS
         with self._tracing.around(Operation("wait", family.name, (flight.key,))):
             while found.raw == seen and waited < patience:
-                await self._clock.sleep(pause)
-                waited, pause = waited + pause, min(pause * 2, POLL_LAST)
-                found = await self._tiers.ask(flight.key, family.counts, family.codec)
+                began = self._clock.monotonic()
+                if found.what == "lease" and seen is not None and self._bus.alive:
+                    # Its holder may die, and then its lease ends without a word.
+                    await self._bus.woken(flight.key, seen, look)
+                    look = LEASE_SECONDS / 2
+                else:
+                    await self._clock.sleep(pause)
+                    pause = min(pause * 2, POLL_LAST)
+                waited += self._clock.monotonic() - began
+                found = await self._finder.ask(flight.basis, family.counts, family.codec)
         return found, waited
 
     async def _refresh_found(
@@ -281,14 +311,17 @@ class Pilot:
         old = old_answer(entry, "l2", now)
         if not flight.forced:
             l1_ttl = family.limits.l1_ttl
-            self._tiers.keep(flight.key, family, entry, flight.generation, l1_ttl=l1_ttl, early=now)
+            self._tiers.keep(flight.basis, family, entry, l1_ttl=l1_ttl, early=now)
             if old.state == "early" and flight.outcome is None and flight.task is not None:
                 if self._filler.busy:
                     self._tiers.postpone(flight.key, header.entry_id, RETRY_SECONDS)
                     return old
                 self._filler.count_refresh(flight.task)
         try:
-            fence = await self._fences.mark(flight.key, header.entry_id)
+            fence, _ = await asyncio.gather(
+                self._fences.mark(flight.key, header.entry_id),
+                self._finder.ensure(flight.basis, family),
+            )
         except TierError:
             return await self._refresh(flight, family, load, entry, old)
         if fence is not None:
@@ -363,4 +396,11 @@ def old_answer(entry: Entry, tier: Tier, now: float) -> Outcome:
     """
     age = now - entry.header.fresh_until
     state: State = "early" if age < 0 else "stale"
-    return Outcome(entry.value, tier, state, age=max(age, 0.0), payload=entry.payload)
+    return Outcome(
+        entry.value,
+        tier,
+        state,
+        age=max(age, 0.0),
+        fresh_until=entry.header.fresh_until,
+        payload=entry.payload,
+    )

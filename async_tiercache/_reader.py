@@ -14,8 +14,9 @@ from async_tiercache._families import DIRECT
 from async_tiercache._family import Alias, Family, Load
 from async_tiercache._fence import LEASE_SECONDS
 from async_tiercache._filler import Filler
-from async_tiercache._flight import ABANDONED, Flight, Flights, Outcome
-from async_tiercache._ledger import Ledger
+from async_tiercache._finder import Finder
+from async_tiercache._flight import ABANDONED, Flight, Flights, Outcome, inside
+from async_tiercache._ledger import Basis, Ledger
 from async_tiercache._options import MISSING
 from async_tiercache._pilot import RETRY_SECONDS, Pilot, old_answer
 from async_tiercache._statistics import Counts
@@ -27,6 +28,8 @@ from async_tiercache.errors import LoadTimeoutError
 
 MAX_TOGETHER: Final = 1_000
 """Keys of one call that are asked for and loaded together; the next ones come after them."""
+MAX_READS: Final = 1_000
+"""Keys of which it is remembered how they were last read."""
 _TIERS: Final[tuple[Tier, ...]] = ("l1", "l2", "loader")
 _STATES: Final[tuple[State, ...]] = ("fresh", "early", "stale")
 
@@ -46,12 +49,17 @@ class Answer(NamedTuple):
 
 
 class Reader:
-    """Answers reads from the tiers and loads what they lack."""
+    """Answers reads from the tiers and loads what they lack.
+
+    Attributes:
+        last_reads: By key, how the last read that went past L1 was answered; of the latest ones.
+    """
 
     def __init__(
         self,
         *,
         tiers: Tiers,
+        finder: Finder,
         ledger: Ledger,
         flights: Flights,
         filler: Filler,
@@ -62,6 +70,7 @@ class Reader:
         notify: Observer | None,
     ) -> None:
         self._tiers = tiers
+        self._finder = finder
         self._ledger = ledger
         self._flights = flights
         self._filler = filler
@@ -70,6 +79,7 @@ class Reader:
         self._tracing = tracing
         self._advise = advise
         self._notify = notify
+        self.last_reads: dict[str, tuple[Tier, State]] = {}
 
     # The caller's side.
 
@@ -98,9 +108,9 @@ class Reader:
         """
         started = self._clock.monotonic()
         if not forced:
-            slot = self._servable(family, key, started)
+            slot = self._servable(family, key, load.tags, started)
             if slot is not None:
-                self._tiers.link(key, alias)
+                self._tiers.link(key, alias, load.tags)
                 return slot.value
         if self._tracing.on:
             operation = Operation("get", family.name, (key,))
@@ -111,7 +121,7 @@ class Reader:
         else:
             answer = await self._answer(family, key, load, forced=forced)
             value = self._deliver(family, answer, started)
-        self._tiers.link(key, alias)
+        self._tiers.link(key, alias, load.tags)
         return value
 
     def _deliver(self, family: Family, answer: Answer, started: float) -> Any:
@@ -125,15 +135,19 @@ class Reader:
         flight, outcome, joined = answer
         value = flight.value_of(outcome, joined=joined)
         self._count(family, outcome)
+        self._rest_on(flight.basis, outcome)
+        self.last_reads[flight.key] = outcome.tier, outcome.state
+        if len(self.last_reads) > MAX_READS:
+            del self.last_reads[next(iter(self.last_reads))]
         if self._notify is not None:
             seconds = self._clock.monotonic() - started
             read = Read(family.name, flight.key, outcome.tier, outcome.state, joined, seconds)
             self._notify(read)
         return value
 
-    def _servable(self, family: Family, key: str, now: float) -> Slot | None:
+    def _servable(self, family: Family, key: str, tags: tuple[str, ...], now: float) -> Slot | None:
         """Return the slot if L1 may answer at once, and count that."""
-        slot = self._tiers.probe(key)
+        slot = self._slot(key, tags)
         if slot is None:
             return None
         if now >= slot.soft_deadline:
@@ -143,19 +157,79 @@ class Reader:
             self._tiers.postpone(key, slot.header.entry_id, RETRY_SECONDS)
         slot.visited = True
         family.counts.l1_hits += 1
+        self._rest_on_slot(slot)
         return slot
+
+    def _slot(self, key: str, tags: tuple[str, ...] = ()) -> Slot | None:
+        """Return what L1 holds for a key under some tags; a read inside of a load asks L2.
+
+        What such a read got from L1 might be older than an invalidation that this process has not
+        heard of, and would be stored under the evidence of a load that began after it.
+        """
+        if inside() is not None and self._tiers.has_remote:
+            return None
+        return self._tiers.probe(key, tags)
+
+    def _rest_on_slot(self, slot: Slot) -> None:
+        """Let the load that this runs in, if any, rest on what L1 has given it."""
+        if inside() is not None:
+            outcome = Outcome(fresh_until=slot.header.fresh_until)
+            self._rest_on(self._ledger.basis(slot.key, slot.tags), outcome)
+
+    def _rest_on(self, basis: Basis, outcome: Outcome) -> None:
+        """Let the load that this runs in, if any, rest on what it has read."""
+        loading = inside()
+        if loading is not None:
+            loading.rest_on(self._flights, basis, outcome)
+
+    def _find(self, key: str, tags: tuple[str, ...] = ()) -> Flight | None:
+        """Return the flight that a read which begins now may join.
+
+        Args:
+            key: The key's text.
+            tags: Those that the value must stand under; another family's may not, and then nothing
+                tells whether one of them was invalidated since the flight began.
+        """
+        flight = self._flights.find(key)
+        if flight is None or any(tag not in flight.basis.declared for tag in tags):
+            return None
+        ledger = self._ledger
+        unproven = self._clock.monotonic() >= ledger.proof_deadline
+        age = self._tiers.now() - flight.began_at
+        if not self._may_join(flight) or (unproven and age >= ledger.join_seconds):
+            ledger.overtaken += self._flights.detach(key)
+            return None
+        return flight
+
+    def _may_join(self, flight: Flight) -> bool:
+        # Tags of what the loader waits for are its own only once it has that.
+        may_join = self._ledger.may_join(flight.basis)
+        return may_join and all(map(self._may_join, flight.parts))
+
+    def _is_ahead(self, flight: Flight, outcome: Outcome | None = None) -> bool:
+        """Return whether a flight, or what it offers from L1, began before the load around this.
+
+        It may be older than an invalidation that the load began after.
+        """
+        loading = inside()
+        if loading is None or not self._tiers.has_remote:
+            return False
+        return flight.number < loading.number or (outcome is not None and outcome.tier == "l1")
 
     async def _answer(self, family: Family, key: str, load: Load, *, forced: bool) -> Answer:
         """Return the answer of a flight, another call's or one that begins here."""
         spared = False
         while True:
-            flight = self._flights.find(key)
+            flight = self._find(key, load.tags)
             joined = flight is not None and not forced
+            outcome = ABANDONED
             if flight is not None and joined:
                 outcome = await self._join(flight)
-            else:
+                joined = outcome.error is not None or not self._is_ahead(flight, outcome)
+            if flight is None or not joined:
+                slot = self._slot(key, load.tags)
                 flight = self._pilot.begin(
-                    family, key, self._tiers.probe(key), forced=forced, many=False
+                    family, key, slot, tags=load.tags, opened=load.open, forced=forced, many=False
                 )
                 outcome = await self._pilot.lead(flight, family, load)
             if outcome is ABANDONED:
@@ -168,17 +242,24 @@ class Reader:
             if joined and family.bound and not spared and _may_be_theirs(outcome):
                 spared = True
                 continue
+            await _proven([flight])
             return Answer(flight, outcome, joined)
 
     async def read_many(
-        self, family: Family, keys: Sequence[str], load_of: Callable[[str], Load]
+        self,
+        family: Family,
+        keys: Mapping[str, tuple[str, ...]],
+        load_of: Callable[[str], Load],
+        *,
+        opened: bool = False,
     ) -> dict[str, Any]:
         """Return the values of several keys, loading together what no tier has.
 
         Args:
             family: The keys' family.
-            keys: The texts of the keys, each once.
+            keys: The texts of the keys, each with the tags that its value must stand under.
             load_of: Is asked for the load of each key that has to be loaded.
+            opened: Whether the loader may name more tags.
 
         Returns:
             The values in the order of the keys; a key that the source does not have is left out.
@@ -189,11 +270,11 @@ class Reader:
         started = self._clock.monotonic()
         values: dict[str, Any] = dict.fromkeys(keys, MISSING)
         left: list[str] = []
-        for key in keys:
-            slot = self._servable(family, key, started)
+        for key, tags in keys.items():
+            slot = self._servable(family, key, tags, started)
             if slot is not None:
                 values[key] = slot.value
-            elif self._tiers.knows_absent(key):
+            elif inside() is None and self._tiers.knows_absent(key, tags):
                 family.counts.l1_hits += 1
             else:
                 left.append(key)
@@ -202,8 +283,8 @@ class Reader:
             with self._tracing.around(operation):
                 answers: dict[str, Answer] = {}
                 for start in range(0, len(left), MAX_TOGETHER):
-                    part = left[start : start + MAX_TOGETHER]
-                    answers |= await self._answers(family, part, load_of)
+                    part = {key: keys[key] for key in left[start : start + MAX_TOGETHER]}
+                    answers |= await self._answers(family, part, load_of, opened=opened)
                 if self._tracing.on:
                     joined = [each.flight for each in answers.values() if each.joined]
                     _note(operation, [each.outcome for each in answers.values()], joined)
@@ -212,20 +293,35 @@ class Reader:
         return {key: value for key, value in values.items() if value is not MISSING}
 
     async def _answers(
-        self, family: Family, keys: Sequence[str], load_of: Callable[[str], Load]
+        self,
+        family: Family,
+        keys: Mapping[str, tuple[str, ...]],
+        load_of: Callable[[str], Load],
+        *,
+        opened: bool,
     ) -> dict[str, Answer]:
         """Return the answer for each key."""
         answers: dict[str, Answer] = {}
         spared: set[str] = set()
         left = list(keys)
+        found = [self._find(key, keys[key]) for key in left]
+        ahead = [each for each in found if each and self._is_ahead(each)]
+        passed = set(ahead)
+        for each, outcome in zip(ahead, await self._flights.join_all(ahead), strict=True):
+            if outcome.error is not None:
+                answers[each.key] = Answer(each, outcome, joined=True)
+        left = [key for key in left if key not in answers]
         while left:
             joins: list[Flight] = []
             leads: list[Flight] = []
             for key in left:
-                flight = self._flights.find(key)
-                if flight is None:
-                    slot = self._tiers.probe(key)
-                    leads.append(self._pilot.begin(family, key, slot, many=True))
+                tags = keys[key]
+                flight = self._find(key, tags)
+                if flight is None or flight in passed:
+                    slot = self._slot(key, tags)
+                    leads.append(
+                        self._pilot.begin(family, key, slot, tags=tags, opened=opened, many=True)
+                    )
                 else:
                     self._withdraw_dead_offer(flight)
                     joins.append(flight)
@@ -234,11 +330,14 @@ class Reader:
             for flight, outcome in outcomes.items():
                 key, joined = flight.key, outcome is not ABANDONED and flight not in led
                 strangers = not flight.many or family.bound
-                if joined and strangers and key not in spared and _may_be_theirs(outcome):
+                if joined and self._is_ahead(flight, outcome) and outcome.error is None:
+                    passed.add(flight)
+                elif joined and strangers and key not in spared and _may_be_theirs(outcome):
                     spared.add(key)
                 elif outcome is not ABANDONED:
                     answers[key] = Answer(flight, outcome, joined)
             left = [key for key in left if key not in answers]
+        await _proven([answer.flight for answer in answers.values()])
         return answers
 
     async def _round(
@@ -274,8 +373,8 @@ class Reader:
         self, family: Family, leads: Sequence[Flight], load_of: Callable[[str], Load]
     ) -> None:
         """Ask L2 for the keys of flights, end those that it answers and start the others."""
-        asked = [flight.key for flight in leads if flight.outcome is None]
-        found = await self._tiers.ask_many(asked, family.counts, family.codec)
+        asked = [flight.basis for flight in leads if flight.outcome is None]
+        found = await self._finder.ask_many(asked, family.counts, family.codec)
         for flight in leads:
             held = None
             if flight.outcome is None:
@@ -288,9 +387,11 @@ class Reader:
 
     def peek(self, key: str) -> Slot | None:
         """Return the slot that L1 would serve at once."""
-        slot = self._tiers.probe(key)
-        fresh = slot is not None and self._clock.monotonic() < slot.soft_deadline
-        return slot if fresh else None
+        slot = self._slot(key)
+        if slot is None or self._clock.monotonic() >= slot.soft_deadline:
+            return None
+        self._rest_on_slot(slot)
+        return slot
 
     async def look(
         self,
@@ -311,12 +412,13 @@ class Reader:
         outcomes: dict[str, Outcome] = {}
         left: list[str] = []
         for key in keys:
-            slot = self._tiers.probe(key)
+            slot = self._slot(key)
             if slot is not None:
                 entry = Entry(slot.value, slot.header, slot.size)
                 old = old_answer(entry, "l1", self._tiers.now())
                 if old.state == "early" or stale:
                     outcomes[key] = old
+                    self._rest_on_slot(slot)
                     continue
             left.append(key)
         if left:
@@ -342,10 +444,13 @@ class Reader:
         """Return the outcomes of the flights that some of the keys have, and that gave a value."""
         joined: dict[Flight, Outcome] = {}
         for key in keys:
-            flight = self._flights.find(key)
+            flight = self._find(key)
             outcome = ABANDONED if flight is None else await self._join(flight)
-            if flight is not None and outcome is not ABANDONED and outcome.error is None:
+            good = outcome is not ABANDONED and outcome.error is None
+            if flight is not None and good and not self._is_ahead(flight, outcome):
                 joined[flight] = outcome
+                await _proven([flight])
+                self._rest_on(flight.basis, outcome)
         return joined
 
     async def _look_up(
@@ -358,9 +463,11 @@ class Reader:
     ) -> dict[str, Outcome]:
         """Return what L2 has for keys that L1 cannot answer."""
         outcomes: dict[str, Outcome] = {}
-        generations = {key: self._ledger.generation(key) for key in keys}
+        bases = [self._ledger.basis(key) for key in keys]
         codecs = [family.codec for family in understood.values()]
-        for key, found in (await self._tiers.ask_many(keys, counts, *codecs)).items():
+        answers = await self._finder.ask_many(bases, counts, *codecs)
+        for basis in bases:
+            key, found = basis.key, answers[basis.key]
             if found.refused:
                 counts.refused_frames[found.refused] += 1
             if found.entry is None:
@@ -369,16 +476,18 @@ class Reader:
             if now < header.fresh_until:
                 # The family that the key belongs to is not known here, nor is its `l1_ttl`.
                 self._tiers.keep(
-                    key,
+                    basis,
                     understood[header.fingerprint],
                     found.entry,
-                    generations[key],
                     l1_ttl=LEASE_SECONDS,
                     early=header.fresh_until,
                 )
-                outcomes[key] = Outcome(found.entry.value, "l2")
+                value, until = found.entry.value, header.fresh_until
+                outcomes[key] = Outcome(value, "l2", fresh_until=until)
+                self._rest_on(basis, outcomes[key])
             elif stale and now < header.stale_until:
                 outcomes[key] = old_answer(found.entry, "l2", now)
+                self._rest_on(basis, outcomes[key])
         return outcomes
 
     def _count(self, family: Family, outcome: Outcome) -> None:
@@ -407,6 +516,16 @@ class Reader:
     def _withdraw_dead_offer(self, flight: Flight) -> None:
         if self._tiers.now() >= flight.offered_until:
             flight.offered = None
+
+
+async def _proven(flights: Sequence[Flight]) -> None:
+    """Inside of a load, return when flights rest on the tags that their loaders have named.
+
+    Callers outside have the value before, and nothing of theirs rests on it.
+    """
+    proving = [flight.proving for flight in flights if flight.proving is not None]
+    if proving and inside() is not None:
+        await asyncio.wait(proving)
 
 
 def _note(operation: Operation, outcomes: Collection[Outcome], joined: Collection[Flight]) -> None:

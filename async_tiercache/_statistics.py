@@ -14,6 +14,8 @@ LOAD_BUCKETS: Final = (
 """Upper bounds of the buckets for the time of a load, in seconds."""
 AGE_BUCKETS: Final = (0.1, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 21600.0, 86400.0)
 """Upper bounds of the buckets for how long past its time a stale value was served, in seconds."""
+LAG_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+"""Upper bounds of the buckets for how long an invalidation was on its way, in seconds."""
 WINDOW: Final = 500
 """After so many misses of a family its hit ratio is judged."""
 
@@ -171,10 +173,14 @@ class Statistics:
         decompress_seconds: Time spent expanding what L2 held, in seconds.
         not_stored: Values that were kept nowhere or in memory only, by cause: ``"overtaken"`` by an
             invalidation, ``"negative"``, ``"oversized"``, ``"skipped"`` by the loader,
-            ``"unreachable"`` L2.
+            ``"unreachable"`` L2, ``"unproven"``: L2 could not say under which ids it would stand
+            there, ``"unsound"``: made from what was stale, or while a writer was about to change
+            it.
         refused_frames: Times that bytes found in L2 were not used, by cause: ``"frame"`` damaged,
             ``"key"`` another key's, ``"format"`` another release's, ``"schema"`` another schema's,
-            ``"compression"`` and ``"dictionary"`` not readable here, ``"payload"`` not decodable.
+            ``"compression"`` and ``"dictionary"`` not readable here, ``"payload"`` not decodable,
+            ``"tag"`` and ``"namespace"``: one of its tags, or everything, was invalidated, or
+            Redis has lost the evidence that it was not.
         l1_entries: Entries in memory.
         l1_bytes: Their encoded size.
         l1_evictions: Entries that made room for others.
@@ -182,7 +188,16 @@ class Statistics:
         l1_oversized: Values that were too large to be kept in memory.
         low_hit_ratio: Whether most calls of a family have been misses for longer than its ttl: it
             is better off without a cache, or with other keys or a longer ttl.
-        pending: Keys that L2 has yet to remove, invalidated or in doubt; of the whole cache.
+        pending: Keys, tags and patterns that L2 has yet to invalidate, and keys in doubt; of the
+            whole cache.
+        l1_bypasses: Times that L1 was passed over because the bus did not prove that no
+            invalidation was missed; of the whole cache.
+        left_flights: Loads in progress that an invalidation has left behind: later readers did not
+            join them; of the whole cache.
+        bus_gaps: Times that messages of other servers may have been missed; of the whole cache.
+        bus_lags: How long messages of other servers took; of the whole cache.
+        inconsistencies: How long ago L2 had got what L1 did not have yet, as the self-check found;
+            of the whole cache.
         loads_running: Loads that run now; of the whole cache.
         loads_waiting: Loads that wait because `max_loads` run; of the whole cache.
     """
@@ -210,6 +225,11 @@ class Statistics:
     l1_oversized: int = 0
     low_hit_ratio: bool = False
     pending: int = 0
+    l1_bypasses: int = 0
+    left_flights: int = 0
+    bus_gaps: int = 0
+    bus_lags: Histogram = Histogram()
+    inconsistencies: Histogram = Histogram()
     loads_running: int = 0
     loads_waiting: int = 0
 
@@ -266,8 +286,8 @@ def summed(counts: Iterable[Counts], **of_the_cache: Any) -> Statistics:
     totals: dict[str, Any] = {name: sum(getattr(one, name) for one in each) for name in _NUMBERS}
     return Statistics(
         **totals,
-        stale_ages=_merged([one.stale_ages for one in each]),
-        load_times=_merged([one.load_times for one in each]),
+        stale_ages=merged([one.stale_ages for one in each]),
+        load_times=merged([one.load_times for one in each]),
         not_stored=_added(one.not_stored for one in each),
         refused_frames=_added(one.refused_frames for one in each),
         low_hit_ratio=any(one.is_poor for one in each),
@@ -275,7 +295,8 @@ def summed(counts: Iterable[Counts], **of_the_cache: Any) -> Statistics:
     )
 
 
-def _merged(tallies: list[Tally]) -> Histogram:
+def merged(tallies: list[Tally]) -> Histogram:
+    """Return all durations of some tallies with the same bounds."""
     if not tallies:
         return Histogram()
     columns = zip(*(tally.counts for tally in tallies), strict=True)

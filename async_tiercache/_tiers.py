@@ -1,65 +1,33 @@
-"""L1 and L2 side by side: what they hold for a key, and the one way in and out of each.
+"""L1 and L2 side by side: what L1 holds for a key, and the one way into each.
 
-Nothing here loads or waits for a load. What L2 holds is believed only if the ledger allows it and
-the frame is sound; what is kept in L1 must have been made under the key's present generation.
+Nothing here loads or waits for a load. What is kept in L1 must rest on what has not been
+invalidated since its making began; it is served while the bus proves that no message is missing.
+Without that proof it is as good as a load that began no longer ago than the bound on staleness.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection
 from functools import partial
-from typing import Final, Literal, NamedTuple, TypeAlias
+from typing import Final
 
 from async_tiercache._entry import Entry, Header
-from async_tiercache._events import Refused, Stored
+from async_tiercache._events import Stored
 from async_tiercache._family import Alias, Family
 from async_tiercache._fence import Fence, Fences
 from async_tiercache._flight import Flights
-from async_tiercache._guard import Guard
-from async_tiercache._ledger import Ledger
-from async_tiercache._options import MISSING
-from async_tiercache._statistics import Counts
-from async_tiercache.abc import Clock, Codec, Invalidation, Observer, Remote
-from async_tiercache.backends.memory import MemoryStore, Slot
+from async_tiercache._ledger import Basis, Ledger
+from async_tiercache.abc import Clock, Invalidation, Remote
+from async_tiercache.backends.memory import MemoryStore, Slot, Standing
 from async_tiercache.codecs.compression import Compressor
-from async_tiercache.codecs.frame import (
-    Body,
-    FrameError,
-    digest_key,
-    is_lease,
-    namespace_id,
-    pack,
-    stamp,
-    unpack,
-)
-from async_tiercache.errors import DecodeError, TierError, TierRefusedError
+from async_tiercache.codecs.frame import Body, digest_key, pack, stamp
+from async_tiercache.errors import TierError
 from async_tiercache.policies.freshness import keep_until
 
-What: TypeAlias = Literal["entry", "nothing", "lease", "damaged", "schema", "refused", "unknown"]
-# Sound for other servers, so that none of these is replaced.
-_ELSEWHERE: Final = frozenset({"format", "compression", "dictionary"})
-
-
-class Found(NamedTuple):
-    """What L2 holds for a key.
-
-    Attributes:
-        what: An entry; nothing; another process's lease; damaged bytes, to be replaced; an entry
-            that is sound for others, to be left alone: of another schema or format, or compressed
-            as only they can read it; nothing that may be served and no lease to be had, because L2
-            is full; or unknown, because L2 is out of reach or must not be believed.
-        raw: The bytes, if there are any.
-        entry: The entry, if it is one.
-        refused: Why bytes that are there are of no use, if so.
-    """
-
-    what: What
-    raw: bytes | None = None
-    entry: Entry | None = None
-    refused: str = ""
-
-
-UNKNOWN: Final = Found("unknown")
-REFUSED: Final = Found("refused")
-NOTHING: Final = Found("nothing")
+MAX_HEARD: Final = 1_000
+"""Keys of which it is remembered when they were last invalidated."""
+SOFTENED_SECONDS: Final = 1.0
+"""For how long L1 keeps what a soft invalidation has made stale, before L2 is asked again."""
+UNPROVEN: Final = object()
+"""The epoch of what is in L1 without a proof, for as long as the bound allows; no hit finds it."""
 
 
 class Tiers:
@@ -69,6 +37,7 @@ class Tiers:
         store: L1, or `None` while it must not be used.
         now: Tells the time by the remote tier's clock.
         has_remote: Whether there is an L2.
+        heard: By key, when it was last invalidated, monotonic; of the latest ones.
     """
 
     def __init__(
@@ -77,85 +46,132 @@ class Tiers:
         namespace: str,
         remote: Remote,
         has_remote: bool,
-        guard: Guard,
+        bound: float,
         ledger: Ledger,
         flights: Flights,
         fences: Fences,
         clock: Clock,
         compressor: Compressor,
-        notify: Observer,
     ) -> None:
         self.store: MemoryStore | None = None
         self.now: Callable[[], float] = remote.now
         self.has_remote = has_remote
+        self.heard: dict[str, float] = {}
         self._namespace = namespace
-        self._namespace_id = namespace_id(namespace)
-        self._remote = remote
-        self._guard = guard
+        self._bound = bound
         self._ledger = ledger
         self._flights = flights
         self._fences = fences
         self._clock = clock
         self._compressor = compressor
-        self._notify = notify
 
-    def probe(self, key: str) -> Slot | None:
+    def probe(self, key: str, tags: Collection[str] = ()) -> Slot | None:
         """Return what L1 holds for a key, due for a refresh or not, unless its time is over.
 
         That the source has no such thing is no value; `knows_absent` tells it.
+
+        Args:
+            key: The key's text.
+            tags: The tags that it must stand under.
         """
-        slot = self._held(key)
+        slot = self._held_under(key, tags)
         return None if slot is not None and slot.absent else slot
 
-    def knows_absent(self, key: str) -> bool:
+    def knows_absent(self, key: str, tags: Collection[str] = ()) -> bool:
         """Return whether L1 holds that the source has no such thing."""
-        slot = self._held(key)
+        slot = self._held_under(key, tags)
         return slot is not None and slot.absent
 
-    def _held(self, key: str) -> Slot | None:
-        return None if self.store is None else self.store.get(key, self._clock.monotonic())
+    def _held_under(self, key: str, tags: Collection[str]) -> Slot | None:
+        """Return what L1 holds for a key and may serve under some tags.
 
-    def link(self, key: str, alias: Alias | None) -> None:
-        """Let a compiled call path find the slot of a key, if L1 holds one."""
+        What was kept for a caller that declares less is removed, as L2 replaces it: whoever has
+        invalidated one of the tags did not reach it, and it must not follow what is loaded now.
+        """
+        slot = self._held(key)
+        if slot is not None and self.store is not None and not _stands_under(slot, tags):
+            self.store.drop(key)
+            return None
+        return slot
+
+    def _held(self, key: str) -> Slot | None:
+        """Return what L1 holds for a key and may serve; what it may not is removed."""
+        store, ledger, now = self.store, self._ledger, self._clock.monotonic()
+        slot = None if store is None else store.get(key, now)
+        if slot is None or store is None:
+            return None
+        if slot.epoch is UNPROVEN:
+            gone = ledger.total(key, slot.tags) != slot.total
+        else:
+            gone = slot.epoch is not ledger.epoch and not self.recheck(slot)
+        if gone:
+            store.drop(key)
+            return None
+        if now >= ledger.proof_deadline and slot.epoch is not UNPROVEN:
+            # What was passed over once must not come back after something newer.
+            ledger.bypassed += 1
+            store.drop(key)
+            return None
+        return slot
+
+    def recheck(self, slot: Slot) -> bool:
+        """Let hits take a slot under the present epoch, if nothing has happened to its tags."""
+        ledger = self._ledger
+        if slot.epoch is UNPROVEN or ledger.total(slot.key, slot.tags) != slot.total:
+            return False
+        slot.epoch = ledger.epoch
+        return True
+
+    def link(self, key: str, alias: Alias | None, tags: Collection[str]) -> None:
+        """Let a compiled call path find the slot of a key, if L1 holds one under its tags."""
         if alias is not None and self.store is not None:
             slot = self.store.slots.get(key)
-            if slot is not None:
+            if slot is not None and _stands_under(slot, tags):
                 self.store.link(slot, *alias)
 
     def keep(
-        self,
-        key: str,
-        family: Family,
-        entry: Entry,
-        generation: int,
-        *,
-        l1_ttl: float,
-        early: float,
+        self, basis: Basis, family: Family, entry: Entry, *, l1_ttl: float, early: float
     ) -> bool:
         """Put an entry into L1 unless an invalidation came between; return whether none did.
 
         Args:
-            key: The key's text.
+            basis: What it rests on.
             family: The family that it is of.
             entry: What to keep.
-            generation: The key's generation when the making of the entry began.
             l1_ttl: How long it may be served before L2 is asked again, in seconds.
             early: When it is due for a refresh.
         """
-        if not self._ledger.may_keep(key, generation):
-            self.drop_older(key, entry.header.created_at)
+        key, header = basis.key, entry.header
+        if not self._ledger.holds(basis) or not basis.sound:
+            self.drop_older(key, header.created_at)
             return False
-        if self.store is not None:
-            now, monotonic = self.now(), self._clock.monotonic()
-            soft, hard = keep_until(now=now, header=entry.header, l1_ttl=l1_ttl, early_at=early)
-            self.store.put(
-                key,
-                family,
-                entry,
-                soft_deadline=soft - now + monotonic,
-                deadline=hard - now + monotonic,
-                now=monotonic,
-            )
+        if self.store is None:
+            return True
+        now, monotonic = self.now(), self._clock.monotonic()
+        epoch = self._ledger.epoch
+        if not header.created_at:
+            # A soft invalidation has written over when it dies, which only L2 knows by now.
+            l1_ttl = min(l1_ttl, SOFTENED_SECONDS)
+        if monotonic >= self._ledger.proof_deadline:
+            l1_ttl, epoch = min(l1_ttl, header.created_at + self._bound - now), UNPROVEN
+        if l1_ttl <= 0:
+            self.drop_older(key, header.created_at)
+            return True
+        soft, hard = keep_until(now=now, header=header, l1_ttl=l1_ttl, early_at=early)
+        tags = tuple(basis.tags)
+        before = self.store.slots.get(key)
+        if before is not None and not all(tag in tags for tag in before.tags):
+            # A call path that has found it does not ask for the tags again.
+            self.store.drop(key)
+        self.store.put(
+            key,
+            family,
+            entry,
+            soft_deadline=soft - now + monotonic,
+            deadline=hard - now + monotonic,
+            now=monotonic,
+            standing=Standing(tags, self._ledger.total(key, tags), epoch),
+        )
         return True
 
     def postpone(self, key: str, entry_id: bytes, seconds: float) -> None:
@@ -177,68 +193,46 @@ class Tiers:
         if self.store is not None and older:
             self.store.drop(key)
 
+    def raise_floor(self, key: str) -> None:
+        """Let nothing follow from L2 that may be older than what was shown up to now."""
+        if self.has_remote:
+            self._ledger.raise_floor(key, self.now())
+
     def forget(self, record: Invalidation) -> None:
-        """Let this process forget the record's keys: generations, L1 and flights."""
+        """Let this process forget what a record names: generations, L1 and flights.
+
+        Flights under a tag are not looked for; who wants to join one finds out.
+        """
         self._ledger.apply(record)
+        now = self._clock.monotonic()
         for key in record.keys:
-            self._flights.detach(key)
+            self.heard[key] = now
+            self._ledger.overtaken += self._flights.detach(key)
             if self.store is not None:
                 self.store.drop(key)
+        while len(self.heard) > MAX_HEARD:
+            del self.heard[next(iter(self.heard))]
 
-    async def ask(self, key: str, counts: Counts, *codecs: Codec) -> Found:
-        """Return what L2 holds for a key, decoded by the codec that made it."""
-        if self._fences.releasing:
-            await self._fences.released(key)
-        if not self._ledger.may_ask(key):
-            return UNKNOWN
-        try:
-            raw = (await self._guard.call(self._remote.get_many, (key,)))[0]
-        except TierError:
-            return UNKNOWN
-        return NOTHING if raw is None else self._recognise(key, raw, counts, codecs)
-
-    async def ask_many(
-        self, keys: Sequence[str], counts: Counts, *codecs: Codec
-    ) -> dict[str, Found]:
-        """Return what L2 holds for each key, asked in one turn."""
-        for key in keys if self._fences.releasing else ():
-            await self._fences.released(key)
-        found = dict.fromkeys(keys, UNKNOWN)
-        asked = [key for key in keys if self._ledger.may_ask(key)]
-        try:
-            raws = await self._guard.call(self._remote.get_many, asked) if asked else []
-        except TierError:
-            return found
-        for key, raw in zip(asked, raws, strict=True):
-            found[key] = NOTHING if raw is None else self._recognise(key, raw, counts, codecs)
-        return found
-
-    async def take(self, key: str, found: Found, counts: Counts, *codecs: Codec) -> Fence | Found:
-        """Take a lease in place of what was found; else return what the key holds by now."""
-        try:
-            taken = await self._fences.take(key, instead_of=found.raw)
-        except TierRefusedError:
-            return REFUSED
-        except TierError:
-            return UNKNOWN
-        if isinstance(taken, Fence):
-            return taken
-        return self._recognise(key, taken, counts, codecs)
-
-    async def commit(self, fence: Fence, family: Family, entry: Entry) -> Stored:
+    async def commit(
+        self, fence: Fence, family: Family, entry: Entry, *, tell: Invalidation | None = None
+    ) -> Stored:
         """Store an entry in L2 if that still holds what the fence names.
+
+        Args:
+            fence: The right to store it.
+            family: The family that it is of.
+            entry: The entry, with its evidence.
+            tell: What other servers are told when it was stored.
 
         Returns:
             ``"l2"`` if it was stored, ``"l1"`` if L2 is out of reach, ``"overtaken"`` if refused.
         """
         body = self._compressed(family, entry.payload)
-        frame = pack(
-            entry.header,
-            body,
-            key_digest=digest_key(self._namespace, fence.key),
-            namespace_id=self._namespace_id,
-        )
-        stored = await self._stored(fence, entry.header, partial(self._fences.commit, fence, frame))
+        digest = digest_key(self._namespace, fence.key)
+        frame = pack(entry.header, body, key_digest=digest) if self.has_remote else b""
+        tags = [tag for tag, _ in entry.header.tags]
+        store = partial(self._fences.commit, fence, frame, tags, tell=tell)
+        stored = await self._stored(fence, entry.header, store)
         if stored == "l2":
             family.counts.stores += 1
             family.counts.plain_bytes += body.plain_bytes
@@ -247,7 +241,9 @@ class Tiers:
 
     async def renew(self, fence: Fence, header: Header) -> Stored:
         """Let the entry that the fence names be known by a new id and times, as `commit` would."""
-        return await self._stored(fence, header, partial(self._fences.stamp, fence, stamp(header)))
+        tags = [tag for tag, _ in header.tags]
+        store = partial(self._fences.stamp, fence, stamp(header), tags)
+        return await self._stored(fence, header, store)
 
     async def _stored(
         self, fence: Fence, header: Header, store: Callable[[float], Awaitable[bool]]
@@ -268,36 +264,6 @@ class Tiers:
         family.counts.compress_seconds += self._clock.monotonic() - started
         return body
 
-    def _recognise(self, key: str, raw: bytes, counts: Counts, codecs: tuple[Codec, ...]) -> Found:
-        if is_lease(raw):
-            return Found("lease", raw)
-        try:
-            header, body = unpack(
-                raw,
-                key_digest=digest_key(self._namespace, key),
-                namespace_id=self._namespace_id,
-            )
-            for codec in codecs:
-                if codec.fingerprint == header.fingerprint:
-                    break
-            else:
-                self._notify(Refused(key, "schema"))
-                return Found("schema", raw, refused="schema")
-            payload = self._expanded(body, counts)
-            value = MISSING if header.absent else codec.decode(payload)
-        except FrameError as error:
-            self._notify(Refused(key, error.cause))
-            what: What = "schema" if error.cause in _ELSEWHERE else "damaged"
-            return Found(what, raw, refused=error.cause)
-        except DecodeError:
-            self._notify(Refused(key, "payload"))
-            return Found("damaged", raw, refused="payload")
-        return Found("entry", raw, Entry(value, header, body.plain_bytes, payload))
 
-    def _expanded(self, body: Body, counts: Counts) -> bytes | memoryview:
-        if not body.compression:
-            return body.payload
-        started = self._clock.monotonic()
-        payload = self._compressor.expand(body)
-        counts.decompress_seconds += self._clock.monotonic() - started
-        return payload
+def _stands_under(slot: Slot, tags: Collection[str]) -> bool:
+    return all(tag in slot.tags for tag in tags)

@@ -5,6 +5,7 @@ invalidation does. The commit is refused when anything came between; then the ke
 because what stands there now may be older than the source.
 """
 
+import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from secrets import token_bytes
@@ -14,8 +15,9 @@ from async_tiercache._entry import ENTRY_ID_BYTES, Entry, Header
 from async_tiercache._events import Operation
 from async_tiercache._family import Family
 from async_tiercache._fence import Fence, Fences
+from async_tiercache._finder import Finder, has_evidence, with_evidence
 from async_tiercache._invalidator import Invalidator
-from async_tiercache._ledger import Ledger
+from async_tiercache._ledger import Basis, Ledger
 from async_tiercache._options import MISSING
 from async_tiercache._report import Report
 from async_tiercache._tiers import Tiers
@@ -66,6 +68,7 @@ class Writer:
         invalidator: Invalidator,
         fences: Fences,
         tiers: Tiers,
+        finder: Finder,
         ledger: Ledger,
         clock: Clock,
         tracing: Tracing,
@@ -74,13 +77,14 @@ class Writer:
         self._tiers = tiers
         self._invalidator = invalidator
         self._fences = fences
+        self._finder = finder
         self._ledger = ledger
         self._clock = clock
         self._tracing = tracing
         self._enabled = enabled
 
-    async def put(self, family: Family, key: str, value: Any) -> Report:
-        """Put a value that is known now.
+    async def put(self, family: Family, key: str, value: Any, tags: tuple[str, ...] = ()) -> Report:
+        """Put a value that is known now under some tags.
 
         Raises:
             EncodeError: The value cannot be stored; nothing has changed then.
@@ -89,7 +93,7 @@ class Writer:
         writing.set(value)
         operation = Operation("put", family.name, (key,), size=len(writing.payload))
         with self._tracing.around(operation):
-            async with self.writing(family, key, writing):
+            async with self.writing(family, key, tags, writing):
                 pass
             assert writing.report is not None
             operation.stored = writing.report.l2
@@ -97,7 +101,11 @@ class Writer:
 
     @asynccontextmanager
     async def writing(
-        self, family: Family, key: str, writing: Writing | None = None
+        self,
+        family: Family,
+        key: str,
+        tags: tuple[str, ...] = (),
+        writing: Writing | None = None,
     ) -> AsyncGenerator[Writing]:
         """Fence the key while the block changes the source, then put what the block has set.
 
@@ -106,42 +114,47 @@ class Writer:
         """
         writing = writing or Writing(family)
         self._tiers.forget(Invalidation(token_bytes(16), (key,)))
-        fence = await self._seize(key)
-        generation = self._ledger.generation(key)
+        basis = self._ledger.basis(key, tags)
         try:
+            # Also when it is cancelled here: what `put` was given tells of a change that was made.
+            fence, _ = await asyncio.gather(self._seize(key), self._finder.ensure(basis, family))
             async with self._fences.renewing(fence, _nothing):
                 yield writing
-            stored = await self._store(family, key, fence, generation, writing)
+            told = await self._store(family, fence, basis, writing)
         except BaseException:
             await self._invalidator.invalidate((key,))
             raise
         finally:
             writing.ended = True
-        if stored:
-            writing.report = self._invalidator.confirmed()
+        if told is not None:
+            writing.report = self._invalidator.confirmed(told)
         else:
             writing.report = await self._invalidator.invalidate((key,))
 
     async def _store(
-        self, family: Family, key: str, fence: Fence | None, generation: int, writing: Writing
-    ) -> bool:
-        """Put what the block has set, if our lease still stands."""
+        self, family: Family, fence: Fence | None, basis: Basis, writing: Writing
+    ) -> Invalidation | None:
+        """Put what the block has set, if our lease still stands; return what others were told."""
         if fence is None or writing.value is MISSING:
-            return False
+            return None
         entry = self._entry(family, writing, self._tiers.now())
         if entry is None:
-            return False
-        if await self._tiers.commit(fence, family, entry) != "l2":
-            return False
-        ours = self._ledger.may_keep(key, generation)
+            return None
+        key, header = basis.key, with_evidence(entry.header, basis)
+        if self._tiers.has_remote and not has_evidence(header, basis):
+            return None
+        entry = entry._replace(header=header)
+        tell = self._invalidator.record((key,))
+        if await self._tiers.commit(fence, family, entry, tell=tell) != "l2":
+            return None
+        ours = self._ledger.holds(basis)
         # What readers have kept meanwhile was read before the block had ended.
-        self._tiers.forget(Invalidation(token_bytes(16), (key,)))
+        self._tiers.forget(tell)
         if ours:
-            generation = self._ledger.generation(key)
+            basis = self._ledger.basis(key, tuple(basis.tags))
             early = entry.header.fresh_until
-            l1_ttl = family.limits.l1_ttl
-            self._tiers.keep(key, family, entry, generation, l1_ttl=l1_ttl, early=early)
-        return True
+            self._tiers.keep(basis, family, entry, l1_ttl=family.limits.l1_ttl, early=early)
+        return tell
 
     def _entry(self, family: Family, writing: Writing, created_at: float) -> Entry | None:
         life = lifetime(

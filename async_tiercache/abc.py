@@ -1,10 +1,11 @@
 """The seams of the package, as Protocols in terms of what each side promises."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+import enum
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias
+from dataclasses import dataclass, replace
+from typing import Any, Final, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 from async_tiercache._events import Event, Operation
 
@@ -26,20 +27,92 @@ class Tracer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Invalidation:
-    """What is no longer true; ours, one that waits for Redis, or one that is repeated.
+    """What is no longer true; ours, a message of another server, one that waits, or is repeated.
 
     Attributes:
         id: 16 random bytes.
         keys: The texts of the keys.
+        tags: The texts of the tags; `NAMESPACE` is the tag of all entries.
+        soft: For how long what is invalidated may still be served as stale, in seconds; `None`:
+            never again.
+        pattern: What the keys are an incomplete list of, as a glob; empty for none.
+        at: When it was made, by the remote tier's clock; 0.0 if that is not known.
     """
 
     id: bytes
-    keys: tuple[str, ...]
+    keys: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    soft: float | None = None
+    pattern: str = ""
+    at: float = 0.0
 
-    def without(self, keys: Iterable[str]) -> "Invalidation":
-        """Return the same record without some of its keys."""
-        left_out = frozenset(keys)
-        return Invalidation(self.id, tuple(key for key in self.keys if key not in left_out))
+    def __bool__(self) -> bool:
+        """Return whether anything is invalidated."""
+        return bool(self.keys or self.tags or self.pattern)
+
+    def without(self, keys: Iterable[str], tags: Iterable[str] = ()) -> "Invalidation":
+        """Return the same record without some of its keys and tags."""
+        gone, untagged = frozenset(keys), frozenset(tags)
+        return replace(
+            self,
+            keys=tuple(key for key in self.keys if key not in gone),
+            tags=tuple(tag for tag in self.tags if tag not in untagged),
+        )
+
+
+NAMESPACE: Final = "*"
+"""The tag that every entry has; no tag of a user's has this text."""
+TAG_EPOCH: Final = "*te"
+"""The tag whose state is replaced before that of any other."""
+
+
+class Unreached(enum.Enum):
+    """The type of UNREACHED: the part of a tier that holds a key did not answer."""
+
+    UNREACHED = enum.auto()
+
+
+UNREACHED: Final = Unreached.UNREACHED
+
+Content: TypeAlias = bytes | Unreached | None
+"""What a key holds; `None` for nothing."""
+
+
+class Reading(NamedTuple):
+    """What a remote tier holds.
+
+    Attributes:
+        contents: Of each key.
+        states: Of each tag, `None` where it has none: whatever stands under it is dead. UNREACHED
+            says nothing about that.
+    """
+
+    contents: Sequence[Content]
+    states: Sequence[Content]
+
+
+class Listener(Protocol):
+    """Is told what a remote tier's bus brings; no method awaits or raises."""
+
+    def apply(self, record: Invalidation, /) -> None:
+        """Take in an invalidation that any server has made, this one included."""
+        ...
+
+    def prove(self, deadline: float, /) -> None:
+        """All messages sent before a moment ago were applied: trust until `deadline`, monotonic."""
+        ...
+
+    def gap(self, /) -> None:
+        """Messages may have been missed."""
+        ...
+
+    def replaced(self, /) -> None:
+        """The server is another one than before, or has restarted: it may hold what is older."""
+        ...
+
+    def wake(self, key: str, /) -> None:
+        """A load of the key by another server has ended."""
+        ...
 
 
 class Clock(Protocol):
@@ -95,7 +168,10 @@ class Codec(Protocol):
 
 
 class Remote(Protocol):
-    """A tier shared by all servers, holding one string per key: a frame or a lease.
+    """A tier shared by all servers. Each key holds one string: a frame, a lease, a mark of a block.
+
+    Each tag has a *state*: a hard id, and soft ones (`tags.TagState`). Whoever invalidates a tag
+    replaces its ids by such as have never been used, however often a command is carried out.
 
     Every turn to the server ends within the limit, and a method that needs more than one stops at
     the first that fails with `TierError`. A caller's cancellation never cuts a command short. No
@@ -118,11 +194,37 @@ class Remote(Protocol):
         """
         ...
 
-    async def get_many(self, keys: Sequence[str], /) -> list[bytes | None]:
-        """Return what each key holds, in the order of `keys`, `None` for nothing.
+    async def listen(self, listener: Listener, bound: float, /) -> None:
+        """Tell a listener what other servers invalidate, until cancelled.
 
-        Where a part of the tier does not answer, what it would hold is `None` as well, unless that
-        is all that was asked for: who then claims the key learns what is the matter.
+        It goes on whatever fails. `Listener.gap` is called before the first proof, and whenever
+        messages may have been missed since the last one.
+
+        Args:
+            listener: Who is told.
+            bound: For how long after a moment a proof that is about that moment is good, in
+                seconds.
+        """
+        ...
+
+    async def get_many(self, keys: Sequence[str], tags: Sequence[str] = (), /) -> Reading:
+        """Return what keys and tags hold, in the orders given.
+
+        Raises:
+            TierError: Nothing answered. Where only a part did not, its keys and tags are UNREACHED.
+        """
+        ...
+
+    async def ensure(self, tags: Sequence[str], seconds: float, /) -> list[bytes | None]:
+        """Give each tag that has no state a new one, and return the states.
+
+        Args:
+            tags: The texts of the tags.
+            seconds: How long a new state is kept at least; that of NAMESPACE and TAG_EPOCH is kept
+                for good.
+
+        Returns:
+            The states; `None` for a tag that is blocked.
         """
         ...
 
@@ -142,8 +244,11 @@ class Remote(Protocol):
         """
         ...
 
-    async def seize(self, key: str, token: bytes, seconds: float, /) -> None:
-        """Put a lease in place of whatever the key holds: what was there is gone."""
+    async def seize(self, key: str, token: bytes, seconds: float, /) -> bool:
+        """Put a lease in place of whatever the key holds; False if that is a block.
+
+        What was there is gone.
+        """
         ...
 
     async def mark(self, key: str, token: bytes, seconds: float, /) -> bool:
@@ -155,20 +260,43 @@ class Remote(Protocol):
         ...
 
     async def release(self, key: str, token: bytes, /) -> None:
-        """Remove our lease or mark, if it is still there."""
+        """Remove our lease or mark, if it is still there, and wake who waits for it."""
+        ...
+
+    async def await_fill(self, key: str, held: bytes, /) -> Content:
+        """Let the end of another process's load be told to our listener, by `wake`.
+
+        Args:
+            key: The key's text.
+            held: The lease of that load.
+
+        Returns:
+            What the key holds; a wake comes only if that is `held` still.
+        """
         ...
 
     async def commit(
-        self, key: str, frame: bytes, seconds: float, /, *, fence: bytes, mark: bytes | None = None
+        self,
+        key: str,
+        frame: bytes,
+        seconds: float,
+        /,
+        *,
+        fence: bytes,
+        mark: bytes | None = None,
+        tags: Sequence[str] = (),
+        tell: Invalidation | None = None,
     ) -> bool:
-        """Store a frame if the key still holds what `fence` names.
+        """Store a frame if the key still holds what `fence` names, and wake who waits for it.
 
         Args:
             key: The key's text.
             frame: What to store.
             seconds: When the server may forget it.
             fence: Our lease, or the 16-byte id of the entry that is refreshed.
-            mark: The refresh mark to remove with it.
+            mark: The refresh mark, which must be there too, and which is removed.
+            tags: Tags whose states shall be kept as long as the frame, if they are there.
+            tell: What all listeners are told in the same step, if it was stored.
 
         Returns:
             Whether it was stored; False when an invalidation or another writer came between.
@@ -176,7 +304,15 @@ class Remote(Protocol):
         ...
 
     async def stamp(
-        self, key: str, stamp: bytes, seconds: float, /, *, fence: bytes, mark: bytes | None = None
+        self,
+        key: str,
+        stamp: bytes,
+        seconds: float,
+        /,
+        *,
+        fence: bytes,
+        mark: bytes | None = None,
+        tags: Sequence[str] = (),
     ) -> bool:
         """Give an entry a new id and new times and leave its value where it is.
 
@@ -185,22 +321,74 @@ class Remote(Protocol):
             stamp: The bytes to put in place of those that begin with the entry's id.
             seconds: When the server may forget the entry.
             fence: The 16-byte id of the entry.
-            mark: The refresh mark to remove with it.
+            mark: The refresh mark, which must be there too, and which is removed.
+            tags: Tags whose states shall be kept as long as the entry, if they are there.
 
         Returns:
-            Whether the key still held that entry.
+            Whether the key still held that entry, and our mark was there.
         """
         ...
 
     async def invalidate(self, record: Invalidation, /) -> None:
-        """Remove what the keys hold: entries, leases and marks.
+        """Remove what the keys hold, give the tags new states, and tell all listeners.
+
+        A block stays. TAG_EPOCH gets a new state before any tag does. With `record.soft` an entry
+        becomes stale instead: its stamp is replaced, with `record.id` as its new id, and a tag gets
+        only a new soft id; leases and marks are gone all the same.
 
         Raises:
-            TierPartError: The keys that it names were not removed, the others were.
-            TierError: Some or all were not removed.
+            TierPartError: The keys and tags that it names were not invalidated, the others were.
+            TierError: Some or all were not.
         """
+        ...
+
+    async def block(
+        self, record: Invalidation, token: bytes, seconds: float, /, *, renewing: bool = False
+    ) -> None:
+        """Let nobody store or serve what is under the keys and tags until all blocks have ended.
+
+        Args:
+            record: Whose keys and tags; all listeners are told.
+            token: 16 bytes that name this block.
+            seconds: When it ends unless it is renewed.
+            renewing: Whether it is there already, so that nobody need be told.
+
+        Raises:
+            TierError: Some or all are not blocked.
+        """
+        ...
+
+    async def unblock(self, record: Invalidation, token: bytes, /) -> None:
+        """End a block, invalidate its keys and tags, and tell all listeners.
+
+        Raises:
+            TierError: Some or all may still be blocked.
+        """
+        ...
+
+    def scan(self, pattern: str, /) -> AsyncIterator[list[str]]:
+        """Yield the texts of keys that match a glob over texts, in batches, some more than once.
+
+        Keys that are written meanwhile may be left out.
+
+        Raises:
+            TierError: A part of the tier did not answer.
+        """
+        ...
+
+    async def secret(self) -> bytes:
+        """Return 32 random bytes that all servers of this namespace share."""
         ...
 
     async def aclose(self) -> None:
         """Close the connections that this object opened."""
+        ...
+
+
+@runtime_checkable
+class Remoting(Protocol):
+    """Makes a remote tier that is no Redis; pass it as ``client=``."""
+
+    def tiercache_remote(self, *, namespace: str, clock: Clock) -> Remote:
+        """Return the tier of a namespace."""
         ...

@@ -14,6 +14,7 @@
     │   ├── LoadTimeoutError    the loader took longer than `load_limit`
     │   └── LoadCancelledError  the loader cancelled itself
     └── TierError               a tier did not answer
+        ├── InvalidationQueuedError  it has not confirmed, and the caller insisted (`strict=True`)
         ├── TierPartError       a part of it did not answer, the rest does
         └── TierRefusedError    the tier answers, but refused this command (it is full, for example)
 
@@ -21,6 +22,8 @@ Every error carries a `hint`: what the reader can do about it.
 """
 
 from typing import Any
+
+from async_tiercache._report import Report
 
 
 class TierCacheError(Exception):
@@ -136,14 +139,38 @@ class TierPartError(TierError):
 
     Attributes:
         keys: Of an invalidation, the keys that were not removed; the others were.
+        tags: Likewise.
     """
 
     def __init__(
-        self, message: str, *, tier: str = "", keys: tuple[str, ...] = (), hint: str = ""
+        self,
+        message: str,
+        *,
+        tier: str = "",
+        keys: tuple[str, ...] = (),
+        tags: tuple[str, ...] = (),
+        hint: str = "",
     ) -> None:
         super().__init__(message, tier=tier, hint=hint)
         self.keys = keys
+        self.tags = tags
 
 
 class TierRefusedError(TierError):
     """The tier answers, but refused this command: it is full, or the key holds a foreign type."""
+
+
+class InvalidationQueuedError(TierError):
+    """An invalidation with ``strict=True`` was not confirmed by L2; it will be told again.
+
+    This process has forgotten what was invalidated, and reads around L2 until that confirms.
+
+    Attributes:
+        report: What each tier said.
+    """
+
+    def __init__(
+        self, message: str, *, tier: str = "", report: Report | None = None, hint: str = ""
+    ) -> None:
+        super().__init__(message, tier=tier, hint=hint)
+        self.report = report

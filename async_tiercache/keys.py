@@ -56,8 +56,8 @@ def _bounded(text: str) -> str:
     return f"{text[: MAX_CHARACTERS - len(digest) - 1]}~{digest}"
 
 
-def check_text(key: object) -> str:
-    """Return a key that a caller wrote as text, as it is; a long one shortened like a made one.
+def check_text(key: object, *, what: str = "key") -> str:
+    """Return a key or tag that a caller wrote as text; a long one shortened like a made one.
 
     Raises:
         UnkeyableError: It is not a str, is empty, or holds a character that no key can hold.
@@ -69,7 +69,7 @@ def check_text(key: object) -> str:
     if not isinstance(key, str) or not key:
         given = type_name(type(key)) if key != "" else "an empty one"
         raise UnkeyableError(
-            f"A key must be a str that is not empty, not {given}",
+            f"A {what} must be a str that is not empty, not {given}",
             hint="Write the text, or let the decorated function make it: profile.key(42).",
         )
     text = str.__str__(key)
@@ -78,10 +78,10 @@ def check_text(key: object) -> str:
         return _bounded(text)
     hint = f"To mean the character itself, write {percent(bad[0])}."
     if bad[0] in "*?":
-        hint = f"Patterns are not in this release; name each key. {hint}"
+        hint = f"Patterns are for invalidate_pattern(). {hint}"
     elif bad[0] in "{}":
         hint = f"Placeholders are filled in decorators only; here use an f-string. {hint}"
-    raise UnkeyableError(f"{bad[0]!r} cannot stand in the key {text!r}", hint=hint)
+    raise UnkeyableError(f"{bad[0]!r} cannot stand in the {what} {text!r}", hint=hint)
 
 
 class Placeholder(NamedTuple):
@@ -167,11 +167,12 @@ class Template:
                     _did_you_mean(placeholder.name, parameters),
                 )
 
-    def text(self, values: Mapping[str, object]) -> str:
+    def text(self, values: Mapping[str, object], spell: Callable[[object], str] = canonical) -> str:
         """Return the text with each placeholder's value spelled.
 
         Args:
             values: By parameter name, `self` among them.
+            spell: Spells a value.
 
         Raises:
             UnkeyableError: A value has no text.
@@ -179,7 +180,7 @@ class Template:
         parts = [self.literals[0]]
         for placeholder, literal in zip(self.placeholders, self.literals[1:], strict=True):
             try:
-                parts.append(canonical(placeholder.of(values[placeholder.name])))
+                parts.append(spell(placeholder.of(values[placeholder.name])))
             except UnkeyableError as error:
                 raise _named(error, placeholder.name) from error
             parts.append(literal)

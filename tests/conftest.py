@@ -28,9 +28,9 @@ class MakeCache(Protocol):
 
 
 @pytest.fixture
-def server() -> MemoryServer:
-    """Return the L2 of the test."""
-    return MemoryServer()
+def server(clock: FakeClock) -> MemoryServer:
+    """Return the L2 of the test, whose time is that of the caches."""
+    return MemoryServer(clock)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import math
 import struct
 from collections.abc import Callable
 from hashlib import blake2b
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from async_tiercache._entry import ENTRY_ID_BYTES, Entry, Header
 from async_tiercache._family import Family
@@ -23,14 +23,31 @@ _LARGEST_SHARE: Final = 8  # a value larger than one part in so many is not kept
 _STEPS: Final = 2  # nodes looked at for expiry per insert
 _NEVER: Final = -math.inf
 
-# Deadline, size; created_at, fresh_until, stale_until, load_seconds, absent; then come
+# Deadline, size, total; created_at, fresh_until, stale_until, load_seconds, absent; then come
 # the entry id and the etag.
-_COLD: Final = struct.Struct("<dQ4d?")
+_COLD: Final = struct.Struct("<d2Q4d?")
 _ETAG: Final = _COLD.size + ENTRY_ID_BYTES
 
 
+class Standing(NamedTuple):
+    """What an entry of L1 stands under, by the ledger.
+
+    Attributes:
+        tags: Its tags.
+        total: The ledger's total for its key and its tags.
+        epoch: The ledger's epoch.
+    """
+
+    tags: tuple[str, ...] = ()
+    total: int = 0
+    epoch: object = None
+
+
+NOWHERE: Final = Standing()
+
+
 class Slot(Node):
-    """One entry of L1. A hit reads `value` and `soft_deadline`, and sets `visited`.
+    """One entry of L1. A hit reads `value`, `soft_deadline` and `epoch`, and sets `visited`.
 
     What a hit does not read is packed into one bytes object, a third of the size of its parts.
 
@@ -38,15 +55,21 @@ class Slot(Node):
         family: The family that it is of.
         value: The object that callers get.
         soft_deadline: Until when a hit may serve it unasked, monotonic.
+        epoch: The ledger's epoch under which it was checked last.
+        tags: The tags that it stands under.
         table: The alias table that it is in, if any.
         table_key: Its key there.
     """
 
-    __slots__ = ("_cold", "family", "soft_deadline", "table", "table_key", "value")
+    __slots__ = (
+        "_cold", "epoch", "family", "soft_deadline", "table", "table_key", "tags", "value",
+    )  # fmt: skip
 
     family: Family
     value: Any
     soft_deadline: float
+    epoch: object
+    tags: tuple[str, ...]
     _cold: bytes
 
     def __init__(self, key: str) -> None:
@@ -67,9 +90,21 @@ class Slot(Node):
         return size
 
     @property
+    def total(self) -> int:
+        """The ledger's total for the key and the tags when the entry was put here."""
+        total: int = _COLD.unpack_from(self._cold)[2]
+        return total
+
+    @property
     def payload(self) -> bytes:
         """The encoded value, if that is what is held."""
         return b""
+
+    def unlink(self) -> None:
+        """Be found by no compiled call path any more."""
+        if self.table is not None:
+            self.table.pop(self.table_key, None)
+            self.table = None
 
     @property
     def absent(self) -> bool:
@@ -80,7 +115,9 @@ class Slot(Node):
     def header(self) -> Header:
         """What is stored beside the value."""
         cold = self._cold
-        _, _, created_at, fresh_until, stale_until, load_seconds, absent = _COLD.unpack_from(cold)
+        _, _, _, created_at, fresh_until, stale_until, load_seconds, absent = _COLD.unpack_from(
+            cold
+        )
         return Header(
             entry_id=cold[_COLD.size : _ETAG],
             created_at=created_at,
@@ -92,10 +129,19 @@ class Slot(Node):
             absent=absent,
         )
 
-    def fill(self, family: Family, entry: Entry, *, soft_deadline: float, deadline: float) -> None:
+    def fill(
+        self,
+        family: Family,
+        entry: Entry,
+        *,
+        soft_deadline: float,
+        deadline: float,
+        standing: Standing,
+    ) -> None:
         """Take an entry in, in place of the one before."""
         header = entry.header
         self.family = family
+        self.tags, total, self.epoch = standing
         self.hold(entry)
         # No call by key or by arguments is answered with what is absent.
         self.soft_deadline = _NEVER if header.absent else soft_deadline
@@ -103,6 +149,7 @@ class Slot(Node):
             _COLD.pack(
                 deadline,
                 entry.size,
+                total,
                 header.created_at,
                 header.fresh_until,
                 header.stale_until,
@@ -241,8 +288,9 @@ class MemoryStore:
         soft_deadline: float,
         deadline: float,
         now: float,
+        standing: Standing = NOWHERE,
     ) -> Slot | None:
-        """Keep an entry in place of the key's last one, whose aliases it takes over.
+        """Keep an entry in place of the key's last one, whose alias it takes over.
 
         Args:
             key: The key's text.
@@ -251,6 +299,7 @@ class MemoryStore:
             soft_deadline: Until when a hit may serve it unasked, monotonic.
             deadline: From when on it must not be served at all, monotonic.
             now: The monotonic time.
+            standing: What it stands under.
 
         Returns:
             Its slot, or `None` if the value is too large to keep; the last one is gone then, too.
@@ -271,9 +320,12 @@ class MemoryStore:
         else:
             queues.remove(slot)
             self._discount(slot)
+            if not all(tag in standing.tags for tag in slot.tags):
+                # A call path looks for no tags, and its function may have declared these.
+                slot.unlink()
         self._expire(now)
         self._make_room(entry.size, now)
-        slot.fill(family, entry, soft_deadline=soft_deadline, deadline=deadline)
+        slot.fill(family, entry, soft_deadline=soft_deadline, deadline=deadline, standing=standing)
         self.slots[key] = slot
         self.bytes += entry.size
         family.counts.l1_bytes += entry.size
@@ -352,6 +404,4 @@ class MemoryStore:
     @staticmethod
     def _retire(slot: Slot) -> None:
         slot.soft_deadline = _NEVER
-        if slot.table is not None:
-            slot.table.pop(slot.table_key, None)
-            slot.table = None
+        slot.unlink()

@@ -4,10 +4,10 @@ Pure: no clock, no chance, no IO. All numbers are big endian, all widths fixed:
 
     offset  bytes
          0      2  magic, ``VT``
-         2      1  version, 2
+         2      1  version, 3
          3      1  flags
          4      1  codec, 1 = msgpack
-         5      1  number of tags, 0
+         5      1  number of tags
          6     48  the stamp: all that changes when the times of an entry are renewed
          6     16    entry id
         22     24    created at, fresh until, stale until: float64, seconds of the remote's clock
@@ -16,9 +16,10 @@ Pure: no clock, no chance, no IO. All numbers are big endian, all widths fixed:
         54      4  CRC-32 of all bytes outside of the stamp, without these four
         58      8  fingerprint of the schema
         66     16  digest of the key
-        82     16  namespace id
-        98      4  size of the payload before it was compressed
-       102         by their flags: length of the etag (1) and the etag; id of the dictionary (4)
+        82     24  ids of the namespace
+       106      4  size of the payload before it was compressed
+       110         by their flags: length of the etag (1) and the etag; id of the dictionary (4)
+                   each tag: length of its text (2), the text in UTF-8, its ids (24)
                    payload
 
 The flags, from the lowest bit:
@@ -33,10 +34,12 @@ The flags, from the lowest bit:
 
 The entry id stands at a fixed offset because the Lua scripts compare it, and the stamp is one range
 so that they can replace it in a stored frame. The digest binds a value to its key: a frame that was
-copied to, or delivered for, another key is refused. The checksums tell what broke on the way; they
+copied to, or delivered for, another key is refused. The ids of namespace and tags are the evidence
+that nothing was invalidated: `tags` has the rules. The checksums tell what broke on the way; they
 are no protection against who can write to the remote tier.
 """
 
+import re
 import struct
 from functools import lru_cache
 from hashlib import blake2b
@@ -45,6 +48,7 @@ from zlib import crc32
 
 from async_tiercache._entry import ENTRY_ID_BYTES, Header
 from async_tiercache.errors import DecodeError, EncodeError
+from async_tiercache.tags import MAX_TAGS, PAIR_BYTES
 
 ENTRY_ID_OFFSET: Final = 6
 STAMP_OFFSET: Final = ENTRY_ID_OFFSET
@@ -54,8 +58,9 @@ DIGEST_BYTES: Final = 16
 
 _HEAD: Final = struct.Struct(">3s3B")
 _STAMP: Final = struct.Struct(">16sdddf")
-_BINDING: Final = struct.Struct(">8s16s16sI")
-_LAYOUT: Final = struct.Struct(">3s3B16sdddfII8s16s16sI")
+_BINDING: Final = struct.Struct(f">8s16s{PAIR_BYTES}sI")
+_LAYOUT: Final = struct.Struct(f">3s3B16sdddfII8s16s{PAIR_BYTES}sI")
+_TAG_SIZE: Final = struct.Struct(">H")
 _CHECKSUM: Final = struct.Struct(">I")
 
 STAMP_BYTES: Final = _STAMP.size + _CHECKSUM.size
@@ -64,9 +69,11 @@ _STAMP_END: Final = STAMP_OFFSET + _STAMP.size
 _BOUND: Final = _STAMP_END + 2 * _CHECKSUM.size
 
 _MAGIC: Final = b"VT"
-_VERSION: Final = b"VT\x02"
+_VERSION: Final = b"VT\x03"
 _MSGPACK: Final = 1
 _LEASE_PREFIX: Final = b"L"
+# A token and, by the server's clock in milliseconds, the time until which it counts.
+_BLOCK: Final = re.compile(rb"B(?:.{16}[0-9]{13})+", re.DOTALL)
 _LATEST: Final = 253_402_300_800.0  # the year 10000: no entry is created or ends later
 _LONGEST_LOAD: Final = 1e9
 _LARGEST: Final = 2**32 - 1
@@ -121,8 +128,8 @@ class FrameError(DecodeError):
 
 
 @lru_cache(maxsize=256)
-def namespace_id(namespace: str) -> bytes:
-    """Return the 16 bytes that stand for a namespace in every frame of it."""
+def _namespace_key(namespace: str) -> bytes:
+    """Return the 16 bytes that stand for a namespace in the digest of each of its keys."""
     text = namespace.encode("utf-8", "surrogatepass")
     return blake2b(text, digest_size=DIGEST_BYTES, person=b"tiercache.ns").digest()
 
@@ -135,7 +142,7 @@ def digest_key(namespace: str, text: str) -> bytes:
     return blake2b(
         text.encode("utf-8", "surrogatepass"),
         digest_size=DIGEST_BYTES,
-        key=namespace_id(namespace),
+        key=_namespace_key(namespace),
         person=b"tiercache.key",
     ).digest()
 
@@ -143,6 +150,11 @@ def digest_key(namespace: str, text: str) -> bytes:
 def is_lease(raw: bytes) -> bool:
     """Return whether a key's content is a lease and not a frame."""
     return len(raw) == LEASE_BYTES and raw.startswith(_LEASE_PREFIX)
+
+
+def is_block(raw: bytes) -> bool:
+    """Return whether a key's content says that writers are about to change its value."""
+    return _BLOCK.fullmatch(raw) is not None
 
 
 def stamp(header: Header) -> bytes:
@@ -163,7 +175,7 @@ def stamp(header: Header) -> bytes:
     return fields + _CHECKSUM.pack(crc32(fields))
 
 
-def pack(header: Header, body: Body, *, key_digest: bytes, namespace_id: bytes) -> bytes:
+def pack(header: Header, body: Body, *, key_digest: bytes) -> bytes:
     """Return the frame of a body.
 
     Raises:
@@ -171,15 +183,15 @@ def pack(header: Header, body: Body, *, key_digest: bytes, namespace_id: bytes) 
     """
     stamped = stamp(header)
     etag = _encoded_etag(header.etag)
-    widths = len(header.fingerprint), len(key_digest), len(namespace_id)
-    if widths != (FINGERPRINT_BYTES, DIGEST_BYTES, DIGEST_BYTES):
-        raise EncodeError("no frame can be made: a fingerprint or digest has the wrong width")
+    widths = len(header.fingerprint), len(key_digest), len(header.namespace)
+    if widths != (FINGERPRINT_BYTES, DIGEST_BYTES, PAIR_BYTES):
+        raise EncodeError("no frame can be made: a fingerprint, digest or id has the wrong width")
     if max(body.plain_bytes, len(body.payload)) > _LARGEST:
         raise EncodeError("no frame can be made: the payload is 4 GiB or more")
     if header.absent and body.plain_bytes:
         raise EncodeError("no frame can be made: what is absent has no payload")
     flags = (body.compression << _COMPRESSION_SHIFT) & _COMPRESSION
-    tail = _BINDING.pack(header.fingerprint, key_digest, namespace_id, body.plain_bytes)
+    tail = _BINDING.pack(header.fingerprint, key_digest, header.namespace, body.plain_bytes)
     if header.absent:
         flags |= _ABSENT
     if etag:
@@ -188,15 +200,16 @@ def pack(header: Header, body: Body, *, key_digest: bytes, namespace_id: bytes) 
     if body.dictionary_id:
         flags |= _DICTIONARY
         tail += body.dictionary_id.to_bytes(4)
-    head = _HEAD.pack(_VERSION, flags, _MSGPACK, 0)
+    tail += _packed_tags(header.tags)
+    head = _HEAD.pack(_VERSION, flags, _MSGPACK, len(header.tags))
     checksum = crc32(body.payload, crc32(tail, crc32(head)))
     return b"".join((head, stamped, _CHECKSUM.pack(checksum), tail, body.payload))
 
 
-def unpack(frame: bytes, *, key_digest: bytes, namespace_id: bytes) -> tuple[Header, Body]:
+def unpack(frame: bytes, *, key_digest: bytes) -> tuple[Header, Body]:
     """Return the header and the body of a frame, its payload a view that copies nothing.
 
-    The fingerprint is for the caller to compare: a frame of another schema is sound.
+    Fingerprint and ids are for the caller to compare: a frame of another schema is sound.
 
     Raises:
         FrameError: The bytes are not a frame, or the frame of another key; nothing else is raised.
@@ -214,14 +227,15 @@ def unpack(frame: bytes, *, key_digest: bytes, namespace_id: bytes) -> tuple[Hea
         or crc32(bound, crc32(frame[:STAMP_OFFSET])) != checksum
     ):
         raise FrameError("the frame is damaged: a checksum does not fit")
-    if flags & ~_KNOWN_FLAGS or codec != _MSGPACK or tags:
+    if flags & ~_KNOWN_FLAGS or codec != _MSGPACK or tags > MAX_TAGS:
         raise FrameError("the frame uses what this release does not know", cause="format")
-    if digest != key_digest or namespace != namespace_id:
+    if digest != key_digest:
         raise FrameError("the frame belongs to another key", cause="key")
     problem = _problem(created, fresh, stale, load)
     if problem:
         raise FrameError(problem)
     etag, dictionary_id, offset = _extras(frame, flags) if flags & _EXTRAS else _NO_EXTRAS
+    pairs, offset = _unpacked_tags(frame, tags, offset) if tags else ((), offset)
     payload = bound[offset - _BOUND :]
     compression = (flags & _COMPRESSION) >> _COMPRESSION_SHIFT
     if not compression and len(payload) != plain_bytes:
@@ -229,7 +243,9 @@ def unpack(frame: bytes, *, key_digest: bytes, namespace_id: bytes) -> tuple[Hea
     absent = bool(flags & _ABSENT)
     if absent and (compression or plain_bytes):
         raise FrameError("what is absent has a payload")
-    header = Header(entry_id, created, fresh, stale, load, fingerprint, etag, absent)
+    header = Header(
+        entry_id, created, fresh, stale, load, fingerprint, etag, absent, namespace, pairs
+    )
     return header, Body(payload, plain_bytes, compression, dictionary_id)
 
 
@@ -262,6 +278,37 @@ def _extras(frame: bytes, flags: int) -> tuple[str, int, int]:
     except (IndexError, UnicodeDecodeError):
         raise FrameError("the etag is cut short, or no text") from None
     return etag, dictionary_id, offset
+
+
+def _packed_tags(tags: tuple[tuple[str, bytes], ...]) -> bytes:
+    if len(tags) > MAX_TAGS:
+        raise EncodeError(f"no frame can be made: {len(tags)} tags are more than {MAX_TAGS}")
+    parts: list[bytes] = []
+    for text, pair in tags:
+        raw = text.encode("utf-8", "surrogatepass")
+        if len(pair) != PAIR_BYTES:
+            raise EncodeError("no frame can be made: the ids of a tag have the wrong width")
+        parts += _TAG_SIZE.pack(len(raw)), raw, pair
+    return b"".join(parts)
+
+
+def _unpacked_tags(
+    frame: bytes, count: int, offset: int
+) -> tuple[tuple[tuple[str, bytes], ...], int]:
+    """Return the tags, and where the payload begins."""
+    tags: list[tuple[str, bytes]] = []
+    for _ in range(count):
+        start = offset + _TAG_SIZE.size
+        size = int.from_bytes(frame[offset:start])
+        offset = start + size + PAIR_BYTES
+        if offset > len(frame):
+            raise FrameError("the tags are cut short")
+        try:
+            text = frame[start : start + size].decode("utf-8", "surrogatepass")
+        except UnicodeDecodeError:
+            raise FrameError("a tag is no text") from None
+        tags.append((text, frame[start + size : offset]))
+    return tuple(tags), offset
 
 
 def _encoded_etag(etag: str) -> bytes:

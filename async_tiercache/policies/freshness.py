@@ -27,6 +27,11 @@ class Lifetime:
     fresh_until: float
     stale_until: float
 
+    def until(self, fresh_until: float) -> "Lifetime":
+        """Return a lifetime that ends earlier, with the same grace."""
+        grace = self.stale_until - self.fresh_until
+        return Lifetime(self.created_at, fresh_until, fresh_until + grace)
+
 
 def lifetime(
     *, now: float, limits: Limits, u: float, negative: bool, ttl: float | None = None

@@ -10,20 +10,27 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias, get_args
 
-from async_tiercache.backends.redis import scripts
+from async_tiercache.backends.redis import evidence, scripts
 from async_tiercache.errors import ConfigurationError
 
 Operation: TypeAlias = Literal[
     "probe",
+    "listen",
     "get_many",
+    "ensure",
     "take",
     "seize",
     "mark",
     "renew",
     "release",
+    "await_fill",
     "commit",
     "stamp",
     "invalidate",
+    "block",
+    "unblock",
+    "scan",
+    "secret",
 ]
 """What a cache asks of L2, by the names of `abc.Remote`."""
 
@@ -60,7 +67,8 @@ class Faults:
     A fault strikes the operations that it names, all if it names none, so many `times`, else until
     `clear`. An operation that was dropped or lost has failed: it is not saved by a connection that
     is made anew. What is sent in the same tick of the loop travels together, and shares the fate
-    of what is struck unless that is a refusal. An argument that can never strike raises
+    of what is struck unless that is a refusal. ``"listen"`` is whatever goes over a connection of
+    the bus, each message that arrives there included. An argument that can never strike raises
     `ConfigurationError`.
 
     Attributes:
@@ -130,20 +138,26 @@ class Faults:
         while len(self.struck) < count:
             await self._news.wait()
 
-    def strike(self, commands: list[Command]) -> Kind | None:
-        """Return what a turn of commands meets, and put errors in place of those refused."""
+    def strike(self, commands: list[Command], *, listening: bool = False) -> Kind | None:
+        """Return what a turn of commands meets, and put errors in place of those refused.
+
+        Args:
+            commands: The commands.
+            listening: Whether they go over a connection of the bus.
+        """
         for index, command in enumerate(commands):
-            operation = operation_of(command)
-            fault = None if operation is None else self._striking(operation)
-            if operation is None or fault is None:
+            fault = self._struck_by("listen" if listening else operation_of(command))
+            if fault is None:
                 continue
-            self.struck.append(operation)
-            news, self._news = self._news, asyncio.Event()
-            news.set()
             if fault.kind != "refuse":
                 return fault.kind
             commands[index] = [b"EVAL", b"return redis.error_reply(ARGV[1])", b"0", _b(fault.error)]
         return None
+
+    def strike_message(self) -> Kind | None:
+        """Return what a message on the bus meets; it cannot be refused."""
+        fault = self._struck_by("listen")
+        return None if fault is None or fault.kind == "refuse" else fault.kind
 
     def when_cleared(self, proceed: Callable[[], None]) -> None:
         """Call something once the faults are cleared."""
@@ -165,6 +179,15 @@ class Faults:
             )
         self._faults.append(_Fault(kind, operations or _OPERATIONS, times, error))
 
+    def _struck_by(self, operation: Operation | None) -> _Fault | None:
+        """Return the fault that an operation meets, and remember it."""
+        fault = None if operation is None else self._striking(operation)
+        if operation is not None and fault is not None:
+            self.struck.append(operation)
+            news, self._news = self._news, asyncio.Event()
+            news.set()
+        return fault
+
     def _striking(self, operation: Operation) -> _Fault | None:
         for fault in self._faults:
             if fault.strikes(operation):
@@ -184,11 +207,13 @@ def operation_of(command: Command) -> Operation | None:
         case [b"SET", _, b"", *_]:
             return "probe"
         case [b"SET", name, _, *options] if b"NX" in options:
-            return "mark" if name.endswith(b"}:r") else "take"
-        case [b"SET", *_]:
-            return "seize"
+            return _CLAIMS.get(name.rpartition(b":")[2], "take")
         case [b"DEL" | b"UNLINK", *_]:
             return "invalidate"
+        case [b"SUBSCRIBE", *_]:
+            return "listen"
+        case [b"SCAN", *_]:
+            return "scan"
         case [b"EVAL" | b"EVALSHA", script, *_]:
             return _SCRIPTS.get(_TEXTS.get(script, script))
         case _:
@@ -206,12 +231,21 @@ def _b(text: str) -> bytes:
     return text.encode()
 
 
+_CLAIMS: Final[dict[bytes, Operation]] = {b"r": "mark", b"last": "listen", b"secret": "secret"}
+"""What is asked by putting something where nothing is, by how the name ends; else a lease."""
 _SCRIPTS: Final[dict[bytes, Operation]] = {
     _b(scripts.REPLACE): "take",
+    _b(scripts.SEIZE): "seize",
     _b(scripts.RENEW): "renew",
     _b(scripts.RELEASE): "release",
+    _b(scripts.WAKE): "release",
+    _b(scripts.WAIT): "await_fill",
     _b(scripts.COMMIT): "commit",
     _b(scripts.STAMP): "stamp",
+    _b(evidence.ENSURE): "ensure",
+    _b(evidence.INVALIDATE): "invalidate",
+    _b(evidence.BLOCK): "block",
+    _b(evidence.UNBLOCK): "unblock",
 }
 _TEXTS: Final = {
     _b(hashlib.sha1(text, usedforsecurity=False).hexdigest()): text for text in _SCRIPTS

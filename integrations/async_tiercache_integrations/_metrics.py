@@ -7,9 +7,12 @@ it: dots become underscores, the unit and, for a counter, ``_total`` come last.
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from math import inf, nextafter
+from operator import attrgetter
 from typing import Final, Literal, TypeAlias, get_args, get_type_hints
 
-from async_tiercache import Refused, Statistics, TierCache
+from async_tiercache import Histogram, Refused, Statistics, TierCache
+from async_tiercache._statistics import AGE_BUCKETS, LAG_BUCKETS
 
 Kind: TypeAlias = Literal["counter", "updown", "gauge"]
 """What only grows; what goes up and down and can be summed; what cannot be summed."""
@@ -22,7 +25,15 @@ OPERATION: Final = "cache.operation"
 DURATION: Final = "tiercache.operation.duration"
 STALE_AGE: Final = "tiercache.stale_age"
 _UNITS: Final = {"s": "_seconds", "By": "_bytes"}
-_NOT_STORED: Final = ("overtaken", "negative", "oversized", "skipped", "unreachable")
+_NOT_STORED: Final = (
+    "overtaken",
+    "negative",
+    "oversized",
+    "skipped",
+    "unreachable",
+    "unproven",
+    "unsound",
+)
 _REFUSED: Final[tuple[str, ...]] = get_args(get_type_hints(Refused)["cause"])
 
 
@@ -114,13 +125,45 @@ OF_FAMILY: Final = (
 
 OF_CACHE: Final = (
     Metric("tiercache.pending", "{key}", "updown",
-           "Keys that L2 has yet to remove", _number("pending")),
+           "Keys, tags and patterns that L2 has yet to invalidate", _number("pending")),
+    Metric("tiercache.l1.bypasses", "{read}", "counter",
+           "Reads that passed memory over for want of a proof", _number("l1_bypasses")),
+    Metric("tiercache.left_flights", "{load}", "counter",
+           "Loads that an invalidation has left behind", _number("left_flights")),
+    Metric("tiercache.bus.gaps", "{gap}", "counter",
+           "Times that messages of other servers may have been missed", _number("bus_gaps")),
     Metric("tiercache.loads_running", "{load}", "updown",
            "Loads that run now", _number("loads_running")),
     Metric("tiercache.loads_waiting", "{load}", "updown",
            "Loads that wait because max_loads run", _number("loads_waiting")),
 )  # fmt: skip
 """One series for each cache."""
+
+
+@dataclass(frozen=True, slots=True)
+class Durations:
+    """A histogram that the statistics hold for each cache.
+
+    Attributes:
+        name: Its name in OpenTelemetry; its unit is seconds.
+        description: What it counts.
+        bounds: The upper bounds of its buckets, in seconds.
+        read: Returns its values.
+    """
+
+    name: str
+    description: str
+    bounds: tuple[float, ...]
+    read: Callable[[Statistics], Histogram]
+
+
+DURATIONS_OF_CACHE: Final = (
+    Durations("tiercache.bus.lag", "How long messages of other servers took",
+              LAG_BUCKETS, attrgetter("bus_lags")),
+    Durations("tiercache.inconsistency.age",
+              "How long ago L2 had got what memory did not have yet, as the self-check found",
+              AGE_BUCKETS, attrgetter("inconsistencies")),
+)  # fmt: skip
 
 L2_UP: Final = Metric("tiercache.l2.up", "", "gauge", "1 while L2 answers, else 0", lambda _: {})
 """One series for each cache with an L2; it is read from the cache."""
@@ -141,6 +184,29 @@ def prometheus_name(name: str, unit: str, kind: Kind | Literal["histogram"]) -> 
 def label(attribute: str) -> str:
     """Return an attribute's name as Prometheus allows it."""
     return attribute.replace(".", "_")
+
+
+def since(before: Histogram, now: Histogram) -> Iterator[float]:
+    """Yield durations that a histogram has got since it was read last.
+
+    Each falls into the bucket that it was counted in, and their sum is that of the durations that
+    were counted; each for itself is not known any more.
+
+    Args:
+        before: What it was then; empty if it was not read yet.
+        now: What it is now.
+    """
+    earlier = before.counts or (0,) * len(now.counts)
+    added = [count - old for count, old in zip(now.counts, earlier, strict=True)]
+    total = now.total - before.total
+    lows = (0.0, *now.bounds)
+    highs = (*now.bounds, max(total, *now.bounds, 0.0))
+    least = sum(count * low for count, low in zip(added, lows, strict=False))
+    most = sum(count * high for count, high in zip(added, highs, strict=False))
+    share = min(max((total - least) / (most - least), 0.0), 1.0) if most > least else 0.0
+    for count, low, high in zip(added, lows, highs, strict=False):
+        above = nextafter(low, inf) if low else 0.0
+        yield from [min(max(low + share * (high - low), above), high)] * count
 
 
 class Caches:

@@ -10,8 +10,9 @@ import logging
 from typing import Any, Final
 
 from async_tiercache import Event, Invalidated, Loaded, Read, Refused
+from async_tiercache.abc import NAMESPACE
 from async_tiercache.errors import TierCacheError
-from async_tiercache_integrations._keys import SHOWN, Keys
+from async_tiercache_integrations._keys import Keys
 
 LOGGER: Final = "async_tiercache.events"
 """The name of the logger, unless another is given."""
@@ -23,7 +24,9 @@ _REFUSED: Final[dict[str, tuple[int, str]]] = {
     "schema": (logging.INFO, "its type has another shape, as between two releases"),
     "compression": (logging.WARNING, "the package that expands it is not installed here"),
     "dictionary": (logging.WARNING, "the dictionary that it was compressed with is not here"),
-    "format": (logging.INFO, "a later release of the cache wrote it"),
+    "format": (logging.INFO, "another release of the cache wrote it"),
+    "tag": (logging.DEBUG, "one of its tags was invalidated since, or Redis has lost its state"),
+    "namespace": (logging.DEBUG, "everything was cleared since, or Redis has lost its state"),
 }
 
 
@@ -122,14 +125,31 @@ class LoggingObserver:
 
     def _invalidated(self, event: Invalidated) -> None:
         if self._logger.isEnabledFor(logging.INFO):
-            keys = self._keys.shown_of(event.keys)
+            keys, tags = self._keys.shown_of(event.keys), self._keys.shown_of(event.tags)
+            named = [_listed(keys, len(event.keys))] if keys else []
+            if NAMESPACE in event.tags:
+                named.append("everything")
+            elif event.tags:
+                named.append(f"tags {_listed(tags, len(event.tags))}")
             self._logger.info(
-                "invalidated %s%s, L2: %s",
-                ", ".join(keys),
-                f" and {len(event.keys) - SHOWN} more" if len(event.keys) > SHOWN else "",
+                "invalidated %s, L2: %s",
+                ", ".join(named),
                 event.l2,
-                extra=_extra("invalidated", keys=keys, count=len(event.keys), l2=event.l2),
+                extra=_extra(
+                    "invalidated",
+                    keys=keys,
+                    count=len(event.keys),
+                    tags=tags,
+                    tag_count=len(event.tags),
+                    l2=event.l2,
+                ),
             )
+
+
+def _listed(shown: list[str], count: int) -> str:
+    """Return what is shown of some keys or tags, and how many there are besides."""
+    more = f" and {count - len(shown)} more" if count > len(shown) else ""
+    return ", ".join(shown) + more
 
 
 def _extra(event: str, **fields: Any) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any, Final, TypeAlias
 from weakref import WeakKeyDictionary
 
-from async_tiercache import Operation, TierCache, __version__
+from async_tiercache import Histogram, Operation, TierCache, __version__
 from async_tiercache._clock import SYSTEM_CLOCK
 from async_tiercache._statistics import AGE_BUCKETS, LOAD_BUCKETS
 from async_tiercache.abc import Clock
@@ -23,6 +23,7 @@ from async_tiercache.errors import MissingExtraError
 from async_tiercache_integrations._keys import Keys
 from async_tiercache_integrations._metrics import (
     DURATION,
+    DURATIONS_OF_CACHE,
     FAMILY,
     L2_UP,
     NAMESPACE,
@@ -31,8 +32,10 @@ from async_tiercache_integrations._metrics import (
     OPERATION,
     STALE_AGE,
     Caches,
+    Durations,
     Kind,
     Metric,
+    since,
 )
 
 try:
@@ -163,6 +166,9 @@ class _Traced(AbstractContextManager[None]):
             "cache.key": keys.shown_of(operation.keys),
             "cache.keys": len(operation.keys),
         }
+        if operation.tags:
+            attributes["cache.tag"] = keys.shown_of(operation.tags)
+            attributes["cache.tags"] = len(operation.tags)
         if operation.name == "get" and (error is None or operation.tier is not None):
             attributes["cache.hit"] = operation.tier in _HIT
         if operation.stale_ages:
@@ -189,11 +195,12 @@ class _Traced(AbstractContextManager[None]):
         if isinstance(error, asyncio.CancelledError):
             # Whoever wanted it is gone; the work itself did not fail.
             return
-        message = keys.hidden_in(str(error), operation.keys)
+        named = (*operation.keys, *operation.tags)
+        message = keys.hidden_in(str(error), named)
         span.set_status(Status(StatusCode.ERROR, f"{kind}: {message}"))
         if operation.name == "load":
             # Once, where it began: every call that gets it is its parent or has a link to it.
-            stack = keys.hidden_in("".join(format_exception(error)), operation.keys)
+            stack = keys.hidden_in("".join(format_exception(error)), named)
             said = {"exception.message": message, "exception.stacktrace": stack}
             span.record_exception(error, attributes=said)
 
@@ -239,8 +246,11 @@ def _make_instruments(meter: Meter, caches: Caches) -> None:
     }
     of_family = [(metric, _of_families(metric, caches)) for metric in OF_FAMILY]
     of_cache = [(metric, _of_wholes(metric, caches)) for metric in OF_CACHE]
-    for metric, observe in (*of_family, *of_cache, (L2_UP, _l2_up(caches))):
+    for metric, observe in (*of_family, *of_cache):
         make[metric.kind](metric.name, [observe], metric.unit, metric.description)
+    # An observable instrument cannot be a histogram, so one that can is told at each collection.
+    recorders = [_recorded(meter, durations, caches) for durations in DURATIONS_OF_CACHE]
+    make[L2_UP.kind](L2_UP.name, [_l2_up(caches), *recorders], L2_UP.unit, L2_UP.description)
 
 
 def _of_families(metric: Metric, caches: Caches) -> _Observe:
@@ -258,6 +268,27 @@ def _of_wholes(metric: Metric, caches: Caches) -> _Observe:
         for cache, statistics in caches.wholes():
             for value in metric.read(statistics).values():
                 yield Observation(value, {NAMESPACE: cache.namespace})
+
+    return observe
+
+
+def _recorded(meter: Meter, durations: Durations, caches: Caches) -> _Observe:
+    """Return what records what the statistics have counted since it was called last."""
+    histogram = meter.create_histogram(
+        durations.name,
+        unit="s",
+        description=durations.description,
+        explicit_bucket_boundaries_advisory=durations.bounds,
+    )
+    last: MutableMapping[TierCache, Histogram] = WeakKeyDictionary()
+
+    def observe(_options: CallbackOptions) -> Iterable[Observation]:
+        for cache, statistics in caches.wholes():
+            now = durations.read(statistics)
+            for seconds in since(last.get(cache, Histogram()), now):
+                histogram.record(seconds, {NAMESPACE: cache.namespace})
+            last[cache] = now
+        return ()
 
     return observe
 

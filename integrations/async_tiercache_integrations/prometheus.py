@@ -11,6 +11,7 @@ from async_tiercache import Histogram, Statistics, TierCache
 from async_tiercache.errors import MissingExtraError
 from async_tiercache_integrations._metrics import (
     DURATION,
+    DURATIONS_OF_CACHE,
     FAMILY,
     L2_UP,
     NAMESPACE,
@@ -19,6 +20,7 @@ from async_tiercache_integrations._metrics import (
     OPERATION,
     STALE_AGE,
     Caches,
+    Durations,
     Metric,
     label,
     prometheus_name,
@@ -71,6 +73,7 @@ class CacheCollector(Collector):
         yield from (_family(metric, _CACHE) for metric in (*OF_CACHE, L2_UP))
         yield _durations()
         yield _stale_ages()
+        yield from map(_durations_of_cache, DURATIONS_OF_CACHE)
 
     def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily]:
         """Return the metrics as they are."""
@@ -92,6 +95,12 @@ class CacheCollector(Collector):
             _add(ages, labels, statistics.stale_ages)
         yield durations
         yield ages
+        for each in DURATIONS_OF_CACHE:
+            of_cache = _durations_of_cache(each)
+            for labels, statistics in wholes:
+                if each.read(statistics).bounds:
+                    _add(of_cache, labels, each.read(statistics))
+            yield of_cache
 
 
 def _family(metric: Metric, labels: list[str]) -> CounterMetricFamily | GaugeMetricFamily:
@@ -126,6 +135,12 @@ def _stale_ages() -> HistogramMetricFamily:
         prometheus_name(STALE_AGE, "s", "histogram"),
         "How long past its time a stale value was when it was served",
         labels=_CACHE_FAMILY,
+    )
+
+
+def _durations_of_cache(durations: Durations) -> HistogramMetricFamily:
+    return HistogramMetricFamily(
+        prometheus_name(durations.name, "s", "histogram"), durations.description, labels=_CACHE
     )
 
 

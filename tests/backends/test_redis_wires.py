@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -18,6 +19,8 @@ class FakeConnection:
         replies: What is answered next; by default the number of the connection.
     """
 
+    info: Any = b"# Server\r\nrun_id:abc\r\n"
+
     def __init__(self, number: int) -> None:
         self.number = number
         self.is_connected = False
@@ -28,7 +31,7 @@ class FakeConnection:
         """Be open."""
         self.connects += 1
         self.is_connected = True
-        self.replies.append([b"1", b"0"])
+        self.replies += [[b"1", b"0"], self.info]
 
     async def disconnect(self, nowait: bool = False) -> None:
         """Be closed."""
@@ -68,7 +71,13 @@ def fleet() -> Fleet:
 @pytest.fixture
 def wires(fleet: Fleet) -> Wires:
     """Return wires of the fleet."""
-    return Wires(fleet.make, told_time=lambda _: None)
+    return wires_of(fleet.make)
+
+
+def wires_of(make: Callable[[], FakeConnection], **options: Any) -> Wires:
+    """Return wires of which nobody is told anything."""
+    settings: dict[str, Any] = {"told_time": lambda _: None, "told_run": lambda _: None} | options
+    return Wires(make, **settings)
 
 
 async def ask(wires: Wires, count: int = 1) -> list[int]:
@@ -110,7 +119,7 @@ async def test_what_is_newer_than_what_breaks_stays(wires: Wires, fleet: Fleet) 
 
 async def test_what_breaks_again_at_once_is_an_error() -> None:
     """One repetition is enough for a server that has hung up."""
-    broken = Wires(Stubborn, told_time=lambda _: None)
+    broken = wires_of(Stubborn)
 
     with pytest.raises(RedisConnectionError, match="always"):
         await broken.exchange([("GET", "k")])
@@ -167,7 +176,33 @@ async def test_a_new_wire_proves_that_it_leads_to_a_master(fleet: Fleet) -> None
             await super().connect()
             self.replies.append(ReadOnlyError("a replica"))
 
-    wires = Wires(Replica, told_time=lambda _: None, proof=("SET", "p", ""))
+    wires = wires_of(Replica, proof=("SET", "p", ""))
 
     with pytest.raises(RedisConnectionError, match="replica"):
         await wires.exchange([("GET", "k")])
+
+
+@pytest.mark.parametrize(
+    ("info", "told"),
+    [
+        (b"# Server\r\nrun_id:abc\r\n", b"abc"),
+        ("run_id:abc", b"abc"),
+        (ResponseError("NOPERM"), b""),
+        (b"nothing", b""),
+        (None, b""),
+    ],
+)
+async def test_a_new_wire_tells_the_run_id_first(info: Any, told: bytes) -> None:
+    """Before its turn has an answer; where that is forbidden it tells that it does not know."""
+    order: list[object] = []
+
+    class Server(FakeConnection):
+        def __init__(self) -> None:
+            super().__init__(7)
+            self.info = info
+
+    wires = wires_of(Server, told_run=order.append)
+    for _ in range(2):
+        order += await wires.exchange([("GET", "k")])
+
+    assert order == [told, 7, 7]

@@ -21,21 +21,21 @@ from async_tiercache.codecs.frame import (
     FrameError,
     digest_key,
     is_lease,
-    namespace_id,
     pack,
     stamp,
     unpack,
 )
 from async_tiercache.errors import EncodeError
 
-HEADER = Header(bytes(range(16)), 1e9, 1e9 + 60, 1e9 + 3600, 0.5, b"shape-01")
-KEY, NAMESPACE = digest_key("shop", "user:42"), namespace_id("shop")
-BINDING: Any = {"key_digest": KEY, "namespace_id": NAMESPACE}
+IDS = bytes(range(100, 124))
+HEADER = Header(bytes(range(16)), 1e9, 1e9 + 60, 1e9 + 3600, 0.5, b"shape-01", namespace=IDS)
+KEY = digest_key("shop", "user:42")
+BINDING: Any = {"key_digest": KEY}
 BODY = Body.plain(b"payload")
 FRAME = pack(HEADER, BODY, **BINDING)
 # With everything that is there by its flag.
 FULL = pack(
-    HEADER._replace(etag='W/"ž"'),
+    HEADER._replace(etag='W/"ž"', tags=(("user:42", IDS), ("ž", bytes(24)))),
     Body(b"payload", 99, compression=1, dictionary_id=2**31),
     **BINDING,
 )
@@ -44,6 +44,7 @@ EXAMPLES = settings(max_examples=150, deadline=None)
 _times = st.floats(0, 253_402_300_800)
 
 
+_ids = st.binary(min_size=24, max_size=24)
 _headers = st.builds(
     lambda entry_id, created, expiry, *rest: Header(entry_id, created, *sorted(expiry), *rest),
     st.binary(min_size=16, max_size=16),
@@ -52,6 +53,9 @@ _headers = st.builds(
     st.floats(0, 1e9, width=32),
     st.binary(min_size=8, max_size=8),
     st.text(max_size=255).filter(lambda text: len(text.encode()) <= 255),
+    st.just(value=False),
+    _ids,
+    st.lists(st.tuples(st.text(max_size=600), _ids), max_size=64).map(tuple),
 )
 _bodies = st.binary().map(Body.plain) | st.builds(
     Body, st.binary(), st.integers(0, 2**32 - 1), st.integers(1, 7), st.integers(0, 2**32 - 1)
@@ -85,7 +89,13 @@ def test_a_stamp_renews_a_stored_frame(header: Header, body: Body, later: Header
 
     found, opened = unpack(bytes(stored), **BINDING)
 
-    expected = later._replace(fingerprint=header.fingerprint, etag=header.etag)
+    expected = header._replace(
+        entry_id=later.entry_id,
+        created_at=later.created_at,
+        fresh_until=later.fresh_until,
+        stale_until=later.stale_until,
+        load_seconds=later.load_seconds,
+    )
     assert (found, opened) == (expected, body)
 
 
@@ -154,11 +164,11 @@ def test_a_mutated_frame_is_what_was_stored_or_refused(start: int, end: int, new
 
 
 FOREIGN: dict[str, Callable[[bytearray], None]] = {
-    "version": lambda raw: raw.__setitem__(2, 3),
+    "version": lambda raw: raw.__setitem__(2, 4),
     "encryption": lambda raw: raw.__setitem__(3, 64),
     "unused flag": lambda raw: raw.__setitem__(3, 128),
     "codec": lambda raw: raw.__setitem__(4, 2),
-    "tags": lambda raw: raw.__setitem__(5, 1),
+    "tags": lambda raw: raw.__setitem__(5, 65),
 }
 
 
@@ -215,7 +225,7 @@ def test_another_plain_size_than_the_payload_has_is_refused() -> None:
 def test_the_frame_of_another_key_is_refused(namespace: str, text: str) -> None:
     """A value that was copied to another key, or answered for it, is never served."""
     with pytest.raises(FrameError) as caught:
-        unpack(FRAME, key_digest=digest_key(namespace, text), namespace_id=namespace_id(namespace))
+        unpack(FRAME, key_digest=digest_key(namespace, text))
 
     assert caught.value.cause == "key"
 

@@ -20,12 +20,12 @@ from async_tiercache._compression import Compression
 from async_tiercache._entry import Header
 from async_tiercache.codecs import codec_for
 from async_tiercache.codecs.compression import Compressor
-from async_tiercache.codecs.frame import Body, digest_key, namespace_id, pack, unpack
+from async_tiercache.codecs.frame import Body, digest_key, pack, unpack
 from async_tiercache.errors import DecodeError
 from tests.codecs.families import Tree, User, same
 
-BINDING: Any = {"key_digest": digest_key("shop", "k"), "namespace_id": namespace_id("shop")}
-HEADER = Header(bytes(16), 1.0, 2.0, 3.0, 0.5, b"12345678")
+BINDING: Any = {"key_digest": digest_key("shop", "k")}
+HEADER = Header(bytes(16), 1.0, 2.0, 3.0, 0.5, b"12345678", namespace=bytes(24))
 COMPRESSOR = Compressor(lambda _: None)
 MIB = 1024 * 1024
 ARRAY32, MAP32, EXT32, STR32 = b"\xdd", b"\xdf", b"\xc9", b"\xdb"

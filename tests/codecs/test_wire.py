@@ -22,7 +22,6 @@ from async_tiercache.codecs.frame import (
     Body,
     FrameError,
     digest_key,
-    namespace_id,
     pack,
     unpack,
 )
@@ -97,18 +96,24 @@ STORED: Mapping[str, tuple[Any, Any]] = {
     "typeddict-partial": (Row, {"id": 1}),
     "list-of-models": (list[User], [USER, User(2, "Bob")]),
 }
-HEADER = Header(bytes(range(16)), 1.7e9, 1.7e9 + 60, 1.7e9 + 3600.5, 0.25, b"12345678")
+HEADER = Header(bytes(range(16)), 1.7e9, 1.7e9 + 60, 1.7e9 + 3600.5, 0.25, b"12345678")._replace(
+    namespace=bytes(range(24))
+)
 FRAMES: Mapping[str, tuple[Header, Body]] = {
-    "frame-v2": (HEADER, Body.plain(b"payload")),
-    "frame-v2-etag": (HEADER._replace(etag='W/"žluť"'), Body.plain(b"payload")),
-    "frame-v2-absent": (HEADER._replace(absent=True), Body.plain(b"")),
-    "frame-v2-zstd": (
+    "frame-v3": (HEADER, Body.plain(b"payload")),
+    "frame-v3-etag": (HEADER._replace(etag='W/"žluť"'), Body.plain(b"payload")),
+    "frame-v3-absent": (HEADER._replace(absent=True), Body.plain(b"")),
+    "frame-v3-tags": (
+        HEADER._replace(tags=(("user:42", bytes(range(24, 48))), ("žluť", bytes(24)))),
+        Body.plain(b"payload"),
+    ),
+    "frame-v3-zstd": (
         HEADER,
         Body(b"(\xb5/\xfd \xb4\x85\x00\x00Hpayload, \x01\x00(R\xe5\x08", 180, 1),
     ),
-    "frame-v2-lz4": (HEADER, Body(b"\x9fpayload, \t\x00\x93Poad, ", 180, 2)),
-    "frame-v2-zlib": (HEADER, Body(b"+H\xac\xcc\xc9OL\xd1Q(\x18:\x0c\x00", 180, 3)),
-    "frame-v2-dictionary": (
+    "frame-v3-lz4": (HEADER, Body(b"\x9fpayload, \t\x00\x93Poad, ", 180, 2)),
+    "frame-v3-zlib": (HEADER, Body(b"+H\xac\xcc\xc9OL\xd1Q(\x18:\x0c\x00", 180, 3)),
+    "frame-v3-dictionary": (
         HEADER,
         Body(
             b"(\xb5/\xfd F}\x00\x00\x10ad\x03\xfc\xfe\x11\xb0M\xb0\x13\xf5\xb1\xc2\x07",
@@ -119,20 +124,17 @@ FRAMES: Mapping[str, tuple[Header, Body]] = {
     ),
 }
 PLAIN: Mapping[str, bytes] = {
-    "frame-v2": b"payload",
-    "frame-v2-zstd": b"payload, " * 20,
-    "frame-v2-lz4": b"payload, " * 20,
-    "frame-v2-zlib": b"payload, " * 20,
-    "frame-v2-dictionary": (
+    "frame-v3": b"payload",
+    "frame-v3-zstd": b"payload, " * 20,
+    "frame-v3-lz4": b"payload, " * 20,
+    "frame-v3-zlib": b"payload, " * 20,
+    "frame-v3-dictionary": (
         b'{"id": 7, "email": "ada@example.org", "plan": "monthly, paid by card"}'
     ),
 }
 # What an older release wrote is told from damage, and left alone until it expires.
-REFUSED = ("frame-v1",)
-BINDING: Any = {
-    "key_digest": digest_key("shop", "user:42:profile"),
-    "namespace_id": namespace_id("shop"),
-}
+REFUSED = ("frame-v1", "frame-v2")
+BINDING: Any = {"key_digest": digest_key("shop", "user:42:profile")}
 
 
 def test_every_stored_payload_is_known() -> None:
@@ -162,7 +164,7 @@ def test_the_encoder_still_writes_the_stored_bytes(name: str) -> None:
 
 @pytest.mark.parametrize("name", FRAMES)
 def test_a_stored_frame_is_read_for_ever(name: str) -> None:
-    """Layout, key digest and namespace id stay as they are."""
+    """Layout and key digest stay as they are."""
     assert unpack(_stored(name), **BINDING) == FRAMES[name]
     assert pack(*FRAMES[name], **BINDING) == _stored(name)
 

@@ -5,6 +5,8 @@ from collections.abc import Awaitable
 from typing import Any, Final, TypeVar
 
 from async_tiercache import BoundCached, TierCache
+from async_tiercache.abc import NAMESPACE
+from async_tiercache.testing import MemoryServer
 
 T = TypeVar("T")
 
@@ -96,3 +98,16 @@ async def soon(work: Awaitable[T]) -> T:
 async def all_of(*work: Awaitable[Any]) -> list[Any]:
     """Await several things, none of which must hang."""
     return list(await soon(asyncio.gather(*work)))
+
+
+async def namespace_state(server: MemoryServer) -> bytes:
+    """Return the state of the tag that all entries of the tests' namespace have."""
+    state: Any = await server.client().get(f"test:{{{NAMESPACE}}}:t")
+    assert state is not None
+    return bytes(state)
+
+
+async def cached_names(server: MemoryServer) -> list[bytes]:
+    """Return the names that L2 holds for keys; those of the namespace itself are left out."""
+    names: Any = await server.client().keys("*")
+    return sorted(name for name in names if b"{*" not in name)

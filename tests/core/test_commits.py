@@ -54,7 +54,7 @@ async def test_they_are_one_turn(make_cache: MakeCache, server: MemoryServer) ->
         for key in ("a", "b", "a"):
             await cache.invalidate(keys=[key])
 
-    assert wire.sent == ["DEL"]
+    assert wire.sent == ["INVALIDATE"]
 
 
 async def test_an_error_drops_them(stored: TierCache) -> None:
@@ -188,7 +188,7 @@ async def test_a_cancelled_end_loses_nothing(
     cache = await make_cache(client=wire.client)
     await cache.set("a", "old")
     await cache.set("b", "old")
-    gate = wire.hold("DEL")
+    gate = wire.hold("INVALIDATE")
 
     async def transaction() -> None:
         async with cache.after_commit():
@@ -199,7 +199,7 @@ async def test_a_cancelled_end_loses_nothing(
     await soon(gate.reached.wait())
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
-    wire.let_pass("DEL")
+    wire.let_pass("INVALIDATE")
     await ticks()
 
     assert await soon(other.get_many(["a", "b"])) == {}
@@ -311,3 +311,23 @@ async def test_a_block_that_is_left_in_another_context_is_told_all_the_same(
     await asyncio.create_task(block.__aexit__(None, None, None))
 
     assert await stored.get("a") is MISSING
+
+
+@pytest.mark.parametrize("how", ["tag", "soft", "clear", "block inside"])
+async def test_a_value_that_was_put_before_its_tag_was_invalidated_is_gone(
+    cache: TierCache, other: TierCache, how: str
+) -> None:
+    """What was said last counts; put afterwards it stays."""
+    async with cache.after_commit():
+        await cache.set("before", "v", tags=["t"])
+        if how == "clear":
+            await cache.clear()
+        elif how == "block inside":
+            async with cache.after_commit():
+                await cache.invalidate(tags=["t"])
+        else:
+            await cache.invalidate(tags=["t"], soft="1m" if how == "soft" else None)
+        await cache.set("after", "v", tags=["t"])
+
+    for each in (cache, other):
+        assert await each.get_many(["before", "after"], stale=True) == {"after": "v"}

@@ -12,10 +12,11 @@ from async_tiercache._clock import SYSTEM_CLOCK
 from async_tiercache._compression import Algorithm
 from async_tiercache._entry import Header
 from async_tiercache.codecs import codec_for
-from async_tiercache.codecs.frame import HEADER_BYTES, Body, digest_key, namespace_id, pack
+from async_tiercache.codecs.frame import HEADER_BYTES, Body, digest_key, pack
+from async_tiercache.tags import PAIR_BYTES
 from async_tiercache.testing import MemoryServer, Recorder, settled
 from tests.conftest import MakeCache
-from tests.core.source import KEY, Source, function_of
+from tests.core.source import KEY, Source, function_of, namespace_state
 
 RAW = "test:{value:1}"
 TEXT = "a sentence that repeats itself, as text does. " * 100
@@ -220,9 +221,11 @@ async def test_a_hostile_frame_is_replaced(
     """Its key, checksums and schema are right, and still it is only a miss."""
     payload, claim = HOSTILE[name]
     now = cache._core.tiers.now()
-    header = Header(bytes(16), now, now + 60, now + 60, 0.0, codec_for(Any).fingerprint)
-    binding = {"key_digest": digest_key("test", KEY), "namespace_id": namespace_id("test")}
-    await server.client().set(RAW, pack(header, Body(payload, claim, 1), **binding))
+    ids = (await namespace_state(server))[:PAIR_BYTES]
+    fingerprint = codec_for(Any).fingerprint
+    header = Header(bytes(16), now, now + 60, now + 60, 0.0, fingerprint, namespace=ids)
+    frame = pack(header, Body(payload, claim, 1), key_digest=digest_key("test", KEY))
+    await server.client().set(RAW, frame)
 
     assert await function_of(cache, Source("v1"))(1) == "v1"
     await settled(cache)

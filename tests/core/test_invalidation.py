@@ -282,14 +282,14 @@ async def test_a_process_reads_around_l2_while_its_delete_is_under_way(
     await other.set(KEY, "old")
     wire = Wire(server)
     cache = await make_cache(client=wire.client)
-    deletion = wire.hold("DEL")
+    deletion = wire.hold("INVALIDATE")
     value = function_of(cache, Source("new"))
     invalidating = asyncio.ensure_future(value.invalidate(1))
     await soon(deletion.reached.wait())
 
     assert await soon(value(1)) == "new"
     assert "GET" not in wire.sent
-    wire.let_pass("DEL")
+    wire.let_pass("INVALIDATE")
     await soon(invalidating)
 
 
@@ -400,14 +400,14 @@ async def test_a_cancelled_invalidation_is_repeated(
     await other.set(KEY, "old", l1_ttl=0)
     wire = Wire(server)
     cache = await make_cache(client=wire.client)
-    deletion = wire.hold("DEL")
+    deletion = wire.hold("INVALIDATE")
     invalidating = asyncio.ensure_future(cache.invalidate(keys=[KEY]))
     await soon(deletion.reached.wait())
 
     invalidating.cancel()
     await ticks()
     assert cache.statistics().pending == 1
-    wire.let_pass("DEL")
+    wire.let_pass("INVALIDATE")
     await clock.advance(0.2)
 
     assert cache.statistics().pending == 0
@@ -457,13 +457,13 @@ async def test_a_lost_reply_of_a_delete_is_queued_and_repeated(
     """Deleting twice is harmless, not knowing is not."""
     wire = Wire(server)
     cache = await make_cache(client=wire.client)
-    wire.cut("DEL")
+    wire.cut("INVALIDATE")
 
     assert await cache.invalidate(keys=["k"]) == Report("queued")
     await clock.advance(1)
 
     assert cache.statistics().pending == 0
-    assert wire.sent.count("DEL") == 1
+    assert wire.sent.count("INVALIDATE") == 1
 
 
 # The calls.
@@ -479,7 +479,7 @@ async def test_an_invalidation_of_many_keys_is_one_turn(
 
     await cache.invalidate(keys=["a", "b", "a"])
 
-    assert wire.sent == ["DEL"]
+    assert wire.sent == ["INVALIDATE"]
     assert events.of(Invalidated) == [Invalidated(("a", "b"), "done")]
 
 

@@ -10,7 +10,7 @@ from redis.exceptions import OutOfMemoryError, ResponseError
 from async_tiercache import Loaded, Refused, TierCache
 from async_tiercache.testing import FakeClock, MemoryServer, Recorder, settled
 from tests.conftest import MakeCache
-from tests.core.source import KEY, Source, all_of, function_of, soon, ticks
+from tests.core.source import KEY, Source, all_of, cached_names, function_of, soon, ticks
 from tests.core.wire import Wire
 
 RAW = "test:{value:1}"
@@ -201,7 +201,7 @@ async def test_a_failed_load_gives_its_lease_back(cache: TierCache, server: Memo
         await function_of(cache, source)(1)
     await settled(cache)
 
-    assert await server.client().keys("*") == []
+    assert await cached_names(server) == []
 
 
 async def test_a_cancelled_load_gives_its_lease_back(
@@ -217,7 +217,7 @@ async def test_a_cancelled_load_gives_its_lease_back(
     await ticks()
     await soon(settled(cache))
 
-    assert await server.client().keys("*") == []
+    assert await cached_names(server) == []
 
 
 async def test_a_lease_that_is_won_after_its_caller_went_is_given_back(
@@ -236,7 +236,7 @@ async def test_a_lease_that_is_won_after_its_caller_went_is_given_back(
     await ticks()
     await soon(settled(cache))
 
-    assert await server.client().keys("*") == []
+    assert await cached_names(server) == []
 
 
 async def test_a_failed_refresh_gives_its_mark_back(cache: TierCache, server: MemoryServer) -> None:
@@ -251,7 +251,7 @@ async def test_a_failed_refresh_gives_its_mark_back(cache: TierCache, server: Me
         await value.refresh(1)
     await settled(cache)
 
-    assert await server.client().keys("*") == [RAW.encode()]
+    assert await cached_names(server) == [RAW.encode()]
 
 
 async def test_a_redis_that_is_full_does_not_stop_loads(
@@ -284,7 +284,7 @@ async def test_a_commit_that_is_refused_for_memory_gives_the_lease_back(
     await settled(cache)
 
     assert value.peek(1) == "v1"
-    assert await server.client().keys("*") == []
+    assert await cached_names(server) == []
 
 
 async def test_a_read_that_redis_refuses_is_a_miss(
@@ -306,7 +306,7 @@ async def test_a_read_that_redis_refuses_is_a_miss(
     [
         pytest.param(b"", id="empty"),
         pytest.param(b"not a frame", id="text"),
-        pytest.param(b"VT\x02" + bytes(200), id="damaged"),
+        pytest.param(b"VT\x03" + bytes(200), id="damaged"),
         pytest.param(b"\xff" * 17, id="as long as a lease"),
     ],
 )

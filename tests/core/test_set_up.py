@@ -138,22 +138,6 @@ async def test_a_url_opens_nothing(url: str) -> None:
     assert repr(cache) == "<TierCache new [L1 0/10000 | L2 up | 0 loads in flight]>"
 
 
-async def test_tags_are_refused_everywhere(alone: TierCache) -> None:
-    """Half an implementation of tags would serve what was invalidated."""
-    tags = ["user:1"]
-    calls: list[Any] = [
-        lambda: alone.get_or_load("k", Source().load, tags=tags),
-        lambda: alone.set("k", 1, tags=tags),
-        lambda: alone.invalidate(tags=tags),
-    ]
-    for call in calls:
-        with pytest.raises(ConfigurationError, match="tags are not in this release"):
-            await call()
-    for decorator in (alone.cached, alone.invalidates):
-        with pytest.raises(ConfigurationError, match="tags are not in this release"):
-            decorator(tags=tags)
-
-
 def _sync() -> int:
     return 1
 

@@ -149,12 +149,12 @@ async def test_a_cancelled_write_gives_its_lease_back(
     """Readers of other processes need not wait for it to expire."""
     wire = Wire(server)
     cache = await make_cache(client=wire.client)
-    seizing = wire.hold_reply("SET")
+    seizing = wire.hold_reply("SEIZE")
     writing = asyncio.ensure_future(cache.set(KEY, "put"))
     await soon(seizing.reached.wait())
 
     writing.cancel()
-    wire.let_pass("SET")
+    wire.let_pass("SEIZE")
     await ticks()
     await soon(settled(cache))
 
@@ -342,7 +342,7 @@ async def test_a_block_cancelled_at_its_commit_leaves_nothing_old_in_l1(
     cache = await make_cache(client=wire.client)
     source = Source("new")
     value = function_of(cache, source)
-    seizing = wire.hold("SET")
+    seizing = wire.hold("SEIZE")
 
     async def change() -> None:
         async with cache.writing(KEY) as writing:
@@ -352,7 +352,7 @@ async def test_a_block_cancelled_at_its_commit_leaves_nothing_old_in_l1(
     await soon(seizing.reached.wait())
     assert await soon(value(1)) == "old"
     commit = wire.hold("COMMIT")
-    wire.let_pass("SET")
+    wire.let_pass("SEIZE")
     await soon(commit.reached.wait())
     changing.cancel()
     await ticks()

@@ -6,20 +6,28 @@ from typing import Any, Final, cast
 
 import hiredis
 from redis.asyncio import Redis
+from redis.exceptions import NoScriptError
 
-from async_tiercache.backends.redis import scripts
+from async_tiercache.backends.redis import evidence, scripts
 from async_tiercache.backends.redis.scripts import digest_of
 from async_tiercache.testing import MemoryServer
 
 _SCRIPTS: Final = {
-    name: cast("str", getattr(scripts, name))
-    for name in ("COMMIT", "REPLACE", "RELEASE", "RENEW", "STAMP")
+    name: cast("str", getattr(module, name))
+    for module, names in (
+        (scripts, ("COMMIT", "RELEASE", "RENEW", "REPLACE", "SEIZE", "STAMP", "WAIT", "WAKE")),
+        (evidence, ("BLOCK", "ENSURE", "INVALIDATE", "UNBLOCK")),
+    )
+    for name in names
 }
 _NAMES: Final = {text: name for name, text in _SCRIPTS.items()} | {
     digest_of(text): name for name, text in _SCRIPTS.items()
 }
 
-_NOT_COUNTED: Final = {"EVAL", "PING", "TIME"}
+MESSAGE: Final = "message"
+"""The name of what comes over the bus; only its replies can be held."""
+_OF_THE_BUS: Final = {"INFO", "PING", "SUBSCRIBE", "UNSUBSCRIBE"}
+_NOT_COUNTED: Final = {"EVAL", "TIME"}
 
 
 class Gate:
@@ -43,8 +51,9 @@ class Gate:
 class Wire:
     """A client of the server whose connections a test has in its hand.
 
-    A command's name is its verb, or the script's: ``"GET"``, ``"SET"``, ``"DEL"``, ``"COMMIT"``.
-    Several reads of one turn are one ``"MGET"``.
+    A command's name is its verb, or the script's: ``"GET"``, ``"SET"``, ``"INVALIDATE"``,
+    ``"COMMIT"``. Reads of several keys in one turn are one ``"MGET"``. What comes over the bus is a
+    ``MESSAGE``; while one is held, so is all that follows it, the answers to pings included.
 
     Attributes:
         sent: The commands that the server has seen, by name, but for those that set up a
@@ -135,21 +144,47 @@ class _Connection:
             reader = hiredis.Reader()
             reader.feed(each)
             command = [part.decode(errors="replace") for part in reader.gets()]
-            name = _NAMES.get(command[1], command[0]) if len(command) > 1 else command[0]
+            name = _name(command)
             error = await self._wire._sending(name)
-            self._expected.append((name, error))
+            if name not in _OF_THE_BUS:
+                self._expected.append((name, error))
             if error is None:
                 passing.append(each)
-                if command[0] not in _NOT_COUNTED:
+                if _counts(command):
                     self._wire.sent.append(name)
         if passing:
             await self._real.send_packed_command(passing, **options)
 
-    async def read_response(self) -> Any:
+    async def read_response(self, **options: Any) -> Any:
+        if not self._expected:
+            # A connection of the bus: messages come when they come, and in their order.
+            reply = await self._real.read_response(**options)
+            if isinstance(reply, list) and reply[:1] == [b"message"]:
+                await self._wire._replying(MESSAGE)
+            return reply
         name, error = self._expected.popleft()
         if error is not None:
             raise error
         try:
-            return await self._real.read_response()
+            return await self._real.read_response(**options)
+        except NoScriptError:
+            # Nothing was carried out; the script comes again, as its text.
+            name = ""
+            raise
         finally:
             await self._wire._replying(name)
+
+
+def _counts(command: list[str]) -> bool:
+    """Return whether a command is the cache's, not the bus's or the connection's."""
+    if command[0] == "SET" and command[1].endswith("}:last"):
+        return False
+    return command[0] not in _NOT_COUNTED | _OF_THE_BUS
+
+
+def _name(command: list[str]) -> str:
+    """Return what a test calls a command."""
+    if command[0] == "MGET" and sum(name.endswith("}") for name in command[1:]) <= 1:
+        # One key, with the states of its tags.
+        return "GET"
+    return _NAMES.get(command[1], command[0]) if len(command) > 1 else command[0]

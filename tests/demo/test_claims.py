@@ -8,6 +8,7 @@ import pytest
 
 from async_tiercache_integrations.cli.demo import _summary
 from async_tiercache_integrations.cli.demo._claims import (
+    CHANGE,
     L1_HIT,
     L2_HIT,
     LOAD,
@@ -31,6 +32,8 @@ def run() -> Results:
     for answerer, count, seconds in (("l1", 60, 2e-6), ("l2", 28, 4e-4), ("loader", 12, 3e-3)):
         add_reads(warm, answerer, count, seconds)
     warm.tally.first = 12
+    warm.tally.checked = 100
+    warm.tally.old_other.add(1.9)
     return Results(phases=[uncached, warm])
 
 
@@ -69,6 +72,11 @@ def slow_reports(results: Results) -> None:
         add(0.01)
 
 
+def late_read(results: Results) -> None:
+    """Let one read be past the bound."""
+    phase(results, "Warm").tally.past_bound = 1
+
+
 def slow_tier(answerer: Answerer, seconds: float) -> Callable[[Results], None]:
     """Return what makes a tier slow."""
 
@@ -82,7 +90,8 @@ def test_every_claim_of_a_good_run_holds() -> None:
     """A run that is well above its bars says so, figure by figure."""
     verdicts = by_figure(run())
 
-    assert verdicts == [(LOAD, True), (LOAD, True), (QUERY, True), (L1_HIT, True), (L2_HIT, True)]
+    figures = [LOAD, LOAD, QUERY, L1_HIT, L2_HIT, CHANGE]
+    assert verdicts == [(figure, True) for figure in figures]
 
 
 @pytest.mark.parametrize(
@@ -93,8 +102,9 @@ def test_every_claim_of_a_good_run_holds() -> None:
         (slow_reports, 2),
         (slow_tier("l1", 2e-5), 3),
         (slow_tier("l2", 6e-3), 4),
+        (late_read, 5),
     ],
-    ids=["database time", "repeated reads", "reports", "L1", "L2"],
+    ids=["database time", "repeated reads", "reports", "L1", "L2", "bound"],
 )
 def test_claim_fails_alone_when_its_figure_misses_the_bar(
     change: Callable[[Results], None], failing: int
@@ -105,7 +115,7 @@ def test_claim_fails_alone_when_its_figure_misses_the_bar(
 
     held = [claim.holds for claim in claims(results)]
 
-    assert held == [number != failing for number in range(5)]
+    assert held == [number != failing for number in range(6)]
 
 
 @pytest.mark.parametrize("answerer", ["l1", "l2"])
@@ -116,6 +126,16 @@ def test_tier_that_answered_nothing_fails_its_claim(answerer: Answerer) -> None:
     warm.tally.latency[answerer] = type(warm.tally.latency[answerer])()
 
     (claim,) = (c for c in claims(results) if c.classical == {"l1": L1_HIT, "l2": L2_HIT}[answerer])
+
+    assert (claim.figure, claim.verdict) == ("not measured", "FAILS")
+
+
+def test_run_that_checked_no_read_claims_no_bound() -> None:
+    """None was past the bound, because none was looked at."""
+    results = run()
+    phase(results, "Warm").tally.checked = 0
+
+    claim = claims(results)[-1]
 
     assert (claim.figure, claim.verdict) == ("not measured", "FAILS")
 
@@ -137,7 +157,8 @@ def test_database_that_does_not_tell_its_time_is_not_claimed_about() -> None:
     results = run()
     phase(results, "No cache").database_seconds = 0.0
 
-    assert [claim.classical for claim in claims(results)] == [LOAD, QUERY, L1_HIT, L2_HIT]
+    figures = [LOAD, QUERY, L1_HIT, L2_HIT, CHANGE]
+    assert [claim.classical for claim in claims(results)] == figures
 
 
 def test_run_without_a_warm_phase_makes_no_claims() -> None:
@@ -181,6 +202,7 @@ def test_bar_is_held_from_its_own_side(at_least: bool, measured: float, holds: b
         (45_709.2, "times", "45,709×"),  # noqa: RUF001
         (81_234.5, "a second", "81,234/s"),
         (1.25, "MB", "1.25 MB"),
+        (1_234, "reads", "1,234"),
     ],
 )
 def test_figures_have_their_unit(figure: float, unit: Any, words: str) -> None:

@@ -64,6 +64,9 @@ def test_tally_survives_json_and_merges(by_answerer: dict[str, list[float]], upd
             tally.latency[name].add(seconds)
     tally.fail(ValueError())
     tally.old_other.add(0.5)
+    tally.old_queued.add(1.5)
+    tally.past_bound, tally.l1_bypasses = 1, 2
+    tally.bus_lags = {"0.001": 4}
     tally.reports.add(0.02)
     tally.first = 3
 
@@ -72,6 +75,16 @@ def test_tally_survives_json_and_merges(by_answerer: dict[str, list[float]], upd
 
     assert total.as_json() == tally.as_json()
     assert total.requests == sum(map(len, by_answerer.values())) + updates + 1
+
+
+def test_lag_is_the_bound_of_the_bucket_that_holds_it() -> None:
+    """Whatever order the buckets came in; above the last bound there is none."""
+    tally = Tally(bus_lags={"0.01": 1})
+
+    tally.merge(Tally(bus_lags={"inf": 1, "0.001": 3}))
+
+    assert [tally.lag(share) for share in (0.5, 0.8, 1.0)] == [0.001, 0.01, math.inf]
+    assert Tally().lag(0.5) == 0.0
 
 
 def test_first_read_of_a_key_cannot_be_saved() -> None:

@@ -44,6 +44,9 @@ def results() -> Results:
     warm = phase("Warm", 1, l1=(80, 2e-6), l2=(10, 4e-4), loader=(10, 3e-3))
     warm.tally.first = 10
     warm.tally.old_other.add(1.25)
+    warm.tally.old_queued.add(1.5)
+    warm.tally.queued = 7
+    warm.tally.bus_lags = {"0.005": 9, "inf": 1}
     return Results(
         phases=[
             phase("No cache", 0, database=(100, 0.05)),
@@ -53,6 +56,7 @@ def results() -> Results:
         stampedes=[Stampede(readers=1_000, loads=1, seconds=0.04, errors=0)],
         marks=[(22.0, "SIGKILL")],
         bound=2.0,
+        margin=0.5,
         setting=[("Machine", "2 cores <& more>")],
         caveats=["One machine runs everything."],
         finished="2026-11-23 05:38 UTC",
@@ -86,7 +90,7 @@ def test_report_headlines_are_the_measured_figures(results: Results) -> None:
 
     figures = [item.text for item in page.iter("p") if item.get("class") == "figure"]
 
-    assert figures == ["90 %", "1.0\N{MULTIPLICATION SIGN}", "2 µs", "1", "0", "0.5 %"]
+    assert figures == ["90 %", "1.0\N{MULTIPLICATION SIGN}", "2 µs", "1", "0", "0"]
 
 
 def test_report_needs_nothing_from_outside_and_runs_nothing(results: Results) -> None:
@@ -138,7 +142,8 @@ def test_text_from_outside_is_escaped(results: Results) -> None:
 
 def test_report_of_a_run_without_a_kill_has_no_stray_charts() -> None:
     """Phases that did not run leave no empty card and break nothing."""
-    page = _report.render(Results(phases=[phase("No cache", 0, database=(3, 0.05))], bound=2.0))
+    uncached = phase("No cache", 0, database=(3, 0.05))
+    page = _report.render(Results(phases=[uncached], bound=2.0, margin=0.5))
 
     assert "SIGKILL" not in page
     assert len(list(ET.fromstring(page).iter("svg"))) == 4
@@ -150,6 +155,27 @@ def test_errors_are_summed_over_phases_and_stampedes(results: Results) -> None:
     results.stampedes.append(Stampede(readers=10, loads=1, seconds=0.1, errors=2))
 
     assert "Errors seen by callers: 3." in sentences(results)
+
+
+def test_bound_is_marked_among_the_ages(results: Results) -> None:
+    """What was queued stands in the same chart, in a colour of its own."""
+    page = ET.fromstring(_report.render(results))
+
+    (chart,) = (
+        each for each in page.iter("svg") if each.findtext("title") == "How old the old reads were"
+    )
+
+    assert "staleness_bound 2 s" in [text.text for text in chart.iter("text")]
+    assert sorted(bar.get("class", "") for bar in chart.iter("rect")) == ["fill-old", "fill-queued"]
+
+
+def test_sentences_tell_of_the_bound_the_queue_and_the_bus(results: Results) -> None:
+    """Each has its line."""
+    told = " ".join(sentences(results))
+
+    assert "past the bound of 2 s, with 0.5 s for a busy machine: 0." in told
+    assert "queued, Redis being down: 7." in told
+    assert "up to 5 ms at the median and more than 2.5 s at most" in told
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from async_tiercache import (
     BoundCached,
     Compression,
     Dictionary,
+    Explanation,
     Histogram,
     Invalidated,
     LoadContext,
@@ -185,7 +186,9 @@ def test_defaults_of_policies_are_those_built_in() -> None:
 
 
 @pytest.mark.parametrize(
-    "kind", [Statistics, Histogram, Report, Operation, *EVENTS], ids=lambda kind: kind.__name__
+    "kind",
+    [Statistics, Histogram, Report, Explanation, Operation, *EVENTS],
+    ids=lambda kind: kind.__name__,
 )
 def test_fields_of_a_record_are_on_the_page(kind: Any) -> None:
     """Every field, and every property, is named in code."""
@@ -237,6 +240,7 @@ def test_members_of_the_load_context_are_on_the_page() -> None:
         "unmodified",
         "adopt",
         "new_etag",
+        "texts",
     }  # what the cache asks it afterwards
     names = {name for name in vars(LoadContext) if not name.startswith("_")} - names
 

@@ -8,6 +8,7 @@ from async_tiercache import Statistics, TierCache
 from async_tiercache.testing import FakeClock, MemoryServer, settled
 from async_tiercache_integrations._metrics import (
     DURATION,
+    DURATIONS_OF_CACHE,
     L2_UP,
     OF_CACHE,
     OF_FAMILY,
@@ -45,7 +46,8 @@ def test_the_table_of_metrics_is_the_one_that_exporters_read() -> None:
     metrics = [(each.name, each.unit, each.kind) for each in (*OF_FAMILY, *OF_CACHE, L2_UP)]
     expected = [(name, unit, prometheus_name(name, unit, kind)) for name, unit, kind in metrics]
     expected += [
-        (name, "s", prometheus_name(name, "s", "histogram")) for name in (DURATION, STALE_AGE)
+        (name, "s", prometheus_name(name, "s", "histogram"))
+        for name in (DURATION, STALE_AGE, *(each.name for each in DURATIONS_OF_CACHE))
     ]
     assert [row[1:] for row in rows] == expected
     named = re.findall(r"`(\w+)`", " ".join(row[0] for row in rows))
@@ -65,7 +67,7 @@ async def test_the_table_of_attributes_has_what_spans_say() -> None:
         source.error = OSError("down")
         await clock.advance(11)
         await value(1)
-        await cache.invalidate(keys=["value:1"])
+        await cache.invalidate(keys=["value:1"], tags=["t"])
 
     stated = re.findall(r"^\| `([a-z_]+\.[a-z_]+)` \| ", section("Spans"), re.MULTILINE)
     names = [name for name in stated if name != "cache.get"]

@@ -30,7 +30,7 @@ def test_tests_of_the_page_pass(tmp_path: Path) -> None:
 
 def test_contracts_of_the_page_are_kept(tmp_path: Path) -> None:
     """As a module of its own, where pytest-asyncio runs only what is marked for it."""
-    imports = "from async_tiercache.testing import FakeClock, MemoryServer\n"
+    imports = "from async_tiercache.testing import MemoryServer\n"
 
     output = _run(tmp_path, "\n\n".join([imports, *CONTRACTS]), mode="strict")
 

@@ -8,18 +8,21 @@ import pytest
 from async_tiercache._clock import SystemClock
 from async_tiercache.abc import Invalidation, Remote
 from async_tiercache.codecs.frame import ENTRY_ID_OFFSET
+from async_tiercache.tags import state_of
 from async_tiercache.testing import contracts
-from async_tiercache.testing.contracts._remote import (
+from async_tiercache.testing.contracts._coherence import RECORD, TOKEN
+from async_tiercache.testing.contracts._samples import (
     FRAME,
     ID,
     LEASE,
     NEW_FRAME,
     OTHER_LEASE,
+    contents,
 )
 
 Ask: TypeAlias = Callable[..., Awaitable[Any]]
 
-ENTRY, MARK = "test:{k}", "test:{k}:r"
+ENTRY, MARK, WAITERS = "test:{k}", "test:{k}:r", "test:{k}:w"
 
 
 class RedisContract(contracts.RemoteContract):
@@ -30,8 +33,8 @@ class RedisContract(contracts.RemoteContract):
         await ask("RPUSH", ENTRY, "x")
         await ask("SET", "test:{a}", b"A")
 
-        assert await remote.get_many(["k"]) == [None]
-        assert await remote.get_many(["k", "a"]) == [None, b"A"]
+        assert await contents(remote, ["k"]) == [None]
+        assert await contents(remote, ["k", "a"]) == [None, b"A"]
 
     async def test_an_empty_string_is_something(self, remote: Remote, ask: Ask) -> None:
         """It is returned as what the key holds, and stays."""
@@ -39,7 +42,7 @@ class RedisContract(contracts.RemoteContract):
 
         assert await remote.take("k", LEASE, 20) == b""
 
-        assert await remote.get_many(["k"]) == [b""]
+        assert await contents(remote, ["k"]) == [b""]
         assert await ask("PTTL", ENTRY) <= 10_000
 
     @pytest.mark.parametrize("instead_of", [None, FRAME], ids=["missing", "dead"])
@@ -95,16 +98,16 @@ class RedisContract(contracts.RemoteContract):
 
         assert 20_000 < await ask("PTTL", ENTRY) <= 100_000
 
-    async def test_commit_is_not_disturbed_by_another_type_at_the_mark(
+    async def test_commit_is_refused_by_another_type_at_the_mark(
         self, remote: Remote, ask: Ask
     ) -> None:
-        """What was stored is reported as stored."""
+        """It is no error, and our mark it is not."""
         await ask("SET", ENTRY, FRAME)
         await ask("RPUSH", MARK, "x")
 
-        assert await remote.commit("k", NEW_FRAME, 100, fence=ID, mark=LEASE)
+        assert not await remote.commit("k", NEW_FRAME, 100, fence=ID, mark=LEASE)
 
-        assert await ask("GET", ENTRY) == NEW_FRAME
+        assert await ask("GET", ENTRY) == FRAME
 
     @pytest.mark.parametrize(
         "held",
@@ -142,6 +145,7 @@ class RedisContract(contracts.RemoteContract):
     ) -> None:
         """Whatever came between stays as it is."""
         await ask(held[0], ENTRY, held[1])
+        await ask("SET", MARK, LEASE)
         before = await ask("DUMP", ENTRY)
 
         assert not await remote.commit("k", NEW_FRAME, 100, fence=ID, mark=LEASE)
@@ -158,7 +162,7 @@ class RedisContract(contracts.RemoteContract):
 
         await remote.invalidate(Invalidation(b"i" * 16, ("k", "leased", "list", "none")))
 
-        assert await ask("KEYS", "*") == [b"test:{kk}"]
+        assert set(await ask("KEYS", "*")) - {b"test:{*}:last"} == {b"test:{kk}"}
 
     async def test_everything_stored_ends_by_itself(self, remote: Remote, ask: Ask) -> None:
         """No key is without a time, the shortest one included."""
@@ -170,11 +174,46 @@ class RedisContract(contracts.RemoteContract):
         await ask("SET", "test:{dead}", b"dead")
         await remote.take("dead", LEASE, 20, instead_of=b"dead")
         await remote.take("brief", LEASE, 1e-6)
+        await remote.ensure(["t", "blocked"], 20)
+        await remote.invalidate(Invalidation(b"i" * 16, ("none",), ("t",)))
+        await remote.block(Invalidation(b"i" * 16, ("l",), ("blocked",)), TOKEN, 20)
 
-        names = await ask("KEYS", "*")
+        names = set(await ask("KEYS", "*")) - {b"test:{*}:last"}
         lives = [await ask("PTTL", name) for name in names]
-        assert len(names) >= 5
+        assert len(names) >= 7
         assert -1 not in lives
+
+    async def test_another_type_is_no_state(self, remote: Remote, ask: Ask) -> None:
+        """Nor is a string of another length, and whoever needs a state puts it there."""
+        await ask("RPUSH", "test:{t}:t", "x")
+        await ask("SET", "test:{s}:t", "x")
+
+        assert (await remote.get_many([], ["t", "s"])).states == [None, None]
+        states = await remote.ensure(["t", "s"], 20)
+
+        assert all(state_of(state) for state in states)
+        assert (await remote.get_many([], ["t", "s"])).states == states
+
+    async def test_a_state_may_begin_as_a_block_does(self, remote: Remote, ask: Ask) -> None:
+        """One of 256 does."""
+        state = b"B" * 44
+        await ask("SET", "test:{t}:t", state)
+
+        assert await remote.ensure(["t"], 20) == [state]
+        await remote.invalidate(RECORD)
+
+        assert (await remote.get_many([], ["t"])).states not in ([state], [None])
+
+    async def test_a_block_replaces_another_type(self, remote: Remote, ask: Ask) -> None:
+        """Of a key and of a tag, and it ends as any other."""
+        await ask("RPUSH", ENTRY, "x")
+        await ask("RPUSH", "test:{t}:t", "x")
+
+        await remote.block(RECORD, TOKEN, 20)
+        assert not await remote.seize("k", LEASE, 20)
+        await remote.unblock(RECORD, TOKEN)
+
+        assert set(await ask("KEYS", "*")) <= {b"test:{*}:last"}
 
     async def test_scripts_survive_a_script_flush(self, remote: Remote, ask: Ask) -> None:
         """A server that has forgotten a script is told it again."""
@@ -204,7 +243,7 @@ class RedisContract(contracts.RemoteContract):
 
         await remote.probe()
 
-        assert await remote.get_many(["k", ""]) == [FRAME, FRAME]
+        assert await contents(remote, ["k", ""]) == [FRAME, FRAME]
         lives = [await ask("PTTL", name) for name in await ask("KEYS", "*")]
         assert lives.count(-1) == 2
 

@@ -145,9 +145,17 @@ class Server:
         """Return how many connections it has, the one that asks aside."""
         return len(self.command("CLIENT", "LIST").splitlines()) - 1
 
+    def wires(self) -> int:
+        """Return how many of them carry commands; the others listen."""
+        return len(self.command("CLIENT", "LIST", "TYPE", "normal").splitlines()) - 1
+
     def names(self) -> set[str]:
         """Return the names of all keys."""
         return {name.decode() for name in self.command("KEYS", "*")}
+
+    def entries(self) -> set[str]:
+        """Return those of entries, leases and marks: no states, nor what a namespace keeps."""
+        return {name for name in self.names() if not name.endswith("}:t") and "{*" not in name}
 
 
 def free_port() -> int:

@@ -3,18 +3,22 @@
 import asyncio
 import contextlib
 import hashlib
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, Self
 
 import hiredis
 
-from async_tiercache.backends.redis import scripts
+from async_tiercache.backends.redis import evidence, scripts
 
 _HANDSHAKE = {b"HELLO", b"AUTH", b"CLIENT", b"SELECT"}
+_OF_THE_BUS = {b"INFO", b"PING", b"SUBSCRIBE", b"UNSUBSCRIBE", b"last"}
 _CHUNK = 2**16
 _SCRIPTS = {
-    hashlib.sha1(getattr(scripts, name).encode()).hexdigest().encode(): name.encode()
-    for name in ("COMMIT", "RELEASE", "RENEW", "REPLACE")
+    hashlib.sha1(text.encode()).hexdigest().encode(): name.encode()
+    for module in (scripts, evidence)
+    for name, text in vars(module).items()
+    if name.isupper() and isinstance(text, str)
 }
 
 
@@ -35,10 +39,12 @@ class Proxy:
     Attributes:
         port: Where to connect to.
         turns: What was asked, one list of command names for each request that was answered before
-            the next; handshakes are left out.
+            the next; handshakes and what the bus asks are left out.
+        bus: How often the bus has asked what.
         opened: How many connections were accepted.
         delay: How long each chunk of a reply is held back, in seconds.
         swallowing: Whether requests vanish, as on a half-open connection.
+        deaf: Whether only those that begin to listen do.
         cut_after: After how many bytes of a reply its connection is cut; `None` for never.
         instead: What is sent in place of the server's replies, handshakes excepted.
         instead_of_handshakes: The same for handshakes.
@@ -47,9 +53,11 @@ class Proxy:
     def __init__(self, port: int) -> None:
         self.port = 0
         self.turns: list[list[str]] = []
+        self.bus: Counter[str] = Counter()
         self.opened = 0
         self.delay = 0.0
         self.swallowing = False
+        self.deaf = False
         self.cut_after: int | None = None
         self.instead: bytes | None = None
         self.instead_of_handshakes: bytes | None = None
@@ -140,7 +148,7 @@ class Proxy:
     async def _ask(self, reader: asyncio.StreamReader, link: _Link) -> None:
         while chunk := await reader.read(_CHUNK):
             link.handshake = self._note(link, chunk)
-            if self.swallowing:
+            if self.swallowing or (self.deaf and b"\r\nSUBSCRIBE\r\n" in chunk):
                 continue
             instead = self.instead_of_handshakes if link.handshake else self.instead
             if instead is None:
@@ -159,6 +167,10 @@ class Proxy:
         if names and all(name in _HANDSHAKE for name in names):
             link.replied = True
             return True
+        self.bus.update(name.decode() for name in names if name in _OF_THE_BUS)
+        names = [name for name in names if name not in _OF_THE_BUS]
+        if not names:
+            return False
         if link.replied:
             self.turns.append([])
             link.replied = False
@@ -185,4 +197,6 @@ class Proxy:
 
 def _name(command: list[bytes]) -> bytes:
     """Return a command's verb, or its script's name."""
+    if command[0] == b"SET" and command[1].endswith(b"}:last"):
+        return b"last"
     return _SCRIPTS[command[1]] if command[0] == b"EVALSHA" else command[0]

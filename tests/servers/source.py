@@ -51,6 +51,13 @@ class Source:
         return value
 
 
+def believes(cache: TierCache) -> bool:
+    """Return whether a cache believes L2, which it has told everything."""
+    core = cache._core
+    quarantined = core.clock.monotonic() < core.ledger.quarantine_deadline
+    return core.guard.up and not core.ledger.pending and not quarantined
+
+
 def name_of(key: str) -> str:
     """Return the name under which L2 holds a key's entry."""
     return f"{NAMESPACE}:{{{key}}}"

@@ -5,11 +5,11 @@ from typing import Any, ClassVar
 
 import pytest
 
-from async_tiercache.abc import Invalidation
+from async_tiercache.abc import Invalidation, Reading
 from async_tiercache.backends.redis import RedisRemote, scripts
 from async_tiercache.testing import MemoryServer
 from async_tiercache.testing.contracts import RemoteContract
-from tests.servers.contract import ENTRY, MARK, HourAhead, RedisContract
+from tests.servers.contract import ENTRY, MARK, WAITERS, HourAhead, RedisContract
 from tests.testing.runs import fails, names_of
 
 
@@ -30,15 +30,16 @@ class Broken(RedisRemote):
 class FailsOnOtherTypes(Broken):
     found_by = ("get_many_takes_another_type_for_nothing",)
 
-    async def get_many(self, keys: Sequence[str], /) -> list[bytes | None]:
-        return [await self.raw.get(f"test:{{{key}}}") for key in keys]
+    async def get_many(self, keys: Sequence[str], tags: Sequence[str] = (), /) -> Reading:
+        return Reading([await self.raw.get(f"test:{{{key}}}") for key in keys], [])
 
 
 class TakesEmptyForNothing(Broken):
     found_by = ("an_empty_string_is_something",)
 
-    async def get_many(self, keys: Sequence[str], /) -> list[bytes | None]:
-        return [held or None for held in await super().get_many(keys)]
+    async def get_many(self, keys: Sequence[str], tags: Sequence[str] = (), /) -> Reading:
+        contents, states = await super().get_many(keys, tags)
+        return Reading([held or None for held in contents], states)
 
 
 class TakesStringsOnly(Broken):
@@ -54,8 +55,9 @@ class TakesStringsOnly(Broken):
 class SeizesForEver(Broken):
     found_by = ("seize_replaces_another_type", "everything_stored_ends_by_itself")
 
-    async def seize(self, key: str, token: bytes, seconds: float, /) -> None:
+    async def seize(self, key: str, token: bytes, seconds: float, /) -> bool:
         await self.raw.set(f"test:{{{key}}}", token)
+        return True
 
 
 class MarksElsewhere(Broken):
@@ -78,10 +80,19 @@ class Commits(Broken):
     script = scripts.COMMIT
 
     async def commit(
-        self, key: str, frame: bytes, seconds: float, /, *, fence: bytes, mark: bytes | None = None
+        self,
+        key: str,
+        frame: bytes,
+        seconds: float,
+        /,
+        *,
+        fence: bytes,
+        mark: bytes | None = None,
+        tags: Sequence[str] = (),
+        tell: Invalidation | None = None,
     ) -> bool:
         arguments = (fence, frame, round(seconds * 1000), mark or b"")
-        return bool(await self.raw.eval(self.script, 2, ENTRY, MARK, *arguments))
+        return bool(await self.raw.eval(self.script, 3, ENTRY, WAITERS, MARK, *arguments))
 
 
 class KeepsTheTimeOfTheLease(Commits):
@@ -90,24 +101,50 @@ class KeepsTheTimeOfTheLease(Commits):
 
 
 class StumblesOverTheMark(Commits):
-    found_by = ("commit_is_not_disturbed_by_another_type_at_the_mark",)
-    script = scripts.COMMIT.replace("and redis.call('TYPE', KEYS[2]).ok == 'string'", "")
+    found_by = ("commit_is_refused_by_another_type_at_the_mark",)
+    script = scripts.COMMIT.replace("is_string(KEYS[3]) and", "")
 
 
 class ComparesTheBeginning(Commits):
     found_by = ("commit_is_refused_by_what_only_resembles_our_lease",)
     script = scripts.COMMIT.replace(
-        "if held ~= fence then",
-        "if string.sub(redis.call('GET', KEYS[1]), 1, 16) ~= string.sub(fence, 1, 16) then",
+        "held(KEYS[1], ARGV[1]) ~= ARGV[1]",
+        "string.sub(redis.call('GET', KEYS[1]), 1, 16) ~= string.sub(ARGV[1], 1, 16)",
     )
 
 
 class FindsTheIdAnywhere(Commits):
     found_by = ("commit_is_refused_by_what_only_resembles_our_entry",)
     script = scripts.COMMIT.replace(
-        "if held ~= fence then",
-        "if not string.find(redis.call('GET', KEYS[1]), fence, 1, true) then",
+        "held(KEYS[1], ARGV[1]) ~= ARGV[1]",
+        "not string.find(redis.call('GET', KEYS[1]), ARGV[1], 1, true)",
     )
+
+
+class TakesAnyLengthForAState(Broken):
+    found_by = ("another_type_is_no_state",)
+
+    async def get_many(self, keys: Sequence[str], tags: Sequence[str] = (), /) -> Reading:
+        reading = await super().get_many(keys, tags)
+        return Reading(reading.contents, [await self.raw.get(f"test:{{{tag}}}:t") for tag in tags])
+
+
+class TakesStatesForBlocks(Broken):
+    found_by = ("a_state_may_begin_as_a_block_does",)
+
+    async def ensure(self, tags: Sequence[str], seconds: float, /) -> list[bytes | None]:
+        states = await super().ensure(tags, seconds)
+        return [None if (state or b"B").startswith(b"B") else state for state in states]
+
+
+class BlocksStringsOnly(Broken):
+    found_by = ("a_block_replaces_another_type",)
+
+    async def block(
+        self, record: Invalidation, token: bytes, seconds: float, /, *, renewing: bool = False
+    ) -> None:
+        if await self.raw.type(ENTRY) == b"string":
+            await super().block(record, token, seconds, renewing=renewing)
 
 
 class LeavesWhatIsNoEntry(Broken):

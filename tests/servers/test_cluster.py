@@ -9,15 +9,16 @@ import pytest_asyncio
 from redis.asyncio import RedisCluster
 from redis.crc import key_slot
 
-from async_tiercache import TierChanged
+from async_tiercache import TierCache, TierChanged
 from async_tiercache._clock import SYSTEM_CLOCK
-from async_tiercache.abc import Invalidation
+from async_tiercache.abc import UNREACHED, Invalidation
 from async_tiercache.backends.redis import RedisRemote
 from async_tiercache.errors import TierError, TierPartError
 from async_tiercache.testing import Recorder, settled
+from async_tiercache.testing.contracts._samples import contents
 from tests.servers.conftest import OpenCache
 from tests.servers.process import Server
-from tests.servers.source import Source, name_of
+from tests.servers.source import Source, believes, name_of
 from tests.servers.topologies import ClusterGroup
 from tests.servers.traffic import Traffic
 from tests.servers.waiting import DEADLINE, eventually
@@ -34,6 +35,11 @@ async def remote(cluster: ClusterGroup) -> AsyncIterator[RedisRemote]:
     await remote.probe()
     yield remote
     await remote.aclose()
+
+
+async def trusted(cache: TierCache) -> None:
+    """Return once a cache believes L2 and hears the bus."""
+    await eventually(lambda: believes(cache) and cache._core.bus.alive, "the bus is heard")
 
 
 def keys_of(cluster: ClusterGroup, node: Server) -> tuple[list[str], list[str]]:
@@ -54,6 +60,7 @@ async def test_a_master_that_fails_is_replaced_and_the_others_go_on(
     other = await open_many(cluster.url, l1=None)
     victim = cluster.masters[1]
     lost, kept = keys_of(cluster, victim)
+    await trusted(cache)
     quiet = Source()
     await asyncio.gather(*(quiet.read(cache, f"quiet:{key}") for key in KEYS))
     await settled(cache)
@@ -115,19 +122,19 @@ async def test_everything_works_on_a_slot_that_is_half_moved(
         if held == "both":
             source.command("MIGRATE", "127.0.0.1", target.port, name, 0, 1000)
 
-        assert await remote.get_many(["k"]) == [entry if held in {"entry", "both"} else None]
+        assert await contents(remote, ["k"]) == [entry if held in {"entry", "both"} else None]
         if held in {"mark", "both"}:
             assert await remote.renew("k", mark, 20)
         if held in {"entry", "both"}:
             fences = {"fence": b"i" * 16, "mark": mark if held == "both" else None}
             assert await remote.commit("k", b"V new", 20, **cast("Any", fences))
-            assert await remote.get_many(["k"]) == [b"V new"]
+            assert await contents(remote, ["k"]) == [b"V new"]
         assert not await remote.renew("k", lease, 20)
         await remote.invalidate(Invalidation(b"i" * 16, ("k",)))
         assert await remote.take("k", lease, 20) is None
         assert await remote.renew("k", lease, 20)
         await remote.release("k", lease)
-        assert await remote.get_many(["k"]) == [None]
+        assert await contents(remote, ["k"]) == [None]
 
 
 async def test_a_part_that_is_down_takes_only_its_own_keys_along(
@@ -137,6 +144,7 @@ async def test_a_part_that_is_down_takes_only_its_own_keys_along(
     cache = await open_many(cluster.url, l1=None, observers=[events])
     other = await open_many(cluster.url, l1=None)
     source = Source()
+    await trusted(cache)
     await asyncio.gather(*(source.read(cache, key) for key in KEYS))
     await settled(cache)
     victim = cluster.masters[0]
@@ -161,7 +169,7 @@ async def test_a_part_that_is_down_takes_only_its_own_keys_along(
     await asyncio.gather(*(source.read(other, key) for key in KEYS))
 
 
-async def test_what_a_part_that_is_down_would_hold_counts_as_nothing_among_others(
+async def test_what_a_part_that_is_down_would_hold_is_unreached_among_others(
     cluster: ClusterGroup, remote: RedisRemote
 ) -> None:
     """Asked for alone it is an error, and an invalidation names what it has not reached."""
@@ -171,8 +179,8 @@ async def test_what_a_part_that_is_down_would_hold_counts_as_nothing_among_other
         cluster.command("SET", name_of(key), key)
     victim.stop()
 
-    values = [None if key in lost else key.encode() for key in KEYS]
-    assert await remote.get_many(KEYS) == values
+    values = [UNREACHED if key in lost else key.encode() for key in KEYS]
+    assert await contents(remote, KEYS) == values
     with pytest.raises(TierPartError):
         await remote.get_many(lost[:1])
     with pytest.raises(TierPartError):
@@ -180,7 +188,7 @@ async def test_what_a_part_that_is_down_would_hold_counts_as_nothing_among_other
     with pytest.raises(TierPartError) as caught:
         await remote.invalidate(Invalidation(b"i" * 16, tuple(KEYS)))
     assert set(caught.value.keys) == set(lost)
-    assert await remote.get_many(kept) == [None] * len(kept)
+    assert await contents(remote, kept) == [None] * len(kept)
     await remote.probe()
 
 

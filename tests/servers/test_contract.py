@@ -16,6 +16,11 @@ from tests.servers.process import Server
 class TestMemoryServer(RedisContract):
     """The L2 that users' tests have."""
 
+    @pytest.fixture
+    def server(self) -> MemoryServer:
+        """Return one on this machine's time, as the contract is."""
+        return MemoryServer()
+
     @pytest_asyncio.fixture
     async def remote(self, server: MemoryServer) -> AsyncIterator[Remote]:
         """Return the remote."""

@@ -3,19 +3,20 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import pytest
 import redis as redis_py
 from redis.exceptions import BusyLoadingError
 
 from async_tiercache import Loaded, TierCache, TierChanged
+from async_tiercache.backends.redis import RedisRemote
 from async_tiercache.policies.breaker import Breaker
 from async_tiercache.testing import FakeClock, Recorder, settled
 from tests.servers.conftest import ONE_SERVER, OpenCache
 from tests.servers.process import Server
 from tests.servers.proxy import Proxy
-from tests.servers.source import Source, name_of
+from tests.servers.source import Source, believes, name_of
 from tests.servers.waiting import DEADLINE, eventually
 
 pytestmark = pytest.mark.redis
@@ -198,8 +199,10 @@ def _is_idle(cache: TierCache) -> bool:
     return not len(core.loads) and names <= {"tiercache-recovery"}
 
 
-def _attempts(proxy: Proxy) -> tuple[int, int]:
-    return proxy.opened, len(proxy.turns)
+def _attempts(cache: TierCache, proxy: Proxy) -> tuple[int, int]:
+    """Return how many connections were tried and turns sent; the bus has a pace of its own."""
+    bus: Any = cast("RedisRemote", cache._core._remote)._bus
+    return proxy.opened - bus.attempts, len(proxy.turns)
 
 
 @pytest.mark.parametrize("trouble", TROUBLES, indirect=True)
@@ -226,23 +229,22 @@ async def test_trouble_costs_one_attempt_a_period_and_heals(
         assert [event.up for event in events.of(TierChanged)] == [False]
         assert "L2 down" in repr(cache)
 
-        after_the_first = _attempts(proxy)
+        after_the_first = _attempts(cache, proxy)
         await _read_all(source, cache, *(f"open {n}" for n in range(200)))
         await eventually(lambda: _is_idle(cache), "stores and releases have ended")
-        assert _attempts(proxy) == after_the_first
+        assert _attempts(cache, proxy) == after_the_first
 
         for period in range(2):
-            opened, turns = _attempts(proxy)
+            opened, turns = _attempts(cache, proxy)
             await clock.advance(Breaker().period)
             await _read_all(source, cache, *(f"probe {period} {n}" for n in range(50)))
             await eventually(lambda: _is_idle(cache), "stores and releases have ended")
-            now_opened, now_turns = _attempts(proxy)
+            now_opened, now_turns = _attempts(cache, proxy)
             # A probe may find its wire closed and connect again.
             assert now_opened - opened <= 2
             assert now_turns - turns <= 2
 
-    await clock.advance(2 * Breaker().period)
-    await eventually(lambda: cache.statistics().pending == 0, "Redis has been told")
+    await _healed(cache, clock)
     await _read_all(source, cache, "after")
     await settled(cache)
 
@@ -318,7 +320,7 @@ async def test_a_full_redis_is_read_and_is_not_down(
     assert set(source.loads.values()) == {1}
     assert events.of(TierChanged) == []
     assert report.l2 == "done"
-    assert redis.names() == set()
+    assert redis.entries() == set()
 
 
 async def test_a_redis_that_fills_during_a_load_refuses_the_value_and_frees_the_lease(
@@ -336,7 +338,7 @@ async def test_a_redis_that_fills_during_a_load_refuses_the_value_and_frees_the_
 
     assert [event.stored for event in events.of(Loaded)] == ["l1"]
     assert events.of(TierChanged) == []
-    assert redis.names() == set()
+    assert redis.entries() == set()
     assert await cache.get_or_load("k", load) == "value"
     assert cache.statistics().loads == 1
 
@@ -344,7 +346,7 @@ async def test_a_redis_that_fills_during_a_load_refuses_the_value_and_frees_the_
 async def test_a_restarted_empty_redis_is_filled_anew(
     redis: Server, open_cache: OpenCache, events: Recorder, source: Source
 ) -> None:
-    """Connections that died with the old process are replaced without anybody's noticing."""
+    """Connections that died with the old process are replaced; it is believed after a while."""
     cache = await open_cache(redis.url, l1=None, observers=[events])
     keys = [f"k{n}" for n in range(20)]
     await _read_all(source, cache, *keys)
@@ -352,10 +354,14 @@ async def test_a_restarted_empty_redis_is_filled_anew(
 
     redis.restart()
     await _read_all(source, cache, *keys)
-    await settled(cache)
-
     assert set(source.loads.values()) == {2}
-    assert redis.names() == {name_of(key) for key in keys}
+    await eventually(lambda: believes(cache), "the new one is believed")
+    for _ in range(2):
+        await _read_all(source, cache, *keys)
+        await settled(cache)
+
+    assert set(source.loads.values()) == {3}
+    assert redis.entries() == {name_of(key) for key in keys}
     assert events.of(TierChanged) == []
 
 
@@ -373,7 +379,7 @@ async def test_a_connection_that_the_server_closed_is_not_noticed(
         redis.command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
     else:
         redis.configure(timeout=1)
-    await eventually(lambda: redis.connections() == 0, "the server has hung up")
+    await eventually(lambda: redis.wires() == 0, "the server has hung up")
     await _read_all(source, cache, "k")
 
     assert source.loads["k"] == 1
@@ -477,6 +483,15 @@ async def test_garbage_instead_of_replies_reaches_no_reader(
 
     assert cache.statistics().pending == 0
     assert name_of("after") in redis.names()
+
+
+async def _healed(cache: TierCache, clock: FakeClock) -> None:
+    """Let time pass until a cache believes Redis again."""
+    ticking = asyncio.create_task(_ticking(clock))
+    try:
+        await eventually(lambda: believes(cache), "Redis has been told, and is believed")
+    finally:
+        ticking.cancel()
 
 
 async def _ticking(clock: FakeClock) -> None:

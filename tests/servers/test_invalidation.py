@@ -143,12 +143,12 @@ async def test_a_close_tells_redis_what_is_pending(
     proxy.swallowing = True
     assert (await cache.invalidate(keys=["k"])).l2 == "queued"
     proxy.swallowing = False
-    assert redis.names() == {name_of("k")}
+    assert redis.entries() == {name_of("k")}
 
     # The breaker may still be open: what matters is the last word to Redis, not the reads.
     await cache.aclose()
 
-    assert redis.names() == set()
+    assert redis.entries() == set()
 
 
 async def test_a_close_during_an_outage_warns_of_what_is_pending(

@@ -37,6 +37,12 @@ def two(workers: tuple[WorkerProcess, WorkerProcess]) -> WorkerProcess:
     return workers[1]
 
 
+async def _stored(redis: Server) -> object:
+    """Return what a process that has shown nothing yet gets from L2."""
+    async with WorkerProcess(redis.url) as three:
+        return await three.done("read", key="k")
+
+
 async def _loads(*workers: WorkerProcess) -> float:
     return sum([float((await worker.done("statistics"))["loads"]) for worker in workers])
 
@@ -70,7 +76,7 @@ async def test_a_load_that_another_process_overtook_is_stored_nowhere(
 
     assert await within(read) == ["old"]
     await one.done("settle")
-    assert redis.names() == set()
+    assert redis.entries() == set()
     assert await one.done("peek", key="k") is None
     assert (await one.done("statistics"))["overtaken"] == 1
 
@@ -92,7 +98,7 @@ async def test_a_load_overtaken_by_a_newer_one_does_not_replace_it(
     assert await within(read) == ["old"]
     await one.done("settle")
 
-    assert await one.done("read", key="k") == ["new"]
+    assert await _stored(redis) == ["new"]
     assert await _loads(one, two) == 2
 
 
@@ -114,7 +120,7 @@ async def test_an_older_load_does_not_use_the_lease_of_a_newer_one(
     await within(newer)
     await two.done("settle")
 
-    assert await one.done("read", key="k") == ["new"]
+    assert await _stored(redis) == ["new"]
 
 
 async def test_own_readers_after_an_invalidation_do_not_join_the_older_load(
@@ -207,9 +213,9 @@ async def test_a_stopped_holder_cannot_store_once_its_lease_has_ended(
 
     assert await one.done("peek", key="k") is None
     if refilled:
-        assert await one.done("read", key="k") == ["new"]
+        assert await _stored(redis) == ["new"]
     else:
-        assert redis.names() == set()
+        assert redis.entries() == set()
 
 
 @ONE_SERVER
@@ -222,7 +228,7 @@ async def test_a_writer_killed_inside_its_block_leaves_nothing_old(
     await two.done("finish", key="k", value="old")
     await within(read)
     await two.done("settle")
-    assert redis.names() == {name_of("k")}
+    assert redis.entries() == {name_of("k")}
     held = redis.command("GET", name_of("k"))
 
     one.order("write", key="k")
@@ -236,6 +242,49 @@ async def test_a_writer_killed_inside_its_block_leaves_nothing_old(
         await three.done("finish", key="k", value="new")
 
         assert await within(newer) == ["new"]
+
+
+@ONE_SERVER
+async def test_a_writer_killed_between_commit_and_invalidation_leaves_nothing_old(
+    redis: Server, one: WorkerProcess, two: WorkerProcess
+) -> None:
+    """Crash-safe, it has blocked the key and the tag; once that has ended all read what is new."""
+    pages: dict[str, list[str]] = {"page:1": ["shop:1"], "page:2": ["shop:1"], "page:3": []}
+    changed = ["page:1", "page:2"]
+    for key, tags in pages.items():
+        read = two.order("read", key=key, tags=tags)
+        await two.loading()
+        await two.done("finish", key=key, value="old")
+        await within(read)
+    await two.done("settle")
+    held = {key: redis.command("GET", name_of(key)) for key in pages}
+    assert all(held.values())
+
+    one.order("change", page="1", shop="1")
+    await one.loading()
+    # The source has changed by now, and nobody will ever tell.
+    one.kill()
+    for key in changed:
+        during = two.order("read", key=key, tags=pages[key])
+        assert await two.loading() == key
+        await two.done("finish", key=key, value="either")
+        assert await within(during) == ["either"]
+    await two.done("settle")
+    assert redis.command("GET", name_of("page:1")) != held["page:1"]
+
+    blocked = (name_of("page:1"), f"{name_of('shop:1')}:t")
+    await eventually(lambda: redis.command("EXISTS", *blocked) == 0, "the block has ended")
+    async with WorkerProcess(redis.url) as three:
+        for key in changed:
+            newer = three.order("read", key=key, tags=pages[key])
+            assert await three.loading() == key
+            await three.done("finish", key=key, value="new")
+            assert await within(newer) == ["new"]
+        await three.done("settle")
+        for worker in (two, three):
+            for key in changed:
+                assert await worker.done("read", key=key, tags=pages[key]) == ["new"]
+            assert await worker.done("read", key="page:3") == ["old"]
 
 
 async def test_an_invalidation_reaches_another_process_at_its_next_read_of_l2(

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import Any, cast
 
 import pytest
@@ -14,7 +15,7 @@ from async_tiercache.errors import TierError
 from async_tiercache.testing import Recorder, settled
 from tests.servers.conftest import OpenCache
 from tests.servers.process import Server
-from tests.servers.source import Source, name_of
+from tests.servers.source import Source, believes, name_of
 from tests.servers.topologies import SERVICE, SentinelGroup
 from tests.servers.traffic import Traffic
 from tests.servers.waiting import eventually
@@ -42,8 +43,8 @@ async def test_a_master_that_fails_is_replaced(
         trouble(before)
         await asyncio.to_thread(sentinels.taken_over, before)
         await traffic.more(100)
-    await eventually(lambda: cache.statistics().pending == 0, "the new master has been told")
-    await eventually(lambda: other.statistics().pending == 0, "the new master has been told")
+    for each in (cache, other):
+        await eventually(partial(believes, each), "the new master has been told")
 
     ups = [event.up for event in events.of(TierChanged)]
     assert ups[0] is False

@@ -121,7 +121,7 @@ async def _use(url: str) -> None:
     try:
         await remote.probe()
         assert await remote.take("k", lease, 10) is None
-        assert await remote.get_many(["k", "none"]) == [lease, None]
+        assert (await remote.get_many(["k", "none"])).contents == [lease, None]
         await remote.release("k", lease)
     finally:
         await remote.aclose()

@@ -14,7 +14,7 @@ from async_tiercache.testing import FakeClock, Recorder, settled
 from tests.servers.conftest import ONE_SERVER, OpenCache
 from tests.servers.process import Server
 from tests.servers.proxy import Proxy
-from tests.servers.source import POLICY, Source
+from tests.servers.source import POLICY, Source, name_of
 from tests.servers.waiting import DEADLINE, eventually
 
 pytestmark = pytest.mark.redis
@@ -41,7 +41,7 @@ async def test_a_server_without_our_scripts_costs_one_more_turn_once(
         await source.read(cache, key)
         await settled(cache)
 
-    first, then = [["GET"], ["SET"], ["COMMIT"], ["EVAL"]], [["GET"], ["SET"], ["COMMIT"]]
+    first, then = [["MGET"], ["SET"], ["COMMIT"], ["EVAL"]], [["MGET"], ["SET"], ["COMMIT"]]
     assert proxy.turns == first + then
 
 
@@ -55,10 +55,10 @@ async def test_a_miss_is_three_turns_of_which_the_caller_waits_for_two(
     proxy.turns.clear()
 
     await source.read(cache, "k")
-    assert proxy.turns == [["GET"], ["SET"]]
+    assert proxy.turns == [["MGET"], ["SET"]]
     await settled(cache)
 
-    assert proxy.turns == [["GET"], ["SET"], ["COMMIT"]]
+    assert proxy.turns == [["MGET"], ["SET"], ["COMMIT"]]
 
 
 async def test_a_hit_in_l1_is_no_turn(proxy: Proxy, open_cache: OpenCache, source: Source) -> None:
@@ -85,7 +85,7 @@ async def test_a_hit_in_l2_is_one_turn(proxy: Proxy, open_cache: OpenCache, sour
     await source.read(second, "k")
     await settled(second)
 
-    assert proxy.turns == [["GET"]]
+    assert proxy.turns == [["MGET"]]
     assert source.loads["k"] == 1
 
 
@@ -94,23 +94,176 @@ async def test_an_invalidation_of_many_keys_is_one_turn(
 ) -> None:
     """One command for all of them."""
     cache = await open_cache(proxy.url)
+    await cache.invalidate(keys=["other"])
     proxy.turns.clear()
 
     report = await cache.invalidate(keys=[f"k{n}" for n in range(50)])
 
     assert report.l2 == "done"
-    assert proxy.turns == [["DEL"]]
+    assert proxy.turns == [["INVALIDATE"]]
+
+
+async def test_an_invalidation_of_keys_and_tags_is_one_turn(
+    proxy: Proxy, open_cache: OpenCache
+) -> None:
+    """One script for all of them, which tells the other servers as well."""
+    cache = await open_cache(proxy.url)
+    await cache.invalidate(keys=["other"])
+    proxy.turns.clear()
+
+    report = await cache.invalidate(keys=["k"], tags=["s", "t"])
+
+    assert report.l2 == "done"
+    assert proxy.turns == [["INVALIDATE"]]
+
+
+async def test_a_clear_is_one_turn(proxy: Proxy, open_cache: OpenCache, source: Source) -> None:
+    """Whatever there is."""
+    cache = await open_cache(proxy.url)
+    await asyncio.gather(*(source.read(cache, f"k{n}") for n in range(100)))
+    await settled(cache)
+    await cache.invalidate(keys=["other"])
+    proxy.turns.clear()
+
+    assert (await cache.clear()).l2 == "done"
+
+    assert proxy.turns == [["INVALIDATE"]]
+    assert await cache.get("k1", None) is None
+
+
+async def test_a_crash_safe_change_is_two_turns_more(proxy: Proxy, open_cache: OpenCache) -> None:
+    """A block before it, and its end after it."""
+    cache = await open_cache(proxy.url)
+    for _ in range(2):
+        proxy.turns.clear()
+        async with cache.invalidating(keys=["k"], tags=["s", "t"]):
+            assert [turn[0] for turn in proxy.turns][:1] == ["BLOCK"]
+
+    assert proxy.turns == [["BLOCK"], ["UNBLOCK"]]
+
+
+async def test_a_miss_under_a_tag_is_three_turns(
+    proxy: Proxy, open_cache: OpenCache, source: Source
+) -> None:
+    """The tag's state is asked for with the key, made with the lease, kept alive with the store."""
+    cache = await open_cache(proxy.url)
+    await cache.get_or_load("other", source.loader("other"), tags=["other"])
+    await settled(cache)
+    proxy.turns.clear()
+
+    await cache.get_or_load("k", source.loader("k"), tags=["t"])
+    assert proxy.turns == [["MGET"], ["SET", "ENSURE"]]
+    await settled(cache)
+    assert proxy.turns == [["MGET"], ["SET", "ENSURE"], ["PEXPIRE", "COMMIT"]]
+
+    proxy.turns.clear()
+    await cache.get_or_load("l", source.loader("l"), tags=["t"])
+    await settled(cache)
+    assert proxy.turns == [["MGET"], ["SET"], ["PEXPIRE", "COMMIT"]]
+
+
+async def test_a_hit_in_l2_under_a_declared_tag_is_one_turn(
+    proxy: Proxy, open_cache: OpenCache, source: Source
+) -> None:
+    """The tag's state is asked for with the key."""
+    first = await open_cache(proxy.url)
+    await first.get_or_load("k", source.loader("k"), tags=["t"])
+    await settled(first)
+    second = await open_cache(proxy.url)
+    proxy.turns.clear()
+
+    await second.get_or_load("k", source.loader("k"), tags=["t"])
+
+    assert proxy.turns == [["MGET"]]
+    assert source.loads["k"] == 1
+
+
+async def test_a_hit_in_l2_under_a_tag_that_only_the_entry_names_is_two_turns(
+    proxy: Proxy, open_cache: OpenCache, source: Source
+) -> None:
+    """The second asks for its state, which is known from then on."""
+    first = await open_cache(proxy.url)
+    for key in ("k", "l"):
+        await first.set(key, source.truth(key), tags=["t"])
+    second = await open_cache(proxy.url)
+    proxy.turns.clear()
+
+    assert await second.get("k", None) == source.truth("k")
+    assert proxy.turns == [["MGET"], ["GET"]]
+
+    proxy.turns.clear()
+    assert await second.get("l", None) == source.truth("l")
+    assert proxy.turns == [["MGET"]]
+
+
+@ONE_SERVER
+async def test_who_waits_for_another_load_is_told_of_its_end(
+    redis: Server, proxy: Proxy, open_cache: OpenCache, source: Source
+) -> None:
+    """While the bus is heard five commands do, for as long as a lease is good without renewal."""
+    loader, waiter = await open_cache(redis.url), await open_cache(proxy.url)
+    started, end = asyncio.Event(), asyncio.Event()
+
+    async def load() -> str:
+        started.set()
+        await end.wait()
+        return source.truth("k")
+
+    async def wait_for(key: str) -> None:
+        """Let both read, and the load last for two renewals of its lease."""
+        renewals, last = 0, 10_000
+
+        def renewed() -> bool:
+            nonlocal renewals, last
+            now: int = redis.command("PTTL", name_of(key))
+            renewals, last = renewals + (now > last), now
+            return renewals >= 2
+
+        started.clear()
+        end.clear()
+        loading = asyncio.create_task(loader.get_or_load(key, load))
+        await started.wait()
+        waiting = asyncio.create_task(waiter.get_or_load(key, source.loader(key)))
+        await eventually(renewed, "the load has lasted for a while")
+        end.set()
+        assert await loading == await waiting == source.truth("k")
+
+    await wait_for("warm")
+    await eventually(lambda: proxy.bus["UNSUBSCRIBE"] == 1, "it is over")
+    proxy.turns.clear()
+    proxy.bus.clear()
+    await wait_for("k")
+    await eventually(lambda: proxy.bus["UNSUBSCRIBE"] == 1, "it is over")
+
+    assert proxy.bus["SUBSCRIBE"] == 1
+    assert [name for turn in proxy.turns for name in turn] == ["MGET", "WAIT", "MGET"]
+    assert not source.loads
+
+
+async def test_entering_a_cache_costs_few_turns(proxy: Proxy, open_cache: OpenCache) -> None:
+    """A probe, what it advises on, and what all values rest on; the bus has one of its own."""
+
+    async def enter() -> list[list[str]]:
+        proxy.turns.clear()
+        cache = await open_cache(proxy.url)
+        turns = list(proxy.turns)
+        await cache.aclose()
+        return turns
+
+    await enter()
+
+    assert await enter() == [["TIME", "SET"], ["CONFIG"], ["SET", "ENSURE"]]
 
 
 async def test_a_set_is_two_turns(proxy: Proxy, open_cache: OpenCache) -> None:
-    """A lease in place of what was there, and the store."""
+    """A lease in place of what was there, and the store, which the other servers are told of."""
     cache = await open_cache(proxy.url)
     await cache.set("other", "v")
     proxy.turns.clear()
 
     await cache.set("k", "v")
 
-    assert proxy.turns == [["SET"], ["COMMIT"]]
+    assert proxy.turns == [["SEIZE", "ENSURE"], ["COMMIT", "INVALIDATE"]]
 
 
 async def test_a_refresh_of_a_stale_entry_is_three_turns(
@@ -126,7 +279,7 @@ async def test_a_refresh_of_a_stale_entry_is_three_turns(
     await source.read(cache, "k")
     await settled(cache)
 
-    assert proxy.turns == [["GET"], ["SET"], ["COMMIT"]]
+    assert proxy.turns == [["MGET"], ["SET"], ["COMMIT"]]
     assert source.loads["k"] == 2
 
 
@@ -161,7 +314,7 @@ def told(proxy: Proxy) -> list[list[str]]:
 
 
 @pytest.mark.parametrize(
-    ("count", "turns"), [(1000, [["MGET"]]), (1024, [["MGET"]]), (1025, [["GET"], ["MGET"]])]
+    ("count", "turns"), [(1000, [["MGET"]]), (1024, [["MGET"]]), (1025, [["MGET"], ["MGET"]])]
 )
 async def test_a_thousand_keys_asked_for_in_one_call_are_one_turn(
     proxy: Proxy, through: remote.RedisRemote, count: int, turns: list[list[str]]
@@ -169,7 +322,7 @@ async def test_a_thousand_keys_asked_for_in_one_call_are_one_turn(
     """And so are a few more; then it is two."""
     proxy.turns.clear()
 
-    assert await through.get_many([f"k{n}" for n in range(count)]) == [None] * count
+    assert (await through.get_many([f"k{n}" for n in range(count)])).contents == [None] * count
 
     assert told(proxy) == turns
 
@@ -189,7 +342,7 @@ async def test_a_thousand_cold_keys_at_once_are_few_turns_on_few_connections(
 
     assert set(source.loads.values()) == {1}
     assert events.of(TierChanged) == []
-    assert len(redis.names()) == 1000
+    assert len(redis.entries()) == 1000
     assert len(proxy.turns) <= 30
     assert proxy.alive <= 8
 
@@ -207,7 +360,7 @@ async def test_a_blocked_event_loop_is_not_taken_for_a_dead_redis(
     cache = await open_cache(redis.url, l1=None, observers=[events])
     if not connected:
         redis.command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
-        await eventually(lambda: redis.connections() == 0, "the server has hung up")
+        await eventually(lambda: redis.wires() == 0, "the server has hung up")
 
     reading = asyncio.create_task(source.read(cache, "k"))
     for _ in range(4):

@@ -11,13 +11,14 @@ import os
 import sys
 from collections import defaultdict, deque
 from collections.abc import Callable, Coroutine
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias, cast
 
-from async_tiercache import TierCache
+from async_tiercache import TierCache, _blocks
 from async_tiercache.testing import settled
 from tests.servers.source import POLICY
 
 Order: TypeAlias = dict[str, Any]
+BLOCK_SECONDS: Final = 2.0
 
 
 class Worker:
@@ -30,6 +31,7 @@ class Worker:
             "read": self._read,
             "finish": self._finish,
             "write": self._write,
+            "change": self._change,
             "invalidate": self._invalidate,
             "settle": self._settle,
             "peek": self._peek,
@@ -51,12 +53,22 @@ class Worker:
         async def load() -> str:
             return await self._told(key)
 
-        reads = (self._cache.get_or_load(key, load) for _ in range(order.get("count", 1)))
+        tags, count = order.get("tags", ()), order.get("count", 1)
+        reads = (self._cache.get_or_load(key, load, tags=tags) for _ in range(count))
         return await asyncio.gather(*reads)
 
     async def _write(self, order: Order) -> None:
         async with self._cache.writing(order["key"]) as writing:
             writing.set(await self._told(order["key"]))
+
+    async def _change(self, order: Order) -> None:
+        """Change a page and its shop, crash-safely; what is reported as a load is the change."""
+
+        @self._cache.invalidates(keys=["page:{page}"], tags=["shop:{shop}"], crash_safe=True)
+        async def change(page: str, shop: str) -> str:
+            return await self._told(f"page:{page}")
+
+        await change(order["page"], order["shop"])
 
     async def _told(self, key: str) -> str:
         """Report that a load or write has begun, and return the value that it is to have."""
@@ -90,6 +102,8 @@ def _report(**report: Any) -> None:
 
 
 async def _main(url: str, namespace: str) -> None:
+    # A test that waits for the end of a block should not wait for long.
+    cast("Any", _blocks).BLOCK_SECONDS = BLOCK_SECONDS
     loop = asyncio.get_running_loop()
     orders = asyncio.StreamReader()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(orders), sys.stdin)

@@ -176,8 +176,42 @@ async def test_a_record_carries_what_it_says(
             "cache_event": "invalidated",
             "cache_keys": [DIGEST],
             "cache_count": 1,
+            "cache_tags": [],
+            "cache_tag_count": 0,
             "cache_l2": "done",
         },
+    ]
+
+
+async def test_invalidated_tags_are_named(
+    cache: TierCache, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As digests like keys; to clear is to invalidate everything."""
+    await cache.invalidate(keys=[KEY], tags=[KEY, "b"])
+    await cache.clear()
+
+    assert logged(caplog) == [
+        ("INFO", f"invalidated {DIGEST}, tags {DIGEST}, 8472c2e34d854f75, L2: done"),
+        ("INFO", "invalidated everything, L2: done"),
+    ]
+    assert carried(caplog.records[-2])["cache_tag_count"] == 2
+
+
+async def test_what_an_invalidation_has_ended_is_debug(
+    make_cache: MakeCache, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is what invalidations are for."""
+    cache = await make_cache(observers=[LoggingObserver()])
+    for end in (cache.invalidate(tags=["t"]), cache.clear()):
+        await cache.get_or_load(KEY, Source().load, tags=["t"])
+        await settled(cache)
+        await end
+    await cache.get_or_load(KEY, Source().load, tags=["t"])
+
+    refused = [line for line in logged(caplog) if "is not used" in line[1]]
+    assert [(level, text.partition(": ")[0]) for level, text in refused] == [
+        ("DEBUG", f"what L2 holds for {DIGEST} is not used (tag)"),
+        ("DEBUG", f"what L2 holds for {DIGEST} is not used (namespace)"),
     ]
 
 

@@ -4,7 +4,7 @@ import asyncio
 import gc
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import fields
 from threading import Event, Thread
 from typing import Any
@@ -18,8 +18,14 @@ from prometheus_client.openmetrics import exposition, parser
 from prometheus_client.parser import text_string_to_metric_families
 
 from async_tiercache import Histogram, Statistics, TierCache
+from async_tiercache._statistics import Tally, merged
 from async_tiercache.testing import FakeClock, MemoryServer, settled
-from async_tiercache_integrations._metrics import OF_CACHE, OF_FAMILY
+from async_tiercache_integrations._metrics import (
+    DURATIONS_OF_CACHE,
+    OF_CACHE,
+    OF_FAMILY,
+    since,
+)
 from async_tiercache_integrations.opentelemetry import OpenTelemetryTracer, instrument
 from async_tiercache_integrations.prometheus import CacheCollector
 from tests.conftest import MakeCache
@@ -101,7 +107,12 @@ def test_every_statistic_is_exported() -> None:
     assert set(values.values()) <= set(read)
     assert {1, 2} <= set(read)
     left = {each.name for each in fields(Statistics)} - set(values) - set(causes)
-    assert left == {"load_times", "stale_ages"}, "histograms are exported by name"
+    by_name = {"load_times", "stale_ages"}
+    of_cache = {"bus_lags", "inconsistencies"}
+    lags, ages = Histogram((1.0,), (0, 1), 2.0), Histogram((1.0,), (1, 0), 0.5)
+    statistics = Statistics(bus_lags=lags, inconsistencies=ages)
+    assert [each.read(statistics) for each in DURATIONS_OF_CACHE] == [lags, ages]
+    assert left == by_name | of_cache, "histograms are exported by name"
 
 
 # OpenTelemetry.
@@ -152,6 +163,80 @@ async def test_durations_and_ages_are_those_of_the_statistics(
         statistics.stale_ages.counts,
         statistics.stale_ages.total,
     )
+
+
+async def test_lags_and_inconsistencies_are_those_of_the_statistics(
+    make_cache: MakeCache, clock: FakeClock, meters: MeterProvider, reader: InMemoryMetricReader
+) -> None:
+    """Each collection adds what was counted since the one before."""
+    cache = await make_cache(self_check="1h")
+    instrument(cache, meter_provider=meters)
+    rounds: tuple[list[float], ...] = ([0.003, 0.004, 0.2, 7.0], [], [0.0, 0.003, 3.0])
+
+    for added in rounds:
+        tell(cache, *added)
+        found = points(reader)
+
+    statistics = cache.statistics()
+    for name, field in (("bus.lag", "bus_lags"), ("inconsistency.age", "inconsistencies")):
+        (point,) = found[f"tiercache.{name}"].values()
+        histogram: Histogram = getattr(statistics, field)
+        assert (point.bucket_counts, point.explicit_bounds) == (histogram.counts, histogram.bounds)
+        assert point.sum == pytest.approx(histogram.total)
+
+
+def tell(cache: TierCache, *seconds: float) -> None:
+    """Let a cache count lags and inconsistencies that a test cannot have so exactly."""
+    check = cache._core.self_check
+    assert check is not None
+    for each in seconds:
+        cache._core.bus.lags.add(each)
+        check.ages.add(each)
+
+
+async def test_a_message_of_another_process_has_a_lag(
+    cache: TierCache, other: TierCache, meters: MeterProvider, reader: InMemoryMetricReader
+) -> None:
+    """Own messages have none."""
+    instrument(cache, meter_provider=meters)
+    await other.invalidate(keys=["k"])
+    await soon(cache.get("k", None))
+
+    assert other.statistics().bus_lags.count == 0
+    await soon(until(lambda: cache.statistics().bus_lags.count == 1))
+    (lag,) = points(reader)["tiercache.bus.lag"].values()
+    assert lag.count == 1
+
+
+async def until(true: Callable[[], bool]) -> None:
+    """Let others run until something is so."""
+    for _ in range(10_000):
+        if true():
+            return
+        await asyncio.sleep(0)
+    raise AssertionError("it did not become so")
+
+
+@pytest.mark.parametrize(
+    "seconds",
+    [[], [0.0], [0.001], [0.5, 9.0], [0.3, 0.3, 0.4, 1.5], [100.0] * 3],
+    ids=str,
+)
+def test_durations_that_were_added_keep_their_buckets_and_their_sum(seconds: list[float]) -> None:
+    """One by one they are not known any more."""
+    tally = Tally((0.1, 0.5, 1.0))
+    tally.add(0.4)
+    before = merged([tally])
+    for each in seconds:
+        tally.add(each)
+
+    got = list(since(before, merged([tally])))
+
+    again = Tally(tally.bounds)
+    for each in (0.4, *got):
+        again.add(each)
+    assert again.counts == tally.counts
+    assert sum(got) == pytest.approx(sum(seconds))
 
 
 async def test_durations_say_what_took_how_long_and_how_it_ended(
@@ -414,9 +499,11 @@ async def test_both_ways_to_prometheus_give_the_same_series(
     make_cache: MakeCache, clock: FakeClock, exposed: MeterProvider
 ) -> None:
     """Our collector, or OpenTelemetry's exporter: a dashboard fits either."""
-    cache = await make_cache(tracer=OpenTelemetryTracer(None, exposed, clock=clock))
+    tracer = OpenTelemetryTracer(None, exposed, clock=clock)
+    cache = await make_cache(tracer=tracer, self_check="1h")
     instrument(cache, meter_provider=exposed)
     await busy(cache, clock)
+    tell(cache, 0.25)
     registry = CollectorRegistry()
     registry.register(CacheCollector(cache))
 

@@ -98,13 +98,14 @@ async def test_an_invalidation_says_what_l2_said(
     """It belongs to no family, and may wait for L2."""
     await cache.invalidate(keys=[KEY])
     server.connected = False
-    await cache.invalidate(keys=[KEY, "b"])
+    await cache.invalidate(keys=[KEY, "b"], tags=["t"])
     server.connected = True
     await clock.advance(1)
 
     done, queued = spans.of("cache.invalidate")
     assert (said(done)["cache.outcome"], said(queued)["cache.outcome"]) == ("done", "queued")
     assert (said(queued)["cache.keys"], "cache.family" in said(queued)) == (2, False)
+    assert (said(queued)["cache.tags"], "cache.tags" in said(done)) == (1, False)
 
 
 async def test_a_cache_of_l1_alone_has_no_span_for_what_takes_no_time(

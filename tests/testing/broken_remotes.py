@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from math import inf
 from typing import ClassVar
 
-from async_tiercache.abc import Invalidation
+from async_tiercache.abc import Invalidation, Reading
 from async_tiercache.errors import TierError, TierRefusedError
-from tests.testing.remotes import DictRemote
+from tests.testing.remotes import DictRemote, Table
 
 
 class Broken(DictRemote):
@@ -24,16 +24,16 @@ class Broken(DictRemote):
 class AnswersInAnyOrder(Broken):
     found_by = ("get_many_answers_in_the_order_of_the_keys",)
 
-    async def get_many(self, keys: Sequence[str], /) -> list[bytes | None]:
-        return await super().get_many(sorted(keys))
+    async def get_many(self, keys: Sequence[str], tags: Sequence[str] = (), /) -> Reading:
+        return await super().get_many(sorted(keys), tags)
 
 
 class SharesAnswers(Broken):
     found_by = ("concurrent_reads_have_their_own_answers",)
-    answer: list[bytes | None]
+    answer: Reading
 
-    async def get_many(self, keys: Sequence[str], /) -> list[bytes | None]:
-        self.answer = await super().get_many(keys)
+    async def get_many(self, keys: Sequence[str], tags: Sequence[str] = (), /) -> Reading:
+        self.answer = await super().get_many(keys, tags)
         await self.turn()
         return self.answer
 
@@ -41,9 +41,7 @@ class SharesAnswers(Broken):
 class CutsLargeFrames(Broken):
     found_by = ("a_frame_is_kept_byte_by_byte",)
 
-    def put(
-        self, table: dict[str, tuple[bytes, float]], key: str, what: bytes, life: float
-    ) -> None:
+    def put(self, table: Table, key: str, what: bytes, life: float) -> None:
         super().put(table, key, what[:65536], life)
 
 
@@ -115,16 +113,14 @@ class ReplacesWhateverIsThere(Broken):
 class SeizesFreeKeysOnly(Broken):
     found_by = ("seize_replaces_whatever_is_there",)
 
-    async def seize(self, key: str, token: bytes, seconds: float, /) -> None:
-        await self.take(key, token, seconds)
+    async def seize(self, key: str, token: bytes, seconds: float, /) -> bool:
+        return await self.take(key, token, seconds) is None
 
 
 class KeepsForEver(Broken):
     found_by = ("a_lease_ends_by_itself", "a_mark_ends_by_itself")
 
-    def put(
-        self, table: dict[str, tuple[bytes, float]], key: str, what: bytes, life: float
-    ) -> None:
+    def put(self, table: Table, key: str, what: bytes, life: float) -> None:
         super().put(table, key, what, inf)
 
 
@@ -202,7 +198,16 @@ class CommitsNothing(Broken):
     found_by = ("commit_replaces_our_lease", "commit_replaces_the_entry_that_was_refreshed")
 
     async def commit(
-        self, key: str, frame: bytes, seconds: float, /, *, fence: bytes, mark: bytes | None = None
+        self,
+        key: str,
+        frame: bytes,
+        seconds: float,
+        /,
+        *,
+        fence: bytes,
+        mark: bytes | None = None,
+        tags: Sequence[str] = (),
+        tell: Invalidation | None = None,
     ) -> bool:
         return self.compares(key, fence)
 
@@ -211,16 +216,34 @@ class LeavesItsMark(Broken):
     found_by = ("commit_replaces_the_entry_that_was_refreshed",)
 
     async def commit(
-        self, key: str, frame: bytes, seconds: float, /, *, fence: bytes, mark: bytes | None = None
+        self,
+        key: str,
+        frame: bytes,
+        seconds: float,
+        /,
+        *,
+        fence: bytes,
+        mark: bytes | None = None,
+        tags: Sequence[str] = (),
+        tell: Invalidation | None = None,
     ) -> bool:
         return await super().commit(key, frame, seconds, fence=fence)
 
 
 class RemovesForeignMarks(Broken):
-    found_by = ("commit_leaves_the_mark_of_another",)
+    found_by = ("commit_is_refused_when_our_mark_is_gone",)
 
     async def commit(
-        self, key: str, frame: bytes, seconds: float, /, *, fence: bytes, mark: bytes | None = None
+        self,
+        key: str,
+        frame: bytes,
+        seconds: float,
+        /,
+        *,
+        fence: bytes,
+        mark: bytes | None = None,
+        tags: Sequence[str] = (),
+        tell: Invalidation | None = None,
     ) -> bool:
         if mark is not None:
             mark = self.look(self.marks, key)
@@ -233,7 +256,16 @@ class ReleasesWhenRefused(Broken):
     found_by = ("commit_is_refused_when_the_entry_is_another",)
 
     async def commit(
-        self, key: str, frame: bytes, seconds: float, /, *, fence: bytes, mark: bytes | None = None
+        self,
+        key: str,
+        frame: bytes,
+        seconds: float,
+        /,
+        *,
+        fence: bytes,
+        mark: bytes | None = None,
+        tags: Sequence[str] = (),
+        tell: Invalidation | None = None,
     ) -> bool:
         self.marks.pop(key, None)
         return await super().commit(key, frame, seconds, fence=fence)
@@ -269,7 +301,16 @@ class CommitsInTwoSteps(Broken):
     found_by = ("commit_of_many_stores_one",)
 
     async def commit(
-        self, key: str, frame: bytes, seconds: float, /, *, fence: bytes, mark: bytes | None = None
+        self,
+        key: str,
+        frame: bytes,
+        seconds: float,
+        /,
+        *,
+        fence: bytes,
+        mark: bytes | None = None,
+        tags: Sequence[str] = (),
+        tell: Invalidation | None = None,
     ) -> bool:
         compared = self.compares(key, fence)
         await self.turn()
@@ -284,7 +325,16 @@ class IsCutShort(Broken):
     found_by = ("a_cancelled_caller_cuts_no_command_short",)
 
     async def commit(
-        self, key: str, frame: bytes, seconds: float, /, *, fence: bytes, mark: bytes | None = None
+        self,
+        key: str,
+        frame: bytes,
+        seconds: float,
+        /,
+        *,
+        fence: bytes,
+        mark: bytes | None = None,
+        tags: Sequence[str] = (),
+        tell: Invalidation | None = None,
     ) -> bool:
         stored = await super().commit(key, frame, seconds, fence=fence)
         await self.turn()
@@ -295,7 +345,15 @@ class StampsNothing(Broken):
     found_by = ("stamp_renames_the_entry_and_leaves_its_value", "stamp_gives_the_entry_its_time")
 
     async def stamp(
-        self, key: str, stamp: bytes, seconds: float, /, *, fence: bytes, mark: bytes | None = None
+        self,
+        key: str,
+        stamp: bytes,
+        seconds: float,
+        /,
+        *,
+        fence: bytes,
+        mark: bytes | None = None,
+        tags: Sequence[str] = (),
     ) -> bool:
         return self.compares(key, fence)
 
@@ -306,7 +364,15 @@ class StampsForeignEntries(Broken):
     found_by = ("stamp_is_refused_when_the_entry_is_another", "stamp_happens_once")
 
     async def stamp(
-        self, key: str, stamp: bytes, seconds: float, /, *, fence: bytes, mark: bytes | None = None
+        self,
+        key: str,
+        stamp: bytes,
+        seconds: float,
+        /,
+        *,
+        fence: bytes,
+        mark: bytes | None = None,
+        tags: Sequence[str] = (),
     ) -> bool:
         compares = self.compares(key, fence)
         held = self.look(self.held, key)
@@ -316,10 +382,18 @@ class StampsForeignEntries(Broken):
 
 
 class StampsAndRemovesForeignMarks(Broken):
-    found_by = ("stamp_leaves_the_mark_of_another",)
+    found_by = ("stamp_is_refused_when_our_mark_is_gone",)
 
     async def stamp(
-        self, key: str, stamp: bytes, seconds: float, /, *, fence: bytes, mark: bytes | None = None
+        self,
+        key: str,
+        stamp: bytes,
+        seconds: float,
+        /,
+        *,
+        fence: bytes,
+        mark: bytes | None = None,
+        tags: Sequence[str] = (),
     ) -> bool:
         if mark is not None:
             mark = self.look(self.marks, key)
@@ -333,10 +407,10 @@ class MixesUpReplies(Broken):
 
     def __init__(self) -> None:
         super().__init__()
-        self.replies: deque[list[bytes | None]] = deque()
+        self.replies: deque[Reading] = deque()
 
-    async def get_many(self, keys: Sequence[str], /) -> list[bytes | None]:
-        self.replies.append([self.look(self.held, key) for key in keys])
+    async def get_many(self, keys: Sequence[str], tags: Sequence[str] = (), /) -> Reading:
+        self.replies.append(Reading([self.look(self.held, key) for key in keys], []))
         await self.turn()
         return self.replies.popleft()
 

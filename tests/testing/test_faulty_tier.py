@@ -23,6 +23,7 @@ from tests.core.source import KEY, Source, function_of, soon, ticks
 
 T = TypeVar("T")
 
+AWAITED = 9
 OPTIONS: dict[str, Any] = {"ttl": 60, "l1_ttl": 5, "grace": 600, "jitter": 0, "early": 0}
 
 
@@ -55,6 +56,7 @@ def conditional_of(cache: TierCache) -> BoundCached[[int], str]:
 async def every_operation(cache: TierCache, clock: FakeClock, source: Source) -> None:
     """Read, load for long, fail to load, refresh, write and invalidate, without an error."""
     value, constant = function_of(cache, source, **OPTIONS), conditional_of(cache)
+    assert await answered(clock, value(AWAITED)) == "v1"
     assert await answered(clock, constant(1)) == "c"
     source.close()
     loading = asyncio.ensure_future(value(1))
@@ -79,6 +81,15 @@ async def every_operation(cache: TierCache, clock: FakeClock, source: Source) ->
         source.value = "v2"
         writing.set("v2")
     assert await answered(clock, value(1)) == "v2"
+    await settled_soon(cache, clock)
+
+    async with cache.invalidating(keys=[KEY]):
+        source.value = "v2b"
+    assert await answered(clock, value(1)) == "v2b"
+    await settled_soon(cache, clock)
+
+    assert (await soon(cache.invalidate_pattern("value:*"))).l2 in {"done", "queued"}
+    assert await answered(clock, value(1)) == "v2b"
     await settled_soon(cache, clock)
 
     source.value = "v3"
@@ -127,6 +138,9 @@ async def test_no_reader_sees_an_operation_fail(
     """Once or for long: this process reads what is true, and the others do after it."""
     source = Source()
     getattr(server.faults, kind)(operation, times=times)
+    # Another process has begun to load this key, and will not end.
+    lease = b"L" + bytes(16)
+    await server.client().set(f"test:{{value:{AWAITED}}}", lease, px=900)
     cache = await make_cache()
     if operation == "probe":
         server.faults.drop("get_many", times=1)  # the tier is probed once it has failed

@@ -4,13 +4,14 @@ import pytest
 
 from async_tiercache.abc import Remote
 from async_tiercache.testing.contracts import RemoteContract
+from tests.testing.broken_coherence import INCOHERENT
 from tests.testing.broken_remotes import BROKEN, Broken, OutOfReach
 from tests.testing.remotes import DictRemote
 from tests.testing.runs import fails, names_of
 
 
 class TestDictRemote(RemoteContract):
-    """A backend of sixty lines, so the contract asks for nothing that only Redis has."""
+    """A backend in a dict, so the contract asks for nothing that only Redis has."""
 
     @pytest.fixture
     def remote(self) -> Remote:
@@ -29,7 +30,7 @@ class Impatient(RemoteContract):
     deadline = 0.3
 
 
-@pytest.mark.parametrize("broken", BROKEN, ids=lambda broken: broken.__name__)
+@pytest.mark.parametrize("broken", [*BROKEN, *INCOHERENT], ids=lambda broken: broken.__name__)
 async def test_a_broken_promise_is_found(broken: type[Broken]) -> None:
     """By each of the tests that are named for it."""
 
@@ -44,6 +45,6 @@ async def test_a_broken_promise_is_found(broken: type[Broken]) -> None:
 
 def test_every_test_of_the_contract_can_fail() -> None:
     """Each is named by a backend that fails it."""
-    named = {name for broken in BROKEN for name in broken.found_by}
+    named = {name for broken in (*BROKEN, *INCOHERENT) for name in broken.found_by}
 
     assert sorted(named) == names_of(RemoteContract)

@@ -20,6 +20,7 @@ from async_tiercache.abc import Clock
 from async_tiercache.backends.redis.connection import Asking, Command, Wires, seconds_of
 from async_tiercache.backends.redis.directory import SLOTS, Address, Directory
 from async_tiercache.backends.redis.failures import NodeDownError, is_down
+from async_tiercache.backends.redis.runs import Runs
 from async_tiercache.backends.redis.turns import MAX_TURNS, Turns, watch
 from async_tiercache.policies.breaker import Breaker
 
@@ -56,6 +57,7 @@ class Cluster:
         limit: How long one turn may take, in seconds.
         told_time: Is told the time of one node, in seconds since the epoch: that of slot 0, so that
             all processes go by the same clock.
+        runs: Is told the run id of each node, and which nodes serve no more.
     """
 
     def __init__(
@@ -65,11 +67,13 @@ class Cluster:
         clock: Clock,
         limit: float,
         told_time: Callable[[float], None],
+        runs: Runs,
     ) -> None:
         self._directory = directory
         self._clock = clock
         self._limit = limit
         self._told_time = told_time
+        self._runs = runs
         self._nodes: dict[Address, _Node] = {}
         self._owners: list[_Node | None] = [None] * SLOTS
         self._mapped = False
@@ -87,14 +91,41 @@ class Cluster:
         self._route(command, reply)
         return reply
 
-    def delete(self, names: Sequence[str]) -> list[asyncio.Future[Any]]:
-        """Queue the removal of each name."""
-        # One by one: of several keys a node that is giving their slot away may hold but some.
-        return [self.submit("DEL", name) for name in names]
+    @property
+    def whole(self) -> bool:
+        """Each slot is a matter of its own, and may be on its way to another node."""
+        return False
 
-    def everywhere(self, *command: Any) -> list[asyncio.Future[Any]]:
-        """Queue a command for each master."""
-        return [node.turns.submit(*command) for node in self._nodes.values()]
+    async def servers(self) -> Sequence[Callable[..., asyncio.Future[Any]]]:
+        """Return what queues a command for each master."""
+        await self._map_known()
+        return [partial(self._on, node) for node in self._nodes.values()]
+
+    async def masters(self) -> "dict[Address, Callable[[], Any]]":
+        """Return the masters that serve slots, by a map that one of them has just confirmed.
+
+        Each comes with what makes a connection to it.
+
+        Raises:
+            RedisError: Nobody confirms it.
+        """
+        await self._map_known()
+        serving = [node for node in self._nodes.values() if node.breaker.state == "closed"]
+        nodes = serving or list(self._nodes.values())
+        if not nodes:
+            raise ClusterDownError("no node serves")
+        node = nodes[int(self._clock.random() * len(nodes))]
+        if not self._agrees(node, await self._on(node, "CLUSTER", "SLOTS")):
+            await asyncio.wait([self._refresh()])
+            if self._map_error is not None:
+                raise self._map_error
+        owners = {node.address for node in set(self._owners) if node is not None}
+        return {address: partial(self._directory.connection, address) for address in owners}
+
+    def owner(self, name: str) -> Address | None:
+        """Return the master of a name, if it is known."""
+        node = self._owners[key_slot(name.encode())]
+        return None if node is None else node.address
 
     def connections(self) -> list[Any]:
         """Return the open connections that carry nothing."""
@@ -102,10 +133,7 @@ class Cluster:
 
     async def prove(self, name: Callable[[int], str]) -> None:
         """Let each master be written; return when one was and all have answered or failed."""
-        if not self._mapped:
-            await asyncio.wait([self._refresh()])
-        if not self._mapped and self._map_error is not None:
-            raise self._map_error
+        await self._map_known()
         names = self._names(name)
         proofs = [node.turns.submit("SET", key, b"", "PX", 1) for node, key in names.items()]
         results = await asyncio.gather(*proofs, return_exceptions=True)
@@ -128,6 +156,29 @@ class Cluster:
         # Turns that failed meanwhile have asked for the map.
         await self._tasks.cancel()
         await self._leaving.settle()
+
+    def _agrees(self, asked: _Node, told: Any) -> bool:
+        """Return whether the map is what a node has told by CLUSTER SLOTS."""
+        known = 0
+        for first, last, (host, port, *_), *_ in told:
+            name = host.decode() if isinstance(host, bytes) else host
+            address = self._directory.outside(name or asked.address[0], int(port))
+            if set(self._owners[first : last + 1]) != {self._nodes.get(address)}:
+                return False
+            known += last + 1 - first
+        return known == SLOTS - self._owners.count(None)
+
+    async def _map_known(self) -> None:
+        if not self._mapped:
+            await asyncio.wait([self._refresh()])
+        if not self._mapped and self._map_error is not None:
+            raise self._map_error
+
+    def _on(self, node: _Node, *command: Any) -> asyncio.Future[Any]:
+        """Queue a command for a node, whatever it serves."""
+        reply: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._give(node, command, reply)
+        return reply
 
     def _route(self, command: Command, reply: asyncio.Future[Any]) -> None:
         node = self._owners[_slot(command)]
@@ -222,9 +273,13 @@ class Cluster:
         node = self._nodes.get(address)
         if node is None:
             node = _Node(address)
+            if self._mapped:
+                # It may have been a replica that lacks what its master had taken in last.
+                self._runs.replaced()
             wires = Wires(
                 partial(self._directory.connection, address),
                 told_time=partial(self._told, address),
+                told_run=partial(self._runs.saw, address),
             )
             node.turns = Turns(
                 wires,
@@ -280,6 +335,7 @@ class Cluster:
         self._owners = [nodes[address] if address else None for address in masters]
         self._mapped = True
         for node in gone:
+            self._runs.forget(node.address)
             self._leaving.start(node.turns.aclose(), name="tiercache-leave")
         if self._owners[0] is not None and self._owners[0] is not keeper:
             time = self._owners[0].turns.submit("TIME")

@@ -13,6 +13,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
 from async_tiercache.backends.redis.failures import is_demoted
+from async_tiercache.backends.redis.runs import ASK, run_id_of
 
 Command: TypeAlias = tuple[Any, ...]
 
@@ -23,8 +24,9 @@ class Asking(tuple[Any, ...]):
     __slots__ = ()
 
 
-_pack = cast("Any", hiredis).pack_command
-_ASKING: bytes = _pack(("ASKING",))
+pack = cast("Any", hiredis).pack_command
+"""Return a command as it goes over the wire."""
+_ASKING: bytes = pack(("ASKING",))
 
 
 class Wires:
@@ -36,20 +38,23 @@ class Wires:
     Args:
         make: Returns a connection of redis-py that is not open yet.
         told_time: Is told the server's time, in seconds since the epoch, on each new connection.
+        told_run: Is told its run id then, before anybody has a reply; empty if that is forbidden.
         proof: A command that only a master obeys, sent first on each new connection.
     """
 
-    __slots__ = ("_epoch", "_idle", "_make", "_proof", "_told_time")
+    __slots__ = ("_epoch", "_idle", "_make", "_proof", "_told_run", "_told_time")
 
     def __init__(
         self,
         make: Callable[[], Any],
         *,
         told_time: Callable[[float], None],
+        told_run: Callable[[bytes], None],
         proof: Command | None = None,
     ) -> None:
         self._make = make
         self._told_time = told_time
+        self._told_run = told_run
         self._proof = proof
         self._epoch = 0
         self._idle: list[tuple[Any, int]] = []
@@ -108,16 +113,18 @@ class Wires:
         if wire.is_connected:
             return await _send_all(wire, commands)
         await wire.connect()
-        # Whatever server this is by now: the times in headers are its own.
-        greeting: list[Command] = [("TIME",)]
+        # Whatever server this is by now: the times in headers are its own, and what it holds may
+        # be older than what the one before it held.
+        greeting: list[Command] = [("TIME",), ASK]
         if self._proof is not None:
             greeting.append(self._proof)
         replies = await _send_all(wire, [*greeting, *commands])
-        time, proof = replies[0], replies[len(greeting) - 1]
+        time, info, proof = replies[0], replies[1], replies[len(greeting) - 1]
         if is_demoted(proof):
             raise RedisConnectionError("The server is a replica by now") from proof
         if not isinstance(time, Exception):
             self._told_time(seconds_of(time))
+        self._told_run(run_id_of(info))
         return replies[len(greeting) :]
 
 
@@ -131,7 +138,7 @@ async def _send_all(wire: Any, commands: Sequence[Command]) -> list[Any]:
     for command in commands:
         if type(command) is Asking:
             packed.append(_ASKING)
-        packed.append(_pack(command))
+        packed.append(pack(command))
     await wire.send_packed_command(packed, check_health=False)
     replies: list[Any] = []
     for command in commands:

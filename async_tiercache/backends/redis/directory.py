@@ -4,6 +4,7 @@ The one place that uses redis-py's `NodesManager`; tests/servers/test_cluster.py
 changed.
 """
 
+import asyncio
 from collections.abc import Sequence
 from functools import partial
 from typing import Any, Final, TypeAlias, cast
@@ -85,7 +86,8 @@ class Directory:
                 masters[slot] = found[1]
             return masters
         finally:
-            await seed.disconnect()
+            # Whoever breaks this off twice leaves no connection open.
+            await asyncio.shield(seed.disconnect())
 
     def _node(self, address: Address) -> Any:
         return cast("Any", ClusterNode)(*address, **self._settings)

@@ -16,12 +16,13 @@ class Route(Protocol):
         """Queue a command for the next turn and return the future of its reply."""
         ...
 
-    def delete(self, names: Sequence[str]) -> "list[asyncio.Future[Any]]":
-        """Queue the removal of names, as one command or as one for each name."""
+    @property
+    def whole(self) -> bool:
+        """Whether all names are on one server, so that one script may be about many."""
         ...
 
-    def everywhere(self, *command: Any) -> "list[asyncio.Future[Any]]":
-        """Queue a command for each server that holds keys."""
+    async def servers(self) -> Sequence[Callable[..., "asyncio.Future[Any]"]]:
+        """Return what queues a command for each of the servers that hold keys."""
         ...
 
     def connections(self) -> list[Any]:

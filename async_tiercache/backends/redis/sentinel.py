@@ -73,6 +73,7 @@ class MasterWires(Wires):
     Args:
         pool: Makes the connections and knows the Sentinels.
         told_time: Is told the server's time, in seconds since the epoch, on each new connection.
+        told_run: Is told its run id then.
         proof: A command that only a master obeys.
     """
 
@@ -90,9 +91,10 @@ class MasterWires(Wires):
         pool: SentinelConnectionPool,
         *,
         told_time: Callable[[float], None],
+        told_run: Callable[[bytes], None],
         proof: Command,
     ) -> None:
-        super().__init__(pool.make_connection, told_time=told_time, proof=proof)
+        super().__init__(pool.make_connection, told_time=told_time, told_run=told_run, proof=proof)
         self._pool: Any = pool
         self._master: Any = None
         self._asking: asyncio.Task[None] | None = None

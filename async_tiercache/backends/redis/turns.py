@@ -87,13 +87,14 @@ class Turns:
             self._scheduled = True
             asyncio.get_running_loop().call_soon(self._send)
 
-    def delete(self, names: Sequence[str]) -> list[asyncio.Future[Any]]:
-        """Queue the removal of names."""
-        return [self.submit("DEL", *names)]
+    @property
+    def whole(self) -> bool:
+        """All names are on one server."""
+        return self._merging
 
-    def everywhere(self, *command: Any) -> list[asyncio.Future[Any]]:
-        """Queue a command for the server."""
-        return [self.submit(*command)]
+    async def servers(self) -> Sequence[Callable[..., asyncio.Future[Any]]]:
+        """Return what queues a command for the server."""
+        return (self.submit,)
 
     def connections(self) -> list[Any]:
         """Return the open connections that carry nothing."""
@@ -124,8 +125,8 @@ class Turns:
         """Return how many of the queue make the next turn."""
         count, room = 0, MAX_READS
         for command, _ in self._queue:
-            room -= 1 if command[0] == "GET" else 2
-            if room < 0:
+            room -= len(command) - 1 if command[0] in _READS else 2
+            if room < 0 and count:
                 break
             if command[0] == "EVALSHA" and _is_large(command):
                 return max(1, count)
@@ -158,14 +159,50 @@ class Turns:
 
     async def _exchange(self, commands: list[Command]) -> list[Any]:
         """Send the commands as one turn and return the replies in their order."""
-        reads = [command[1] for command in commands if command[0] == "GET"]
-        if len(reads) < 2 or not self._merging:
-            replies = await self._wires.exchange(commands)
-            return [_value(*each) for each in zip(commands, replies, strict=True)]
-        others = [command for command in commands if command[0] != "GET"]
-        answers = iter(await self._wires.exchange([("MGET", *reads), *others]))
-        values = iter(_each(next(answers), len(reads)))
-        return [next(values if command[0] == "GET" else answers) for command in commands]
+        if len(commands) == 1:
+            command = commands[0]
+            if command[0] == "MGET" and len(set(command)) == len(command):
+                (reply,) = await self._wires.exchange(commands)
+                return [_of_many(reply, len(command) - 1)]
+        reads: dict[tuple[type[Command], str], None] = {}
+        others: list[Command] = []
+        for command in commands:
+            if command[0] in _READS:
+                # What many ask for, such as the state of a tag, is read once.
+                reads.update(dict.fromkeys(_names(command)))
+            else:
+                others.append(command)
+        if not reads:
+            return await self._wires.exchange(commands)
+        merged = self._merging and len(reads) > 1
+        first = [("MGET", *(name for _, name in reads))] if merged else list(map(_get, reads))
+        answers = await self._wires.exchange([*first, *others])
+        values, rest = answers[: len(first)], iter(answers[len(first) :])
+        values = _each(values[0], len(reads)) if merged else list(map(_value, values))
+        found = dict(zip(reads, values, strict=True))
+        return [_found(each, found) if each[0] in _READS else next(rest) for each in commands]
+
+
+_READS: Final = frozenset({"GET", "MGET"})
+
+
+def _names(command: Command) -> list[tuple[type[Command], str]]:
+    """Return what is read; what is asked for with ASKING is no other's answer."""
+    kind = type(command)
+    return [(kind, name) for name in command[1:]]
+
+
+def _get(read: tuple[type[Command], str]) -> Command:
+    kind, name = read
+    return kind(("GET", name))
+
+
+def _found(command: Command, found: dict[tuple[type[Command], str], Any]) -> Any:
+    """Return the reply to a command from what was read for all."""
+    values = [found[name] for name in _names(command)]
+    if command[0] == "GET":
+        return values[0]
+    return next((each for each in values if isinstance(each, Exception)), values)
 
 
 def watch(turn: "asyncio.Task[Any]", limit: float) -> None:
@@ -197,11 +234,18 @@ def _is_large(command: Command) -> bool:
     return any(isinstance(part, bytes) and len(part) > LARGE_BYTES for part in command)
 
 
-def _value(command: Command, reply: Any) -> Any:
+def _value(reply: Any) -> Any:
     """Return the reply; a lone GET of a key of another type answers nil, as MGET does."""
-    if command[0] == "GET" and isinstance(reply, ResponseError):
-        return None if str(reply).startswith("WRONGTYPE") else reply
+    if isinstance(reply, ResponseError) and str(reply).startswith("WRONGTYPE"):
+        return None
     return reply
+
+
+def _of_many(reply: Any, count: int) -> Any:
+    """Return the reply to one MGET, or its error."""
+    if isinstance(reply, Exception):
+        return reply
+    return _each(reply, count)
 
 
 def _each(reply: Any, count: int) -> list[Any]:

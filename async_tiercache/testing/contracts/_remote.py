@@ -10,37 +10,29 @@ from async_tiercache._clock import SystemClock
 from async_tiercache.abc import Invalidation, Remote
 from async_tiercache.codecs.frame import ENTRY_ID_OFFSET
 from async_tiercache.errors import TierError, TierRefusedError
+from async_tiercache.testing.contracts._coherence import CoherencePromises
+from async_tiercache.testing.contracts._samples import (
+    BRIEF,
+    FRAME,
+    ID,
+    LEASE,
+    LONG,
+    NEW_FRAME,
+    NEW_STAMP,
+    OTHER_FRAME,
+    OTHER_LEASE,
+    SHORT,
+    contents,
+    frame,
+    put,
+)
 
 Call: TypeAlias = Callable[[Remote], Awaitable[object]]
-
-LEASE: Final = b"L" + b"\x00\r\n\xff" * 4
-OTHER_LEASE: Final = b"L" + b"b" * 16
-ID: Final = b"\x01" * 16
-
-
-def frame(entry_id: bytes, payload: bytes = b"payload") -> bytes:
-    """Return bytes that carry an entry id as frames do."""
-    return b"V" + bytes(ENTRY_ID_OFFSET - 1) + entry_id + payload
-
-
-FRAME: Final = frame(ID)
-OTHER_FRAME: Final = frame(b"\x02" * 16)
-NEW_FRAME: Final = frame(b"\x03" * 16)
-
-NEW_STAMP: Final = NEW_FRAME[ENTRY_ID_OFFSET : ENTRY_ID_OFFSET + 16]
-
-LONG: Final = 100.0
-"""Seconds that do not end within a test."""
-SHORT: Final = 0.5
-"""Seconds in which the next command reaches the server."""
-BRIEF: Final = 0.05
-"""Seconds that a test waits out."""
 
 _TICKS: Final = 30
 """Loop ticks after which a caller is cancelled at the latest."""
 
-_SET_UP: Final = b"L" + b"s" * 16
-_RECORD: Final = Invalidation(b"i" * 16, ("k",))
+_RECORD: Final = Invalidation(b"i" * 16, ("k",), ("t",))
 _CALLS: Final[dict[str, Call]] = {
     "probe": lambda remote: remote.probe(),
     "get_many": lambda remote: remote.get_many(["k"]),
@@ -53,6 +45,12 @@ _CALLS: Final[dict[str, Call]] = {
     "commit": lambda remote: remote.commit("k", FRAME, LONG, fence=LEASE),
     "stamp": lambda remote: remote.stamp("k", NEW_STAMP, LONG, fence=ID),
     "invalidate": lambda remote: remote.invalidate(_RECORD),
+    "ensure": lambda remote: remote.ensure(["t"], LONG),
+    "await_fill": lambda remote: remote.await_fill("k", LEASE),
+    "block": lambda remote: remote.block(_RECORD, ID, LONG),
+    "unblock": lambda remote: remote.unblock(_RECORD, ID),
+    "scan": lambda remote: anext(remote.scan("*")),
+    "secret": lambda remote: remote.secret(),
 }
 
 
@@ -62,7 +60,7 @@ def _overridable(function: Callable[..., Any]) -> Any:
 
 
 @pytest.mark.asyncio
-class RemoteContract:
+class RemoteContract(CoherencePromises):
     """The promises of `abc.Remote`, as tests.
 
     A subclass defines the fixture ``remote``: a backend on real time that holds nothing, closed
@@ -75,8 +73,6 @@ class RemoteContract:
         deadline: Seconds after which whatever should have happened has failed to.
     """
 
-    deadline: float = 5.0
-
     @_overridable
     def lost(self) -> Remote:
         """Return a remote whose server is out of reach."""
@@ -86,22 +82,22 @@ class RemoteContract:
 
     async def test_get_many_answers_in_the_order_of_the_keys(self, remote: Remote) -> None:
         """Each key has its own answer at its own place, `None` for nothing, repetitions too."""
-        await _put(remote, "a", FRAME)
-        await _put(remote, "b", OTHER_FRAME)
+        await put(remote, "a", FRAME)
+        await put(remote, "b", OTHER_FRAME)
 
-        answers = await remote.get_many(["b", "none", "a", "b"])
+        answers = await contents(remote, ["b", "none", "a", "b"])
 
         assert answers == [OTHER_FRAME, None, FRAME, OTHER_FRAME]
-        assert await remote.get_many(["a"]) == [FRAME]
-        assert await remote.get_many([]) == []
+        assert await contents(remote, ["a"]) == [FRAME]
+        assert await contents(remote, []) == []
 
     async def test_concurrent_reads_have_their_own_answers(self, remote: Remote) -> None:
         """Reads that share a turn do not share an answer."""
         frames = [frame(bytes([number]) * 16) for number in range(20)]
         for number, each in enumerate(frames):
-            await _put(remote, f"k{number}", each)
+            await put(remote, f"k{number}", each)
 
-        answers = await asyncio.gather(*(remote.get_many([f"k{n}"]) for n in range(100)))
+        answers = await asyncio.gather(*(contents(remote, [f"k{n}"]) for n in range(100)))
 
         assert answers == [[frames[n] if n < 20 else None] for n in range(100)]
 
@@ -109,9 +105,9 @@ class RemoteContract:
         """Every byte at every place, a megabyte of them."""
         large = frame(ID, bytes(range(256)) * 4096)
 
-        await _put(remote, "k", large)
+        await put(remote, "k", large)
 
-        assert await remote.get_many(["k"]) == [large]
+        assert await contents(remote, ["k"]) == [large]
 
     # Leases.
 
@@ -119,7 +115,7 @@ class RemoteContract:
         """The lease is what the key holds then."""
         assert await remote.take("k", LEASE, LONG) is None
 
-        assert await remote.get_many(["k"]) == [LEASE]
+        assert await contents(remote, ["k"]) == [LEASE]
 
     async def test_take_is_won_by_one(self, remote: Remote) -> None:
         """Of many at the same time; the others are told who."""
@@ -129,16 +125,16 @@ class RemoteContract:
 
         winner = leases[answers.index(None)]
         assert sorted(answers, key=lambda answer: answer or b"") == [None, *[winner] * 19]
-        assert await remote.get_many(["k"]) == [winner]
+        assert await contents(remote, ["k"]) == [winner]
 
     @pytest.mark.parametrize("held", [FRAME, OTHER_LEASE], ids=["entry", "lease"])
     async def test_take_returns_what_a_key_holds(self, remote: Remote, held: bytes) -> None:
         """What is there stays there."""
-        await _put(remote, "k", held)
+        await put(remote, "k", held)
 
         assert await remote.take("k", LEASE, LONG) == held
 
-        assert await remote.get_many(["k"]) == [held]
+        assert await contents(remote, ["k"]) == [held]
 
     async def test_take_repeated_finds_its_own_lease(self, remote: Remote) -> None:
         """A first try whose reply was lost has won."""
@@ -152,33 +148,33 @@ class RemoteContract:
         self, remote: Remote, held: bytes | None
     ) -> None:
         """Dead bytes become a lease in one step; nothing is as good as them."""
-        await _put(remote, "k", held)
+        await put(remote, "k", held)
 
         assert await remote.take("k", LEASE, LONG, instead_of=FRAME) is None
 
-        assert await remote.get_many(["k"]) == [LEASE]
+        assert await contents(remote, ["k"]) == [LEASE]
 
     @pytest.mark.parametrize("held", [OTHER_FRAME, OTHER_LEASE], ids=["entry", "lease"])
     async def test_take_leaves_what_has_changed_meanwhile(
         self, remote: Remote, held: bytes
     ) -> None:
         """What came after the dead bytes is returned and stays."""
-        await _put(remote, "k", held)
+        await put(remote, "k", held)
 
         assert await remote.take("k", LEASE, LONG, instead_of=FRAME) == held
 
-        assert await remote.get_many(["k"]) == [held]
+        assert await contents(remote, ["k"]) == [held]
 
     @pytest.mark.parametrize("held", [None, FRAME, OTHER_LEASE], ids=["nothing", "entry", "lease"])
     async def test_seize_replaces_whatever_is_there(
         self, remote: Remote, held: bytes | None
     ) -> None:
         """After it the key holds the new lease."""
-        await _put(remote, "k", held)
+        await put(remote, "k", held)
 
         await remote.seize("k", LEASE, LONG)
 
-        assert await remote.get_many(["k"]) == [LEASE]
+        assert await contents(remote, ["k"]) == [LEASE]
 
     @pytest.mark.parametrize("claim", ["take", "take_instead", "seize"])
     async def test_a_lease_ends_by_itself(self, remote: Remote, claim: str) -> None:
@@ -187,7 +183,7 @@ class RemoteContract:
             await remote.seize("k", LEASE, BRIEF)
         else:
             instead_of = FRAME if claim == "take_instead" else None
-            await _put(remote, "k", instead_of)
+            await put(remote, "k", instead_of)
             assert await remote.take("k", LEASE, BRIEF, instead_of=instead_of) is None
 
         await self._becomes(remote, "k", None)
@@ -196,13 +192,13 @@ class RemoteContract:
 
     async def test_mark_is_won_by_one(self, remote: Remote) -> None:
         """The second is told no; the entry is as it was, and other keys have marks of their own."""
-        await _put(remote, "k", FRAME)
+        await put(remote, "k", FRAME)
 
         assert await remote.mark("k", LEASE, LONG)
         assert not await remote.mark("k", OTHER_LEASE, LONG)
         assert await remote.mark("kk", OTHER_LEASE, LONG)
 
-        assert await remote.get_many(["k", "kk"]) == [FRAME, None]
+        assert await contents(remote, ["k", "kk"]) == [FRAME, None]
 
     async def test_mark_repeated_finds_its_own_mark(self, remote: Remote) -> None:
         """A first try whose reply was lost has won."""
@@ -211,12 +207,12 @@ class RemoteContract:
 
     async def test_a_mark_ends_by_itself(self, remote: Remote) -> None:
         """A refresher that died does not hold up the next one for ever."""
-        await _put(remote, "k", FRAME)
+        await put(remote, "k", FRAME)
         assert await remote.mark("k", LEASE, BRIEF)
 
         await self._until(lambda: remote.mark("k", OTHER_LEASE, LONG))
 
-        assert await remote.get_many(["k"]) == [FRAME]
+        assert await contents(remote, ["k"]) == [FRAME]
 
     # Renewals.
 
@@ -228,11 +224,11 @@ class RemoteContract:
 
         await self._becomes(remote, "witness", None)
 
-        assert await remote.get_many(["k"]) == [LEASE]
+        assert await contents(remote, ["k"]) == [LEASE]
 
     async def test_renew_prolongs_our_mark(self, remote: Remote) -> None:
         """It outlives one that was made later for as long as it had at first."""
-        await _put(remote, "k", FRAME)
+        await put(remote, "k", FRAME)
         await remote.mark("k", LEASE, SHORT)
         assert await remote.renew("k", LEASE, LONG)
         await remote.seize("witness", OTHER_LEASE, SHORT)
@@ -246,11 +242,11 @@ class RemoteContract:
         self, remote: Remote, held: bytes | None
     ) -> None:
         """And leaves it as it was."""
-        await _put(remote, "k", held)
+        await put(remote, "k", held)
 
         assert not await remote.renew("k", LEASE, LONG)
 
-        assert await remote.get_many(["k"]) == [held]
+        assert await contents(remote, ["k"]) == [held]
 
     async def test_renew_gives_no_time_to_what_is_not_ours(self, remote: Remote) -> None:
         """Another's lease or mark ends when they said."""
@@ -271,29 +267,29 @@ class RemoteContract:
 
         await remote.release("k", LEASE)
 
-        assert await remote.get_many(["k"]) == [None]
+        assert await contents(remote, ["k"]) == [None]
 
     async def test_release_removes_our_mark_and_leaves_the_entry(self, remote: Remote) -> None:
         """Another may refresh the entry."""
-        await _put(remote, "k", FRAME)
+        await put(remote, "k", FRAME)
         await remote.mark("k", LEASE, LONG)
 
         await remote.release("k", LEASE)
 
         assert await remote.mark("k", OTHER_LEASE, LONG)
-        assert await remote.get_many(["k"]) == [FRAME]
+        assert await contents(remote, ["k"]) == [FRAME]
 
     @pytest.mark.parametrize("held", [None, FRAME, OTHER_LEASE], ids=["nothing", "entry", "lease"])
     async def test_release_leaves_what_is_not_ours(
         self, remote: Remote, held: bytes | None
     ) -> None:
         """A release that comes late takes nothing from others."""
-        await _put(remote, "k", held)
+        await put(remote, "k", held)
         await remote.mark("k", OTHER_LEASE, LONG)
 
         await remote.release("k", LEASE)
 
-        assert await remote.get_many(["k"]) == [held]
+        assert await contents(remote, ["k"]) == [held]
         assert not await remote.mark("k", LEASE, LONG)
 
     # Commits.
@@ -304,37 +300,42 @@ class RemoteContract:
 
         assert await remote.commit("k", FRAME, LONG, fence=LEASE)
 
-        assert await remote.get_many(["k"]) == [FRAME]
+        assert await contents(remote, ["k"]) == [FRAME]
 
     async def test_commit_replaces_the_entry_that_was_refreshed(self, remote: Remote) -> None:
         """The entry is the new one, and its mark is gone."""
-        await _put(remote, "k", FRAME)
+        await put(remote, "k", FRAME)
         await remote.mark("k", LEASE, LONG)
 
         assert await remote.commit("k", NEW_FRAME, LONG, fence=ID, mark=LEASE)
 
-        assert await remote.get_many(["k"]) == [NEW_FRAME]
+        assert await contents(remote, ["k"]) == [NEW_FRAME]
         assert await remote.mark("k", OTHER_LEASE, LONG)
 
-    async def test_commit_leaves_the_mark_of_another(self, remote: Remote) -> None:
-        """A refresher that lost its mark to another may commit, and removes nothing of theirs."""
-        await _put(remote, "k", FRAME)
-        await remote.mark("k", OTHER_LEASE, LONG)
+    @pytest.mark.parametrize("marked", [False, True], ids=["vanished", "another"])
+    async def test_commit_is_refused_when_our_mark_is_gone(
+        self, remote: Remote, marked: bool
+    ) -> None:
+        """An invalidation has taken it, or a refresher that came later; theirs stays."""
+        await put(remote, "k", FRAME)
+        if marked:
+            await remote.mark("k", OTHER_LEASE, LONG)
 
-        assert await remote.commit("k", NEW_FRAME, LONG, fence=ID, mark=LEASE)
+        assert not await remote.commit("k", NEW_FRAME, LONG, fence=ID, mark=LEASE)
 
-        assert not await remote.mark("k", LEASE, LONG)
+        assert await contents(remote, ["k"]) == [FRAME]
+        assert await remote.mark("k", LEASE, LONG) is not marked
 
     @pytest.mark.parametrize("held", [None, FRAME, OTHER_LEASE], ids=["vanished", "entry", "lease"])
     async def test_commit_is_refused_when_our_lease_is_gone(
         self, remote: Remote, held: bytes | None
     ) -> None:
         """Whatever came between stays as it is."""
-        await _put(remote, "k", held)
+        await put(remote, "k", held)
 
         assert not await remote.commit("k", NEW_FRAME, LONG, fence=LEASE)
 
-        assert await remote.get_many(["k"]) == [held]
+        assert await contents(remote, ["k"]) == [held]
 
     @pytest.mark.parametrize(
         "held", [None, OTHER_FRAME, OTHER_LEASE], ids=["vanished", "entry", "lease"]
@@ -343,12 +344,12 @@ class RemoteContract:
         self, remote: Remote, held: bytes | None
     ) -> None:
         """Whatever came between stays as it is, our mark too: it is released apart."""
-        await _put(remote, "k", held)
+        await put(remote, "k", held)
         await remote.mark("k", LEASE, LONG)
 
         assert not await remote.commit("k", NEW_FRAME, LONG, fence=ID, mark=LEASE)
 
-        assert await remote.get_many(["k"]) == [held]
+        assert await contents(remote, ["k"]) == [held]
         assert not await remote.mark("k", OTHER_LEASE, LONG)
 
     async def test_commit_happens_once(self, remote: Remote) -> None:
@@ -358,11 +359,11 @@ class RemoteContract:
 
         assert not await remote.commit("k", NEW_FRAME, LONG, fence=LEASE)
 
-        assert await remote.get_many(["k"]) == [FRAME]
+        assert await contents(remote, ["k"]) == [FRAME]
 
     async def test_commit_of_many_stores_one(self, remote: Remote) -> None:
         """To compare and to store is one step."""
-        await _put(remote, "k", FRAME)
+        await put(remote, "k", FRAME)
         frames = [frame(bytes([number]) * 16) for number in range(10, 30)]
 
         answers = await asyncio.gather(
@@ -370,32 +371,37 @@ class RemoteContract:
         )
 
         assert sorted(answers) == [False] * 19 + [True]
-        assert await remote.get_many(["k"]) == [frames[answers.index(True)]]
+        assert await contents(remote, ["k"]) == [frames[answers.index(True)]]
 
     # Stamps.
 
     async def test_stamp_renames_the_entry_and_leaves_its_value(self, remote: Remote) -> None:
         """Its mark is gone, and no byte but those of the stamp has changed."""
-        await _put(remote, "k", FRAME)
+        await put(remote, "k", FRAME)
         await remote.mark("k", LEASE, LONG)
 
         assert await remote.stamp("k", NEW_STAMP, LONG, fence=ID, mark=LEASE)
 
-        assert await remote.get_many(["k"]) == [NEW_FRAME]
+        assert await contents(remote, ["k"]) == [NEW_FRAME]
         assert await remote.mark("k", OTHER_LEASE, LONG)
 
-    async def test_stamp_leaves_the_mark_of_another(self, remote: Remote) -> None:
-        """A refresher that lost its mark to another may stamp, and removes nothing of theirs."""
-        await _put(remote, "k", FRAME)
-        await remote.mark("k", OTHER_LEASE, LONG)
+    @pytest.mark.parametrize("marked", [False, True], ids=["vanished", "another"])
+    async def test_stamp_is_refused_when_our_mark_is_gone(
+        self, remote: Remote, marked: bool
+    ) -> None:
+        """An invalidation has taken it, or a refresher that came later; theirs stays."""
+        await put(remote, "k", FRAME)
+        if marked:
+            await remote.mark("k", OTHER_LEASE, LONG)
 
-        assert await remote.stamp("k", NEW_STAMP, LONG, fence=ID, mark=LEASE)
+        assert not await remote.stamp("k", NEW_STAMP, LONG, fence=ID, mark=LEASE)
 
-        assert not await remote.mark("k", LEASE, LONG)
+        assert await contents(remote, ["k"]) == [FRAME]
+        assert await remote.mark("k", LEASE, LONG) is not marked
 
     async def test_stamp_gives_the_entry_its_time(self, remote: Remote) -> None:
         """Counted from now, shorter or longer than before."""
-        await _put(remote, "k", FRAME)
+        await put(remote, "k", FRAME)
 
         assert await remote.stamp("k", NEW_STAMP, BRIEF, fence=ID)
 
@@ -408,36 +414,36 @@ class RemoteContract:
         self, remote: Remote, held: bytes | None
     ) -> None:
         """Whatever came between stays as it is, our mark too: it is released apart."""
-        await _put(remote, "k", held)
+        await put(remote, "k", held)
         await remote.mark("k", LEASE, LONG)
 
         assert not await remote.stamp("k", NEW_STAMP, LONG, fence=ID, mark=LEASE)
 
-        assert await remote.get_many(["k"]) == [held]
+        assert await contents(remote, ["k"]) == [held]
         assert not await remote.mark("k", OTHER_LEASE, LONG)
 
     async def test_stamp_happens_once(self, remote: Remote) -> None:
         """A repeated one, which may come at any later time, finds another entry."""
-        await _put(remote, "k", FRAME)
+        await put(remote, "k", FRAME)
         assert await remote.stamp("k", NEW_STAMP, LONG, fence=ID)
 
         assert not await remote.stamp("k", OTHER_FRAME[ENTRY_ID_OFFSET:][:16], LONG, fence=ID)
 
-        assert await remote.get_many(["k"]) == [NEW_FRAME]
+        assert await contents(remote, ["k"]) == [NEW_FRAME]
 
     # Invalidations.
 
     async def test_invalidate_removes_entries_leases_and_marks(self, remote: Remote) -> None:
         """All that the keys hold, and nothing of other keys."""
-        await _put(remote, "entry", FRAME)
-        await _put(remote, "lease", LEASE)
-        await _put(remote, "kk", FRAME)
+        await put(remote, "entry", FRAME)
+        await put(remote, "lease", LEASE)
+        await put(remote, "kk", FRAME)
         await remote.mark("entry", LEASE, LONG)
         await remote.mark("kk", LEASE, LONG)
 
         await remote.invalidate(Invalidation(b"i" * 16, ("entry", "lease", "none")))
 
-        assert await remote.get_many(["entry", "lease", "kk"]) == [None, None, FRAME]
+        assert await contents(remote, ["entry", "lease", "kk"]) == [None, None, FRAME]
         assert await remote.mark("entry", OTHER_LEASE, LONG)
         assert not await remote.mark("kk", OTHER_LEASE, LONG)
 
@@ -446,12 +452,12 @@ class RemoteContract:
         self, remote: Remote, fence: bytes
     ) -> None:
         """Neither the lease nor the old entry is there to be replaced."""
-        await _put(remote, "k", LEASE if fence is LEASE else FRAME)
+        await put(remote, "k", LEASE if fence is LEASE else FRAME)
         await remote.invalidate(_RECORD)
 
         assert not await remote.commit("k", NEW_FRAME, LONG, fence=fence)
 
-        assert await remote.get_many(["k"]) == [None]
+        assert await contents(remote, ["k"]) == [None]
 
     # The tier as a whole.
 
@@ -459,27 +465,27 @@ class RemoteContract:
         """What was asked happens whole or not at all, wherever the caller is cancelled."""
         for ticks in range(_TICKS):
             key = f"k{ticks}"
-            await _put(remote, key, FRAME)
+            await put(remote, key, FRAME)
             await remote.mark(key, LEASE, LONG)
             commit = remote.commit(key, NEW_FRAME, LONG, fence=ID, mark=LEASE)
             if not await _cancelled(commit, after=ticks):
                 break
 
             if await remote.mark(key, OTHER_LEASE, LONG):
-                assert await remote.get_many([key]) == [NEW_FRAME]
-            elif await remote.get_many([key]) == [NEW_FRAME]:
+                assert await contents(remote, [key]) == [NEW_FRAME]
+            elif await contents(remote, [key]) == [NEW_FRAME]:
                 assert await remote.mark(key, OTHER_LEASE, LONG)
 
     async def test_a_cancelled_read_takes_no_answer_from_others(self, remote: Remote) -> None:
         """Its reply is read and dropped, or never asked for."""
-        await _put(remote, "a", FRAME)
-        await _put(remote, "b", OTHER_FRAME)
+        await put(remote, "a", FRAME)
+        await put(remote, "b", OTHER_FRAME)
 
         for ticks in range(_TICKS):
-            if not await _cancelled(remote.get_many(["a"]), after=ticks):
+            if not await _cancelled(contents(remote, ["a"]), after=ticks):
                 break
 
-            assert await remote.get_many(["b"]) == [OTHER_FRAME]
+            assert await contents(remote, ["b"]) == [OTHER_FRAME]
 
     async def test_now_is_the_time_since_the_epoch(self, remote: Remote) -> None:
         """In seconds, give or take a time zone, and it does not go back."""
@@ -491,12 +497,12 @@ class RemoteContract:
 
     async def test_a_probe_changes_nothing(self, remote: Remote) -> None:
         """It writes, to prove that it can, where no key is."""
-        await _put(remote, "k", FRAME)
-        await _put(remote, "", FRAME)
+        await put(remote, "k", FRAME)
+        await put(remote, "", LEASE)
 
         await remote.probe()
 
-        assert await remote.get_many(["k", ""]) == [FRAME, FRAME]
+        assert await contents(remote, ["k", ""]) == [FRAME, LEASE]
 
     @pytest.mark.parametrize("call", _CALLS)
     async def test_out_of_reach_every_call_raises_tier_error(self, lost: Remote, call: str) -> None:
@@ -506,29 +512,6 @@ class RemoteContract:
                 await _CALLS[call](lost)
 
         assert not isinstance(raised.value, TierRefusedError)
-
-    async def _becomes(self, remote: Remote, key: str, held: bytes | None) -> None:
-        async def reached() -> bool:
-            return await remote.get_many([key]) == [held]
-
-        await self._until(reached)
-
-    async def _until(self, reached: Callable[[], Awaitable[bool]]) -> None:
-        """Return once something is so; each look is a command of its own."""
-        async with asyncio.timeout(self.deadline):
-            while not await reached():  # noqa: ASYNC110 - the server is asked
-                await asyncio.sleep(0)
-
-
-async def _put(remote: Remote, key: str, held: bytes | None) -> None:
-    """Let a key hold something: nothing, a lease, or a frame."""
-    if held is None:
-        return
-    if held.startswith(b"L"):
-        await remote.seize(key, held, LONG)
-        return
-    await remote.seize(key, _SET_UP, LONG)
-    assert await remote.commit(key, held, LONG, fence=_SET_UP)
 
 
 async def _cancelled(work: Any, *, after: int) -> bool:

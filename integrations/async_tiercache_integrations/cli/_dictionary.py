@@ -26,7 +26,6 @@ from async_tiercache.codecs.frame import (
     FrameError,
     digest_key,
     is_lease,
-    namespace_id,
     unpack,
 )
 from async_tiercache.errors import ConfigurationError, DecodeError, TierError
@@ -185,9 +184,7 @@ def take(sample: Sample, namespace: str, text: str, raw: bytes, known: Compresso
     if is_lease(raw):
         return
     try:
-        header, body = unpack(
-            raw, key_digest=digest_key(namespace, text), namespace_id=namespace_id(namespace)
-        )
+        header, body = unpack(raw, key_digest=digest_key(namespace, text))
         if header.absent:
             return
         if body.plain_bytes > LARGEST:

@@ -1,8 +1,9 @@
-"""Which tier answered a call: noted by an observer of the cache in the context of the caller."""
+"""What the cache did for a call: noted by an observer of the cache in the context of the caller."""
 
+from collections.abc import Callable
 from contextvars import ContextVar
 
-from async_tiercache import Event, Read
+from async_tiercache import Event, Invalidated, Read
 
 
 class Answer:
@@ -10,20 +11,31 @@ class Answer:
 
     Attributes:
         read: The last read that left L1, `None` when the call was an L1 hit.
+        invalidated: The last invalidation; right after an update has returned it is the update's.
     """
 
-    __slots__ = ("read",)
+    __slots__ = ("invalidated", "read")
 
     def __init__(self) -> None:
         self.read: Read | None = None
+        self.invalidated: Invalidated | None = None
 
 
 current: ContextVar[Answer | None] = ContextVar("current", default=None)
 
+confirmed: list[Callable[[Invalidated], None]] = []
+"""Are told of each invalidation that L2 has confirmed, in whatever task that happens."""
+
 
 def note(event: Event) -> None:
-    """Observe the cache: keep each `Read` for the task whose call it answers."""
+    """Observe the cache: keep what concerns the task whose call it is about."""
+    answer = current.get()
     if isinstance(event, Read):
-        answer = current.get()
         if answer is not None:
             answer.read = event
+    elif isinstance(event, Invalidated):
+        if answer is not None:
+            answer.invalidated = event
+        if event.l2 != "queued":
+            for tell in confirmed:
+                tell(event)

@@ -148,31 +148,53 @@ def stampede_chart(readers: int, loads: int) -> str:
     return _svg(height, "A stampede on one cold key", words, parts)
 
 
-def age_chart(ages: Histogram, bound: float) -> str:
-    """Draw how old the old reads were, with the bound."""
-    columns = 20
-    end = max(bound, ages.highest) * 1.1
-    counts = [0.0] * columns
-    for low, high, count in ages:
-        middle = min(math.sqrt(low * high), ages.highest)
-        counts[min(int(middle / end * columns), columns - 1)] += count
-    grid = ticks(max(counts) or 1.0)
+def age_chart(ages: Histogram, queued: Histogram, bound: float) -> str:
+    """Draw how old the old reads were, with the bound.
+
+    Args:
+        ages: By what was acknowledged.
+        queued: By what was queued only; drawn on top.
+        bound: The bound, in seconds.
+    """
+    highest = max(ages.highest, queued.highest)
+    end = max(bound, highest) * 1.1
+    below, above = _columns(ages, end), _columns(queued, end)
+    grid = ticks(max(map(sum, zip(below, above, strict=True))) or 1.0)
     x, y = linear(0, end, _LEFT, _RIGHT), linear(0, grid[-1], 190, 24)
     parts = [_row(y(tick), short(tick)) for tick in grid]
-    width = (x(end) - x(0)) / columns
-    for number, value in enumerate(counts):
-        left = x(number * end / columns)
-        parts.append(
-            tag("rect", x=left + 1, y=y(value), width=width - 2, height=190 - y(value), rx=2,
-                class_="fill-old")
-        )  # fmt: skip
+    width = (x(end) - x(0)) / _AGE_COLUMNS
+    for number, (low, high) in enumerate(zip(below, above, strict=True)):
+        left = x(number * end / _AGE_COLUMNS) + 1
+        for kind, start, value in (("old", 0.0, low), ("queued", low, high)):
+            top, foot = y(start + value), y(start)
+            if value:
+                parts.append(
+                    tag("rect", x=left, y=min(top, foot - 1), width=width - 2,
+                        height=max(foot - top, 1.0), class_=f"fill-{kind}")
+                )  # fmt: skip
     marks = (tick for tick in ticks(end) if tick <= end)
     parts += [text(f"{tick:g} s", x(tick), 208, "middle") for tick in marks]
     parts.append(tag("line", x1=x(bound), x2=x(bound), y1=24, y2=190, class_="mark"))
     side, anchor = (-5, "end") if x(bound) > WIDTH / 2 else (5, "start")
-    parts.append(text(f"l1_ttl {bound:g} s", x(bound) + side, 18, anchor, "label strong"))
-    words = f"{ages.count:,} reads; at most {duration(ages.highest)}; l1_ttl is {bound:g} s."
+    words = f"staleness_bound {bound:g} s"
+    parts.append(text(words, x(bound) + side, 18, anchor, "label strong"))
+    words = (
+        f"{ages.count:,} reads missed what was acknowledged, by {duration(ages.highest)} at most;"
+        f" {queued.count:,} what was queued, by {duration(queued.highest)} at most; the bound is"
+        f" {bound:g} s."
+    )
     return _svg(216, "How old the old reads were", words, parts)
+
+
+_AGE_COLUMNS: Final = 20
+
+
+def _columns(ages: Histogram, end: float) -> list[float]:
+    counts = [0.0] * _AGE_COLUMNS
+    for low, high, count in ages:
+        middle = min(math.sqrt(low * high), ages.highest)
+        counts[min(int(middle / end * _AGE_COLUMNS), _AGE_COLUMNS - 1)] += count
+    return counts
 
 
 _POWERS: Final = ("1 µs", "10 µs", "100 µs", "1 ms", "10 ms", "100 ms", "1 s")

@@ -3,6 +3,7 @@
 Pure: from what was measured to a verdict. `python -m benchmarks claims` makes further claims.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
@@ -10,13 +11,14 @@ from typing import Final, Literal, TypeAlias
 from async_tiercache_integrations.cli.demo._measure import Histogram, Results
 from async_tiercache_integrations.cli.demo._wording import duration, percent
 
-Unit: TypeAlias = Literal["seconds", "share", "times", "a second", "MB"]
+Unit: TypeAlias = Literal["seconds", "share", "times", "a second", "MB", "reads"]
 """What a figure counts; shares are in 0..1."""
 
 LOAD: Final = "Database load cut by 80 to 95 %"
 QUERY: Final = "A query of 50 ms becomes 1 to 5 ms"
 L1_HIT: Final = "L1 hit in 1 to 5 ms"
 L2_HIT: Final = "L2 hit in 5 to 10 ms"
+CHANGE: Final = "A change is seen by all servers at once"
 
 ELSEWHERE: Final = (
     "What Redis reads a second and what 10,000 objects take in memory is measured, in the"
@@ -84,6 +86,8 @@ def spell(figure: float, unit: Unit) -> str:
         ('2 µs', '99.7 %')
         >>> spell(81_234.5, "a second"), spell(1.25, "MB"), spell(float("nan"), "MB")
         ('81,234/s', '1.25 MB', 'not measured')
+        >>> spell(0, "reads")
+        '0'
     """
     if figure != figure:  # noqa: PLR0124 - only NaN differs from itself
         return "not measured"
@@ -97,6 +101,8 @@ def spell(figure: float, unit: Unit) -> str:
             if figure >= 100
             else f"{figure:.3g}\N{MULTIPLICATION SIGN}"
         )
+    if unit == "reads":
+        return f"{figure:,.0f}"
     return f"{figure:,.0f}/s" if unit == "a second" else f"{figure:.2f} MB"
 
 
@@ -139,6 +145,22 @@ def _claims(results: Results) -> Iterator[Claim]:
         measured=median(warm.tally.latency["l2"]),
         bar=5e-3,
         unit="seconds",
+    )
+    yield _bound_claim(results)
+
+
+def _bound_claim(results: Results) -> Claim:
+    total = results.cached
+    ages = f", {duration(total.old_other.highest)} at most" if total.old_other.count else ""
+    killed = ", Redis killed meanwhile" if results.marks else ""
+    return Claim(
+        classical=CHANGE,
+        restated=f"Reads that miss an invalidation acknowledged {results.oldest:g} s before they"
+        f" began or earlier{killed}",
+        measured=total.past_bound if total.checked else math.nan,
+        bar=0,
+        unit="reads",
+        beside=f"{percent(total.old_share)} miss a later one{ages}",
     )
 
 

@@ -8,13 +8,14 @@ from typing import Final
 from rich.console import Console
 
 from async_tiercache.errors import ConfigurationError
-from async_tiercache_integrations.cli.demo import _report
+from async_tiercache_integrations.cli.demo import _gates, _report
 from async_tiercache_integrations.cli.demo._live import LiveView
 from async_tiercache_integrations.cli.demo._measure import Results
 from async_tiercache_integrations.cli.demo._run import Options, Run
 from async_tiercache_integrations.cli.demo._summary import summary
 from async_tiercache_integrations.cli.demo._view import PlainView, View
 
+BROKEN: Final = 1  # what must be zero was not
 INTERRUPTED: Final = 130  # what shells report for a program that Ctrl-C ended
 
 # Each ends the run like Ctrl-C does, so that each cleans up.
@@ -46,7 +47,10 @@ def run(options: Options, *, report: Path, live: bool) -> int:
     report.write_text(_report.render(results), encoding="utf-8")
     console.print(summary(results))
     console.print(f"Report: {report.absolute()}", soft_wrap=True, highlight=False)
-    return 0
+    failures = _gates.broken(results)
+    for failure in failures:
+        console.print(f"[bold red]Broken:[/] {failure}.")
+    return BROKEN if failures else 0
 
 
 async def _until_signalled(options: Options, view: View) -> Results:

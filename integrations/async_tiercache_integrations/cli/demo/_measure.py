@@ -3,7 +3,7 @@
 import math
 import operator
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Final, Literal, Self, TypeAlias
 
 Answerer: TypeAlias = Literal["l1", "l2", "loader", "database"]
@@ -88,9 +88,15 @@ class Tally:
         errors: How many calls raised, by the name of the error.
         joined: How many reads waited for a load that another call had started.
         checked: How many reads carried a version that could be compared.
-        old_own: Reads older than an invalidation acknowledged in the same process.
+        old_own: Reads older than an update in the same process, its invalidation done or queued.
         old_other: Reads older than an invalidation acknowledged in any process; how much older.
+        past_bound: How many of those were older than the staleness bound and its margin.
+        old_queued: Reads older than an update whose invalidation was still queued; how much older.
+        queued: How many updates had their invalidation queued, because L2 did not answer.
         statements: How many statements the application sent, if it counts them itself.
+        l1_bypasses: Times that L1 was passed over for want of a proof.
+        bus_gaps: Times that messages may have been missed.
+        bus_lags: How many messages took at most so long, by the bucket's upper bound in seconds.
     """
 
     latency: dict[Answerer, Histogram] = field(default_factory=_empty)
@@ -102,7 +108,13 @@ class Tally:
     checked: int = 0
     old_own: int = 0
     old_other: Histogram = field(default_factory=Histogram)
+    past_bound: int = 0
+    old_queued: Histogram = field(default_factory=Histogram)
+    queued: int = 0
     statements: int = 0
+    l1_bypasses: int = 0
+    bus_gaps: int = 0
+    bus_lags: dict[str, int] = field(default_factory=dict[str, int])
 
     @property
     def reads(self) -> int:
@@ -128,6 +140,16 @@ class Tally:
         """Which share of the checked reads was older than an acknowledged invalidation."""
         return self.old_other.count / self.checked if self.checked else 0.0
 
+    def lag(self, share: float) -> float:
+        """Return the bound of the bucket that `share` of all messages do not exceed; 0 without."""
+        buckets = sorted((float(bound), count) for bound, count in self.bus_lags.items())
+        rank, seen = math.ceil(share * sum(self.bus_lags.values())), 0
+        for bound, count in buckets:
+            seen += count
+            if seen >= rank:
+                return bound
+        return 0.0
+
     def all_reads(self) -> Histogram:
         """Return the durations of all reads together."""
         merged = Histogram()
@@ -144,37 +166,34 @@ class Tally:
         """Add another tally to this one."""
         for answerer, histogram in other.latency.items():
             self.latency[answerer].merge(histogram)
-        for error, count in other.errors.items():
-            self.errors[error] = self.errors.get(error, 0) + count
-        self.reports.merge(other.reports)
-        self.first += other.first
-        self.updates += other.updates
-        self.joined += other.joined
-        self.checked += other.checked
-        self.old_own += other.old_own
-        self.old_other.merge(other.old_other)
-        self.statements += other.statements
+        for mine, theirs in ((self.errors, other.errors), (self.bus_lags, other.bus_lags)):
+            for name, count in theirs.items():
+                mine[name] = mine.get(name, 0) + count
+        for name in _HISTOGRAMS:
+            getattr(self, name).merge(getattr(other, name))
+        for name in _NUMBERS:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
 
     def as_json(self) -> dict[str, Any]:
         """Return what `from_json` takes."""
         latency = {name: item.as_json() for name, item in self.latency.items() if item.count}
-        reports, old_other = self.reports.as_json(), self.old_other.as_json()
-        return {**vars(self), "latency": latency, "reports": reports, "old_other": old_other}
+        histograms = {name: getattr(self, name).as_json() for name in _HISTOGRAMS}
+        return {**vars(self), "latency": latency, **histograms}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Self:
         """Return the tally that `as_json` described."""
-        plain = {name: value for name, value in data.items() if name not in _NESTED}
-        tally = cls(**plain)
-        tally.reports = Histogram.from_json(data["reports"])
-        tally.old_other = Histogram.from_json(data["old_other"])
+        histograms = {name: Histogram.from_json(data[name]) for name in _HISTOGRAMS}
+        values: dict[str, Any] = {**data, "latency": _empty(), **histograms}
+        tally = cls(**values)
         for name in ANSWERERS:
             if name in data["latency"]:
                 tally.latency[name] = Histogram.from_json(data["latency"][name])
         return tally
 
 
-_NESTED: Final = frozenset({"latency", "reports", "old_other"})
+_HISTOGRAMS: Final = ("reports", "old_other", "old_queued")
+_NUMBERS: Final = tuple(each.name for each in fields(Tally) if each.type is int)
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,7 +290,8 @@ class Results:
         phases: In the order in which they ran.
         stampedes: One for each round.
         marks: What was done to a server, and when: (seconds since the first phase began, what).
-        bound: How old a read may be at most, in seconds: the demo's `l1_ttl`.
+        bound: How old a read may be at most, in seconds: the shop's `staleness_bound`.
+        margin: What a busy machine may add to it.
         setting: Where and how it was measured: (what, value).
         caveats: What a reader should know before quoting a figure.
         finished: When it ended, for people.
@@ -281,6 +301,7 @@ class Results:
     stampedes: list[Stampede] = field(default_factory=list[Stampede])
     marks: list[tuple[float, str]] = field(default_factory=list[tuple[float, str]])
     bound: float = 0.0
+    margin: float = 0.0
     setting: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
     caveats: list[str] = field(default_factory=list[str])
     finished: str = ""
@@ -288,6 +309,11 @@ class Results:
     def phase(self, name: str) -> Phase | None:
         """Return a phase by its name, `None` when it did not run."""
         return next((phase for phase in self.phases if phase.name == name), None)
+
+    @property
+    def oldest(self) -> float:
+        """How old a read may be before it counts as past the bound, in seconds."""
+        return self.bound + self.margin
 
     @property
     def cached(self) -> Tally:

@@ -26,7 +26,12 @@ CAVEATS: Final = (
         " Database time is what PostgreSQL measured from the start to the end of each statement,"
         " waiting for a core included."
     ),
-    "Sales reports carry no version: only point reads and joins are checked for age.",
+    (
+        "Sales reports carry no version: only point reads and joins are checked for age. It counts"
+        " from the acknowledgement of the first update that a read misses to its begin. What was"
+        " queued because Redis was down is acknowledged when Redis has confirmed it; what others"
+        " read before that is counted apart."
+    ),
 )
 """What a reader should know before quoting a figure."""
 
@@ -37,13 +42,17 @@ NOT_KILLED: Final = (
 
 NOT_PROMISED: Final = (
     (
-        "An invalidation reaches L2 and its own process at once. The L1 of another process may"
-        " serve its copy until l1_ttl ends: the age of old reads is bounded, and printed here; it"
-        " is not yet brought near zero. Updates follow the same Zipf's law as reads, so the most"
-        " read rows are changed several times a second: the hardest case for an L1."
+        "An invalidation reaches L2 and its own process at once, and the L1 of another process by"
+        " a message. Until that arrives its copy may be served; if it is lost, until"
+        " staleness_bound is over: the age of old reads is bounded, and printed here. Updates"
+        " follow the same Zipf's law as reads, so the most read rows are changed several times a"
+        " second: the hardest case for an L1."
     ),
-    "One invalidation for many keys (tags) and for a CDN is not part of this release.",
+    "A CDN in front has to be told by other means.",
 )
+
+POLICY: Final = "ttl 1 min, l1_ttl 30 s, grace 1 min, at most 10,000 entries in L1"
+"""The shop's policy, for people."""
 
 MIX: Final = (
     "70 % point reads, 20 % joins, 8 % aggregates over all orders, 2 % updates that invalidate;"

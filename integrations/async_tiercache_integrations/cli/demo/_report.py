@@ -100,8 +100,9 @@ def _headlines(results: Results) -> Iterable[str]:
     yield _tile(f"{results.errors:,}", "errors seen by callers",
                 "while Redis was killed, too" if results.marks else "in all phases")  # fmt: skip
     old = results.cached
-    age = f"by {duration(old.old_other.highest)} at most; the bound, l1_ttl, is {results.bound:g} s"
-    yield _tile(percent(old.old_share), "of reads older than an update", age)
+    ages = f", by {duration(old.old_other.highest)} at most" if old.old_other.count else ""
+    yield _tile(f"{old.past_bound:,}", f"reads past the bound of {results.bound:g} s",
+                f"{percent(old.old_share)} of reads older than an update{ages}")  # fmt: skip
 
 
 def _tile(figure: str, what: str, more: str) -> str:
@@ -141,13 +142,16 @@ def _cards(results: Results) -> Iterable[str]:
             f" The filled ones reached the database: {most}.",
             _charts.stampede_chart(first.readers, most),
         )
-    old = results.cached.old_other
-    if old.count:
+    total = results.cached
+    if total.checked:
         yield _card(
             "How old the old reads were",
-            "Reads that returned a version older than the last acknowledged invalidation, by the"
-            " time since that version was out of date.",
-            _charts.age_chart(old, results.bound),
+            _keys(
+                ("old", f"missed what was acknowledged: {total.old_other.count:,}"),
+                ("queued", f"missed what Redis had not confirmed: {total.old_queued.count:,}"),
+            ),
+            _charts.age_chart(total.old_other, total.old_queued, results.bound),
+            raw=True,
         )
 
 
@@ -161,11 +165,14 @@ def _card(title: str, about: str, chart: str, *, raw: bool = False) -> str:
 
 
 def _legend() -> str:
-    items = (
-        tag("span", tag("span", "", class_=f"key key-{name}"), escape(LABELS[name]), class_="item")
-        for name in ANSWERERS
+    return _keys(*((name, LABELS[name]) for name in ANSWERERS))
+
+
+def _keys(*items: tuple[str, str]) -> str:
+    return " ".join(
+        tag("span", tag("span", "", class_=f"key key-{name}"), escape(words), class_="item")
+        for name, words in items
     )
-    return " ".join(items)
 
 
 def _table(phases: Iterable[Phase]) -> str:

@@ -11,6 +11,7 @@ from typing import Final, TypeAlias
 
 from async_tiercache_integrations.cli.demo import _method, _stores
 from async_tiercache_integrations.cli.demo._fleet import Fleet
+from async_tiercache_integrations.cli.demo._gates import MARGIN
 from async_tiercache_integrations.cli.demo._measure import Phase, Point, Results, Tally
 from async_tiercache_integrations.cli.demo._sandbox import Sandbox
 from async_tiercache_integrations.cli.demo._setting import Setting
@@ -18,8 +19,8 @@ from async_tiercache_integrations.cli.demo._stores import Database, Redis, Work
 from async_tiercache_integrations.cli.demo._view import View
 from async_tiercache_integrations.cli.demo._workload import Sizes
 
-L1_TTL: Final = 2.0
-"""The shop's `l1_ttl` in seconds: how long another process may serve its old copy."""
+STALENESS_BOUND: Final = 2.0
+"""The shop's `staleness_bound` in seconds: how long another process may serve its old copy."""
 
 SAMPLE: Final = 0.5  # seconds between two points of a chart
 
@@ -97,7 +98,7 @@ class Run:
         self._view = view
         self._namespace = f"tiercache-demo-{secrets.token_hex(4)}"
         self._began = 0.0
-        self._results = Results(bound=L1_TTL)
+        self._results = Results(bound=STALENESS_BOUND, margin=MARGIN)
 
     async def __call__(self) -> Results:
         """Do everything, and leave nothing behind.
@@ -153,7 +154,10 @@ class Run:
                 await incident[1]()
                 incident = None
             # The last sample may be longer: a very short one has no meaningful rate.
-            await asyncio.sleep(SAMPLE if left > 1.5 * SAMPLE else left)
+            pause = SAMPLE if left > 1.5 * SAMPLE else left
+            if incident is not None:
+                pause = min(pause, left - seconds * (1 - _INCIDENT_AT))
+            await asyncio.sleep(pause)
             point = await sampler.sample(await fleet.tally(), time.monotonic() - started)
             self._view.sampled(phase, point)
         await sampler.sample(await fleet.stop(), time.monotonic() - started, last=True)
@@ -196,9 +200,10 @@ class Run:
                 number=number,
                 database_url=database.url,
                 # What a fleet without a cache read or acknowledged is nothing to the other.
-                board=str(sandbox.path / f"board-{cached}"),
+                boards=str(sandbox.path / f"boards-{cached}"),
                 seen=str(sandbox.path / f"seen-{cached}"),
                 sizes=options.sizes,
+                oldest=STALENESS_BOUND + MARGIN,
                 think_seconds=options.think_seconds,
                 counts_statements=not database.counts,
             )
@@ -225,7 +230,7 @@ class Run:
             ("Rows", rows),
             ("Load", load),
             ("Mix", _method.MIX),
-            ("Cache", f"ttl 1 min, l1_ttl {L1_TTL:g} s, grace 1 min, at most 10,000 entries in L1"),
+            ("Cache", f"staleness_bound {STALENESS_BOUND:g} s, {_method.POLICY}"),
             ("Statements", f"counted by {database.counted_by}"),
         ]
         self._results.caveats += _method.CAVEATS

@@ -13,9 +13,10 @@ class Setting:
     Attributes:
         number: Which of the processes it is, from 0.
         database_url: The database, as the application's role.
-        board: The file of acknowledged versions.
+        boards: The folder of what was acknowledged, shared by all processes.
         seen: The file of keys that were ever read.
         sizes: How many rows there are.
+        oldest: A read that is older than this is past the bound, in seconds.
         pool_size: How many sessions with the database it keeps.
         think_seconds: How long a user waits on average between two calls.
         counts_statements: Whether it counts statements because the database does not.
@@ -23,9 +24,10 @@ class Setting:
 
     number: int
     database_url: str
-    board: str
+    boards: str
     seen: str
     sizes: Sizes
+    oldest: float
     pool_size: int = 4
     think_seconds: float = 0.01
     counts_statements: bool = False

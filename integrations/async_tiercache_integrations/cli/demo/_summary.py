@@ -7,6 +7,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from async_tiercache._statistics import LAG_BUCKETS
 from async_tiercache_integrations.cli.demo._claims import COMMAND, ELSEWHERE, claims
 from async_tiercache_integrations.cli.demo._measure import (
     Answerer,
@@ -97,14 +98,43 @@ def sentences(results: Results) -> list[str]:
     if (saved := results.database_time_saved) is not None:
         lines.append(f"The warm cache saves {percent(saved)} of the database's time for a request.")
     total = results.cached
+    bound = f"{results.bound:g} s, with {results.margin:g} s for a busy machine"
     lines += [
         f"Errors seen by callers: {results.errors:,}.",
+        f"Stale reads past the bound of {bound}: {total.past_bound:,}.",
         f"Reads older than the last acknowledged invalidation: {total.old_other.count:,} of"
         f" {total.checked:,} ({percent(total.old_share)})" + _ages(total.old_other) + "."
-        f" l1_ttl is {results.bound:g} s. After an invalidation in the same process:"
-        f" {total.old_own:,}.",
+        f" After an update in the same process: {total.old_own:,}.",
     ]
+    if total.queued:
+        lines.append(
+            f"Invalidations that were queued, Redis being down: {total.queued:,}. Until they were"
+            f" confirmed {total.old_queued.count:,} reads in other processes were older"
+            + _ages(total.old_queued)
+            + "."
+        )
+    lines.append(_bus(results))
     return lines
+
+
+def _bus(results: Results) -> str:
+    total, killed = results.cached, results.phase("Redis killed")
+    meanwhile = f", {killed.tally.l1_bypasses:,} of them while Redis was killed" if killed else ""
+    lags = "no messages"
+    if total.bus_lags:
+        lags = (
+            f"messages of other processes took {_within(total.lag(0.5))} at the median and"
+            f" {_within(total.lag(1.0))} at most"
+        )
+    return (
+        f"The bus: {lags}; they may have been missed {total.bus_gaps:,} times; L1 was passed over"
+        f" {total.l1_bypasses:,} times for want of a proof{meanwhile}."
+    )
+
+
+def _within(bound: float) -> str:
+    longest = LAG_BUCKETS[-1]
+    return f"more than {longest:g} s" if bound > longest else f"up to {duration(bound)}"
 
 
 def _cost(stampedes: Sequence[Stampede]) -> str:

@@ -6,29 +6,23 @@ one JSON object a line. The end of stdin ends it.
 
 import asyncio
 import json
+import math
 import random
 import sys
 import time
-from array import array
 from collections.abc import Awaitable, Callable
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 from async_tiercache_integrations.cli.demo import shop
-from async_tiercache_integrations.cli.demo._answers import Answer, current
+from async_tiercache_integrations.cli.demo._answers import Answer, confirmed, current
 from async_tiercache_integrations.cli.demo._database import Pool, open_pool
 from async_tiercache_integrations.cli.demo._measure import Answerer, Tally
 from async_tiercache_integrations.cli.demo._seed import CATEGORIES, REGIONS
 from async_tiercache_integrations.cli.demo._setting import Setting
-from async_tiercache_integrations.cli.demo._workload import (
-    Board,
-    Kind,
-    Seen,
-    Zipf,
-    board_keys,
-    kind_of,
-)
+from async_tiercache_integrations.cli.demo._witness import Witness
+from async_tiercache_integrations.cli.demo._workload import Kind, Seen, Zipf, board_keys, kind_of
 
 # The last category is kept for stampedes: nobody else ever reads it.
 STAMPEDE_CATEGORY: Final = CATEGORIES
@@ -53,8 +47,9 @@ class Application:
         self._reports = Zipf(_REPORTS)
         # Keys on the board: profiles, then order histories, then products; reports have no version.
         versioned = board_keys(sizes)
-        self._board = Board(Path(setting.board), versioned)
-        self._own = array("q", bytes(8 * versioned))
+        self._witness = Witness(Path(setting.boards), versioned, limit=setting.oldest)
+        confirmed.append(self._witness.confirm)
+        self._heard = shop.cache.statistics()
         self._first_report = versioned
         self._seen = Seen(Path(setting.seen), versioned + _REPORTS)
         self._running = False
@@ -95,14 +90,16 @@ class Application:
         sizes = self._setting.sizes
         if kind == "profile":
             user_id = self._user_ids.draw(draw())
-            await self._read(self._users.profile, user_id, board_key=user_id - 1)
+            await self._read(self._users.profile, user_id, version=user_id - 1)
         elif kind == "orders":
             user_id = self._user_ids.draw(draw())
-            await self._read(self._orders.recent, user_id, board_key=sizes.users + user_id - 1)
+            key = sizes.users + user_id - 1
+            # It shows the user's name, too: an update of the profile must end it.
+            await self._read(self._orders.recent, user_id, version=key, user_version=user_id - 1)
         elif kind == "product":
             product_id = self._product_ids.draw(draw())
             key = 2 * sizes.users + product_id - 1
-            await self._read(self._products.product, product_id, board_key=key)
+            await self._read(self._products.product, product_id, version=key)
         elif kind == "sales":
             await self._report(self._reports.draw(draw()) - 1)
         else:
@@ -123,20 +120,23 @@ class Application:
             key = 2 * sizes.users + product_id - 1
             await self._write(key, self._products.reprice(product_id, price))
 
-    async def _read(self, call: Callable[..., Awaitable[Any]], *args: int, board_key: int) -> None:
-        """Read what has a version, and compare it with what was acknowledged."""
-        board = self._board
-        acknowledged, own_acknowledged = board.version(board_key), self._own[board_key]
+    async def _read(self, call: Callable[..., Awaitable[Any]], *args: int, **versions: int) -> None:
+        """Read what has versions, and compare them with what was acknowledged.
+
+        Args:
+            call: Reads it.
+            args: Its arguments.
+            versions: By the name of each version in the value, its key on the boards; the value's
+                own is the first.
+        """
+        expected = [self._witness.expected(key) for key in versions.values()]
         started = time.monotonic()
         answered = await self._answered(call, *args)
         if answered is None:
             return
-        tally, seen = self.tally, answered[0].version
-        tally.first += self._seen.first(board_key)
-        tally.checked += 1
-        tally.old_own += seen < own_acknowledged
-        if seen < acknowledged:
-            tally.old_other.add(board.age(board_key, seen, acknowledged, started))
+        self.tally.first += self._seen.first(expected[0].key)
+        seen = [getattr(answered[0], name) for name in versions]
+        self._witness.judge(self.tally, started, expected, seen)
 
     async def _report(self, report: int) -> None:
         region, category = divmod(report, CATEGORIES - 1)
@@ -164,18 +164,34 @@ class Application:
         return value, elapsed
 
     async def _write(self, board_key: int, update: Awaitable[int]) -> None:
+        answer = current.get()
+        assert answer is not None
+        answer.invalidated = None
         try:
             version = await update
         except Exception as error:  # noqa: BLE001 - whatever a caller sees is what is counted
             self.tally.fail(error)
             return
-        self._board.acknowledge(board_key, version, time.monotonic())
-        self._own[board_key] = max(self._own[board_key], version)
-        self.tally.updates += 1
+        self._witness.updated(self.tally, board_key, version, answer.invalidated)
+
+    def take(self) -> Tally:
+        """Return what was counted since the last call."""
+        now, before, tally = shop.cache.statistics(), self._heard, self.tally
+        self._heard, self.tally = now, Tally()
+        tally.l1_bypasses = now.l1_bypasses - before.l1_bypasses
+        tally.bus_gaps = now.bus_gaps - before.bus_gaps
+        for bound, count, counted in zip(
+            (*now.bus_lags.bounds, math.inf), now.bus_lags.counts, before.bus_lags.counts,
+            strict=True,
+        ):  # fmt: skip
+            if count > counted:
+                tally.bus_lags[str(bound)] = count - counted
+        return tally
 
     def close(self) -> None:
         """Give back the shared files."""
-        self._board.close()
+        confirmed.remove(self._witness.confirm)
+        self._witness.close()
         self._seen.close()
 
 
@@ -201,7 +217,7 @@ async def _obey(
             seconds = await application.stampede(
                 command["readers"], command["region"], command["at"]
             )
-        tally, application.tally = application.tally, Tally()
+        tally = application.take()
         tally.statements, counter[0] = counter[0], 0
         send({"tally": tally.as_json(), "seconds": seconds})
 

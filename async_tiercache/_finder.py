@@ -1,0 +1,416 @@
+"""The finder: asks L2 what it holds, and believes only what nothing contradicts.
+
+A frame must be sound, of the right key, schema and namespace, and none of its tags may have been
+invalidated since it was loaded. The states of the tags that a caller knows are asked for together
+with the key; those that only the frame names cost a second turn, unless this process knows them.
+"""
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from math import inf
+from typing import Final, Literal, NamedTuple, TypeAlias
+
+from async_tiercache._entry import Entry, Header
+from async_tiercache._events import Refused
+from async_tiercache._family import Family
+from async_tiercache._fence import Fence, Fences
+from async_tiercache._guard import Guard
+from async_tiercache._ledger import Basis, Ledger
+from async_tiercache._options import MISSING
+from async_tiercache._statistics import Counts
+from async_tiercache.abc import (
+    NAMESPACE,
+    TAG_EPOCH,
+    UNREACHED,
+    Clock,
+    Codec,
+    Content,
+    Observer,
+    Reading,
+    Remote,
+)
+from async_tiercache.codecs.compression import Compressor
+from async_tiercache.codecs.frame import Body, FrameError, digest_key, is_block, is_lease, unpack
+from async_tiercache.errors import DecodeError, TierError, TierRefusedError
+from async_tiercache.tags import judge, pair_of, state_of
+
+What: TypeAlias = Literal[
+    "entry", "nothing", "lease", "block", "damaged", "dead", "schema", "refused", "unknown"
+]
+# Sound for other servers, so that none of these is replaced.
+_ELSEWHERE: Final = frozenset({"format", "compression", "dictionary"})
+_OF_ALL: Final = (NAMESPACE,)
+STATE_SECONDS: Final = 60.0
+"""How long a tag's state is kept at least, in seconds."""
+
+
+class Found(NamedTuple):
+    """What L2 holds for a key.
+
+    Attributes:
+        what: An entry; nothing; another process's lease; a writer's block; damaged bytes, or an
+            entry that an invalidation has ended, to be replaced; an entry that is sound for others,
+            to be left alone: of another schema or format, or compressed as only they can read it;
+            nothing that may be served and no lease to be had, because L2 is full; or unknown,
+            because L2 is out of reach or must not be believed.
+        raw: The bytes, if there are any.
+        entry: The entry, if it is one.
+        refused: Why bytes that are there are of no use, if so.
+    """
+
+    what: What
+    raw: bytes | None = None
+    entry: Entry | None = None
+    refused: str = ""
+
+
+UNKNOWN: Final = Found("unknown")
+REFUSED: Final = Found("refused")
+NOTHING: Final = Found("nothing")
+
+
+@dataclass(slots=True)
+class _Frame:
+    """A sound frame whose tags are still to be judged."""
+
+    basis: Basis
+    raw: bytes
+    header: Header
+    body: Body
+    codec: Codec
+
+
+class States(dict[str, "bytes | None"]):
+    """The states of tags.
+
+    Attributes:
+        unreached: Tags of which nothing is known, not even that they have no state.
+    """
+
+    unreached: frozenset[str] = frozenset()
+
+    def leave_open(self, header: Header) -> bool:
+        """Return whether they do not tell if an entry is alive."""
+        return NAMESPACE in self.unreached or any(tag in self.unreached for tag, _ in header.tags)
+
+
+class Finder:
+    """Reads L2, and takes the fences of loads."""
+
+    def __init__(
+        self,
+        *,
+        namespace: str,
+        remote: Remote,
+        has_remote: bool,
+        guard: Guard,
+        ledger: Ledger,
+        fences: Fences,
+        compressor: Compressor,
+        clock: Clock,
+        notify: Observer,
+    ) -> None:
+        self._namespace = namespace
+        self._remote = remote
+        self._has_remote = has_remote
+        self._guard = guard
+        self._ledger = ledger
+        self._fences = fences
+        self._compressor = compressor
+        self._clock = clock
+        self._notify = notify
+
+    async def ask(self, basis: Basis, counts: Counts, *codecs: Codec) -> Found:
+        """Return what L2 holds for a key, decoded by the codec that made it."""
+        if self._fences.releasing:
+            await self._fences.released(basis.key)
+        if not self._may_ask(basis):
+            return UNKNOWN
+        tags = _wanted(basis)
+        reading = await self._read((basis.key,), tags)
+        if reading is None:
+            return UNKNOWN
+        states = self._settled(tags, reading.states)
+        self._note(basis, states)
+        found = self._recognise(basis, reading.contents[0], codecs, states)
+        if not isinstance(found, _Frame):
+            return found
+        if found.header.tags and not await self._ask_states((found,), states):
+            return UNKNOWN
+        return self._judged(found, states, counts)
+
+    async def ask_many(
+        self, bases: Sequence[Basis], counts: Counts, *codecs: Codec
+    ) -> dict[str, Found]:
+        """Return what L2 holds for each key, asked in one turn.
+
+        What values may rest on from here on is noted in their bases.
+        """
+        for basis in bases if self._fences.releasing else ():
+            await self._fences.released(basis.key)
+        found = {basis.key: UNKNOWN for basis in bases}
+        asked = {basis.key: basis for basis in bases if self._may_ask(basis)}
+        if not asked:
+            return found
+        tags = dict.fromkeys(tag for basis in asked.values() for tag in _wanted(basis))
+        reading = await self._read(tuple(asked), tuple(tags))
+        if reading is None:
+            return found
+        states = self._settled(tags, reading.states)
+        frames: list[_Frame] = []
+        for basis, content in zip(asked.values(), reading.contents, strict=True):
+            self._note(basis, states)
+            recognised = self._recognise(basis, content, codecs, states)
+            if isinstance(recognised, _Frame):
+                frames.append(recognised)
+            else:
+                found[basis.key] = recognised
+        named = any(frame.header.tags for frame in frames)
+        if not named or await self._ask_states(frames, states):
+            for frame in frames:
+                found[frame.basis.key] = self._judged(frame, states, counts)
+        return found
+
+    async def take(
+        self, basis: Basis, found: Found, counts: Counts, family: Family
+    ) -> Fence | Found:
+        """Take a lease in place of what was found; else return what the key holds by now."""
+        taking = self._fences.take(basis.key, instead_of=found.raw)
+        taken, _ = await asyncio.gather(taking, self.ensure(basis, family), return_exceptions=True)
+        if isinstance(taken, TierRefusedError):
+            return REFUSED
+        if isinstance(taken, TierError):
+            return UNKNOWN
+        if isinstance(taken, BaseException):
+            raise taken
+        if isinstance(taken, Fence):
+            return taken
+        if is_lease(taken):
+            return Found("lease", taken)
+        return await self.ask(basis, counts, family.codec)
+
+    async def ensure(self, basis: Basis, family: Family) -> None:
+        """Give those tags of a value that have no state one, before it is loaded.
+
+        Without one there is no evidence, and then the value is not stored in L2.
+        """
+        missing = [tag for tag in _wanted(basis) if tag not in basis.pairs]
+        if not missing or not self._has_remote:
+            return
+        limits = family.limits
+        seconds = max(STATE_SECONDS, limits.ttl + limits.grace)
+        try:
+            raws = await self._guard.call(self._remote.ensure, missing, seconds)
+        except TierError:
+            return
+        for tag, raw in zip(missing, raws, strict=True):
+            pair = pair_of(raw)
+            if pair is not None:
+                basis.pairs[tag] = pair
+            elif tag != TAG_EPOCH:
+                # A writer is about to change what stands under the tag.
+                basis.sound = False
+
+    async def prove_late(self, basis: Basis, tags: Iterable[str], family: Family) -> bool:
+        """Let a loaded value rest on tags that its loader named at its end.
+
+        Returns:
+            Whether none of them was invalidated while the value was loaded: no tag was at all.
+            If not, or if that is not known, nothing that is made from the value is kept.
+        """
+        proven = await self._proven_late(basis, tags, family)
+        basis.sound = basis.sound and proven
+        return proven
+
+    async def _proven_late(self, basis: Basis, tags: Iterable[str], family: Family) -> bool:
+        named = [tag for tag in tags if tag not in basis.tags]
+        before = basis.pairs.get(TAG_EPOCH)
+        if not all(self._ledger.rely_late(basis, tag) for tag in named):
+            return False
+        if not named or not self._has_remote:
+            return True
+        # Whoever invalidates a tag replaces the epoch first. So with the same epoch after the
+        # states were read as before the load, these are the states from before the load.
+        await self.ensure(basis, family)
+        reading = await self._read((), (TAG_EPOCH,))
+        if before is None or reading is None:
+            return False
+        after = reading.states[0]
+        return after is not UNREACHED and pair_of(after) == before
+
+    async def _read(self, keys: Sequence[str], tags: Sequence[str]) -> Reading | None:
+        """Return what L2 holds; `None` if it does not answer or must not be believed."""
+        try:
+            reading = await self._guard.call(self._remote.get_many, keys, tags)
+        except TierError:
+            return None
+        # The answer may have come with the news that the server is another one.
+        return None if self._in_quarantine() else reading
+
+    def _may_ask(self, basis: Basis) -> bool:
+        return self._ledger.may_ask(basis.key, basis.tags) and not self._in_quarantine()
+
+    def _in_quarantine(self) -> bool:
+        return self._clock.monotonic() < self._ledger.quarantine_deadline
+
+    def _settled(self, tags: Iterable[str], contents: Iterable[Content]) -> States:
+        """Return the states of tags; those of a part that does not answer as far as known."""
+        now, states = self._clock.monotonic(), States()
+        for tag, content in zip(tags, contents, strict=True):
+            if content is not UNREACHED:
+                states[tag] = content
+            else:
+                states[tag] = self._ledger.known(tag, now)
+                if states[tag] is None:
+                    states.unreached |= {tag}
+        return states
+
+    def _note(self, basis: Basis, states: States) -> None:
+        for tag in _wanted(basis):
+            state = states[tag]
+            pair = pair_of(state)
+            if pair is None or state is None:
+                basis.pairs.pop(tag, None)
+            else:
+                basis.pairs[tag] = pair
+                self._ledger.learn(basis, tag, state)
+
+    async def _ask_states(self, frames: Sequence[_Frame], states: States) -> bool:
+        """Find out the states of tags that only frames name; return whether that was possible."""
+        now, unknown = self._clock.monotonic(), dict[str, None]()
+        for frame in frames:
+            for tag, _ in frame.header.tags:
+                self._ledger.rely(frame.basis, tag)
+                if tag not in states:
+                    state = self._ledger.known(tag, now)
+                    if state is None:
+                        unknown[tag] = None
+                    else:
+                        states[tag] = state
+        if not unknown:
+            return True
+        reading = await self._read((), tuple(unknown))
+        if reading is None:
+            return False
+        found = self._settled(unknown, reading.states)
+        states |= found
+        states.unreached |= found.unreached
+        for frame in frames:
+            for tag, _ in frame.header.tags:
+                state = states[tag]
+                if state is not None and pair_of(state) is not None:
+                    self._ledger.learn(frame.basis, tag, state)
+        return True
+
+    def _recognise(
+        self,
+        basis: Basis,
+        content: Content,
+        codecs: tuple[Codec, ...],
+        states: States,
+    ) -> Found | _Frame:
+        if content is UNREACHED:
+            return UNKNOWN
+        if content is None:
+            return NOTHING
+        if is_lease(content):
+            return Found("lease", content)
+        if is_block(content):
+            return Found("block", content)
+        try:
+            header, body = unpack(content, key_digest=digest_key(self._namespace, basis.key))
+        except FrameError as error:
+            self._notify(Refused(basis.key, error.cause))
+            what: What = "schema" if error.cause in _ELSEWHERE else "damaged"
+            return Found(what, content, refused=error.cause)
+        for codec in codecs:
+            if codec.fingerprint == header.fingerprint:
+                return _Frame(basis, content, header, body, codec)
+        if header.namespace != basis.pairs.get(NAMESPACE):
+            return self._ended(basis.key, content, "namespace")
+        # Another release has left it; what has been invalidated is in nobody's way.
+        asked = [(pair, state_of(states[tag])) for tag, pair in header.tags if tag in states]
+        if any(judge(pair, state)[0] == "dead" for pair, state in asked):
+            return self._ended(basis.key, content, "tag")
+        self._notify(Refused(basis.key, "schema"))
+        return Found("schema", content, refused="schema")
+
+    def _judged(self, frame: _Frame, states: States, counts: Counts) -> Found:
+        """Return the entry of a frame, as its tags let it be, or why there is none."""
+        basis, body = frame.basis, frame.body
+        if not self._ledger.may_ask(basis.key, basis.tags):
+            return UNKNOWN
+        if states.unreached and states.leave_open(frame.header):
+            return UNKNOWN
+        if self._ledger.is_below_floor(basis.key, frame.header.created_at):
+            return Found("dead", frame.raw)
+        header = self._lived(frame, states)
+        if not isinstance(header, Header):
+            return self._ended(basis.key, frame.raw, header)
+        try:
+            payload = self._expanded(body, counts)
+            value = MISSING if header.absent else frame.codec.decode(payload)
+        except FrameError as error:
+            self._notify(Refused(basis.key, error.cause))
+            what: What = "schema" if error.cause in _ELSEWHERE else "damaged"
+            return Found(what, frame.raw, refused=error.cause)
+        except DecodeError:
+            self._notify(Refused(basis.key, "payload"))
+            return Found("damaged", frame.raw, refused="payload")
+        return Found("entry", frame.raw, Entry(value, header, body.plain_bytes, payload))
+
+    def _lived(self, frame: _Frame, states: States) -> Header | Literal["tag", "namespace"]:
+        """Return a frame's header as the states of its tags let it be, or what has ended it."""
+        basis, header = frame.basis, frame.header
+        if header.namespace != pair_of(states[NAMESPACE]):
+            return "namespace"
+        if basis.declared and not {tag for tag, _ in header.tags}.issuperset(basis.declared):
+            return "tag"
+        softened_until = inf
+        for tag, pair in header.tags:
+            current = pair_of(states[tag])
+            if current is not None:
+                # A value that takes this one's place rests on the ids of now.
+                basis.pairs.setdefault(tag, current)
+            if pair != current:
+                verdict, until = judge(pair, state_of(states[tag]))
+                if verdict == "dead":
+                    return "tag"
+                softened_until = min(until, softened_until)
+        if softened_until == inf:
+            return header
+        stale_until = min(header.stale_until, softened_until)
+        fresh_until = min(header.fresh_until, self._remote.now(), stale_until)
+        return header._replace(fresh_until=fresh_until, stale_until=stale_until)
+
+    def _ended(self, key: str, raw: bytes, cause: Literal["tag", "namespace"]) -> Found:
+        self._notify(Refused(key, cause))
+        return Found("dead", raw, refused=cause)
+
+    def _expanded(self, body: Body, counts: Counts) -> bytes | memoryview:
+        if not body.compression:
+            return body.payload
+        started = self._clock.monotonic()
+        payload = self._compressor.expand(body)
+        counts.decompress_seconds += self._clock.monotonic() - started
+        return payload
+
+
+def with_evidence(header: Header, basis: Basis) -> Header:
+    """Return a header that carries the ids which L2 had before the load."""
+    pairs = basis.pairs
+    tags = tuple((tag, pairs[tag]) for tag in basis.tags if tag in pairs)
+    return header._replace(namespace=pairs.get(NAMESPACE, b""), tags=tags)
+
+
+def has_evidence(header: Header, basis: Basis) -> bool:
+    """Return whether it does so for every tag, so that L2 may hold the entry."""
+    return bool(header.namespace) and len(header.tags) == len(basis.tags)
+
+
+def _wanted(basis: Basis) -> Sequence[str]:
+    """Return the tags whose states are asked for with the key."""
+    if not basis.tags and not basis.open:
+        return _OF_ALL
+    return [NAMESPACE, *([TAG_EPOCH] if basis.open else ()), *basis.tags]

@@ -1,0 +1,180 @@
+"""One process of a simulated service: a cache with families of several kinds."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from async_tiercache import LoadContext, Policy, TierCache
+from async_tiercache.testing import SimulatedClient
+from tests.core.simulation.model import Model, Value
+
+Page = tuple[str, int, list[Value]]
+
+BOUND: Final = 2.0
+L1_TTL: Final = 30.0
+LOAD_LIMIT: Final = 10.0
+
+ROWS: Final = ("row:0:0", "row:0:1", "row:1:0", "row:1:1")
+METHODS: Final = ("met:0", "met:1")
+RAWS: Final = ("raw:0", "raw:1")
+DOCS: Final = ("doc:0",)
+PAGES: Final = ("page:0",)
+NAMES: Final = ROWS + METHODS + RAWS + PAGES + DOCS
+TAGS: Final = ("g:0", "g:1", "m", "d:0")
+_PARTS: Final = {"page:0": ("row:0:0", "row:0:1")}
+
+
+def covered(names: Sequence[str] = (), tags: Sequence[str] = ()) -> tuple[str, ...]:
+    """Return the rows that are under names and tags; a page's part is ``page/row``."""
+    found = list(names)
+    for tag in tags:
+        kind, _, which = tag.partition(":")
+        if kind == "g":
+            rows = [row for row in ROWS if row.startswith(f"row:{which}:")]
+            found += rows
+            found += [f"{page}/{row}" for page in PAGES for row in _PARTS[page] if row in rows]
+        elif kind == "m":
+            found += METHODS
+        else:
+            found.append(f"doc:{which}")
+    return tuple(dict.fromkeys(found))
+
+
+def everything() -> tuple[str, ...]:
+    """Return all rows, and all parts of pages."""
+    parts = (f"{page}/{row}" for page, rows in _PARTS.items() for row in rows)
+    return (*NAMES, *parts)
+
+
+class Process:
+    """One cache, and how its rows are read.
+
+    Args:
+        client: Its way to the server.
+        model: The source.
+        number: Names this life of a process: one that follows a crash is another.
+    """
+
+    def __init__(self, client: SimulatedClient, model: Model, number: int) -> None:
+        self.client = client
+        self.model = model
+        self.number = number
+        self.entered = False
+        self.cache = TierCache(
+            namespace="test",
+            client=client,
+            clock=client.clock,
+            policy=Policy(ttl=1000, l1_ttl=L1_TTL, load_limit=LOAD_LIMIT),
+            staleness_bound=BOUND,
+        )
+        self._single: dict[str, Callable[..., Any]] = {}
+        self._many: dict[str, Callable[..., Any]] = {}
+
+    @property
+    def runs(self) -> bool:
+        """Whether it can be called."""
+        state = getattr(self.client.clock, "state", "running")
+        return self.entered and state in {"running", "waking"}
+
+    async def enter(self) -> None:
+        """Enter its cache."""
+        await self.cache.__aenter__()
+        self.entered = True
+
+    def single(self, kind: str) -> Any:
+        """Return the call that reads one row; families are made when they are needed."""
+        if kind not in self._single:
+            declare = {
+                "row": self._declare_rows,
+                "met": self._declare_methods,
+                "page": self._declare_pages,
+                "doc": self._declare_docs,
+            }
+            declare[kind]()
+        return self._single[kind]
+
+    def _declare_rows(self) -> None:
+        @self.cache.cached("row:{group}:{key}", tags=["g:{group}"])
+        async def row(group: int, key: int) -> Value:
+            return (await self.model.load(self.client.clock, f"row:{group}:{key}"))[0]
+
+        @row.batch
+        async def rows(group: int, keys: list[int]) -> dict[int, Value]:
+            names = [f"row:{group}:{key}" for key in keys]
+            return dict(zip(keys, await self.model.load(self.client.clock, *names), strict=True))
+
+        self._single["row"], self._many["row"] = row, rows
+
+    def _declare_methods(self) -> None:
+        process = self
+
+        class Repository:
+            @self.cache.cached("met:{key}", ttl=6, grace=100, tags=["m"])
+            async def met(self, key: int) -> Value:
+                return (await process.model.load(process.client.clock, f"met:{key}"))[0]
+
+            @met.batch
+            async def mets(self, keys: list[int]) -> dict[int, Value]:
+                names = [f"met:{key}" for key in keys]
+                found = await process.model.load(process.client.clock, *names)
+                return dict(zip(keys, found, strict=True))
+
+        repository = Repository()
+        self._single["met"], self._many["met"] = repository.met, repository.mets
+
+    def _declare_pages(self) -> None:
+        @self.cache.cached("page:{group}")
+        async def page(group: int) -> Page:
+            with self.model.loading(f"page:{group}"):
+                parts = [await self.single("row")(group, key) for key in range(2)]
+                own = await self.model.look(self.client.clock, f"page:{group}")
+                return own[0][0], own[0][1], parts
+
+        self._single["page"] = page
+
+    def _declare_docs(self) -> None:
+        @self.cache.cached("doc:{key}", on_abandon="finish", ttl=8, early=2)
+        async def doc(key: int, context: LoadContext = LoadContext()) -> Value:
+            value = (await self.model.load(self.client.clock, f"doc:{key}"))[0]
+            context.tags = [f"d:{key}"]
+            return value
+
+        self._single["doc"] = doc
+
+    async def read(self, name: str, how: str) -> dict[str, Any]:
+        """Return what a read returns, by row; a page's parts as ``page/row``."""
+        kind, _, rest = name.partition(":")
+        arguments = [int(each) for each in rest.split(":")]
+        if how == "look" and kind != "page":
+            found = await self.cache.get_many([each for each in NAMES if each.startswith(kind)])
+            return {each: tuple(value) for each, value in found.items()}
+        if kind == "raw":
+            return await self._read_raw(name, how)
+        if how == "refresh":
+            value = await self.single(kind).refresh(*arguments)
+        elif how == "many" and kind in {"row", "met"}:
+            self.single(kind)
+            *scope, _ = arguments
+            found = await self._many[kind](*scope, [0, 1])
+            prefix = name.rpartition(":")[0]
+            return {f"{prefix}:{key}": value for key, value in found.items()}
+        else:
+            value = await self.single(kind)(*arguments)
+        if kind != "page":
+            return {name: value}
+        own, version, parts = value
+        return {name: (own, version, ""), **{f"{name}/{part[0]}": tuple(part) for part in parts}}
+
+    async def _read_raw(self, name: str, how: str) -> dict[str, Any]:
+        if how == "many":
+
+            async def load_many(names: list[str]) -> dict[str, Any]:
+                found = await self.model.load(self.client.clock, *names)
+                return {value[0]: value for value in found}
+
+            found = await self.cache.get_or_load_many(list(RAWS), load_many)
+            return {each: tuple(value) for each, value in found.items()}
+
+        async def load():  # type: ignore[no-untyped-def]  # noqa: ANN202 - plain data
+            return (await self.model.load(self.client.clock, name))[0]
+
+        return {name: tuple(await self.cache.get_or_load(name, load))}

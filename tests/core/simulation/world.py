@@ -1,0 +1,466 @@
+"""A simulated service of several processes, what happens to it step by step, and what must hold."""
+
+import asyncio
+from collections.abc import Coroutine, Sequence
+from contextlib import suppress
+from typing import Any, Final
+from zlib import crc32
+
+from async_tiercache.errors import LoadCancelledError, LoadTimeoutError
+from async_tiercache.testing import NEVER, Fate, Journey, SimulatedClock, Simulator
+from tests.core.simulation.model import PLAN, Claim, Model, Plan, SourceError
+from tests.core.simulation.process import (
+    BOUND,
+    Process,
+    covered,
+    everything,
+)
+
+PROCESSES: Final = 3
+PATIENCE: Final = 60
+"""Seconds in which everything must end once nothing goes wrong any more."""
+ALLOWED: Final = (SourceError, LookupError, LoadCancelledError, LoadTimeoutError)
+"""What a read may raise: errors of the loaders here, and that one was cancelled or late."""
+BLOCK_SECONDS: Final = 10.0
+
+OPERATIONS: Final = {
+    "reads": ("get_many",),
+    "leases": ("take", "mark", "seize"),
+    "commits": ("commit", "stamp"),
+    "invalidations": ("invalidate",),
+    "blocks": ("block", "unblock"),
+    "renewals": ("renew", "release"),
+    "states": ("ensure",),
+    "messages": ("message",),
+    "proofs": ("ping",),
+    "connects": ("probe", "info", "subscribe", "last", "await_fill"),
+}
+FATES: Final = {
+    "are slow": Fate(request=0.1, reply=0.1),
+    "have slow replies": Fate(reply=0.2),
+    "are lost": Fate(request=NEVER),
+    "are not answered": Fate(reply=NEVER),
+    "break": Fate(request=NEVER, broken=True),
+    "break unheard": Fate(broken=True),
+    "come late": Fate(request=0.3),
+    "come very late": Fate(request=4.0),
+    "come twice": Fate(again=0.0),
+    "come again": Fate(again=0.5),
+    "come again late": Fate(again=4.0),
+    "are refused": Fate(refused="OOM command not allowed"),
+    "kill before": Fate(kills="before"),
+    "kill after": Fate(kills="after"),
+}
+_DELAYS: Final = (0.0, 0.0, 0.0, 0.001, 0.001, 0.005, 0.02, 0.08)
+
+
+class World:
+    """Processes over one simulated server.
+
+    Args:
+        network: From which delays are drawn; 0 for none.
+        names: Which rows are read at the end.
+    """
+
+    def __init__(self, network: int, names: Sequence[str]) -> None:
+        self.names = names
+        self.clock = SimulatedClock()
+        self.simulator = Simulator(self.clock)
+        self.simulator.rule = self._fate
+        self.model = Model(self.clock, BOUND)
+        self.processes: list[Process] = []
+        self.running: list[tuple[Process, asyncio.Task[None]]] = []
+        self._network = network
+        self._counts: dict[Journey, int] = {}
+        self._strikes: list[tuple[int | None, tuple[str, ...], Fate, list[int]]] = []
+        self._token: tuple[str, dict[str, int]] | None = None
+        self._snapshot: tuple[float, Any] | None = None
+
+    # Life.
+
+    async def begin(self) -> None:
+        """Start the processes."""
+        asyncio.get_running_loop().set_exception_handler(self._raised)
+        for index in range(PROCESSES):
+            self.processes.append(self._born(index))
+        await self.clock.settle()
+
+    def _born(self, index: int) -> Process:
+        client = self.simulator.client()
+        client.when_killed = lambda: self._killed(index)
+        process = Process(client, self.model, client.process)
+        self._start(process, process.enter())
+        return process
+
+    def _killed(self, index: int) -> None:
+        self.model.calm = False
+        self.processes[index] = self._born(index)
+
+    def _start(self, process: Process, work: Coroutine[Any, Any, None]) -> None:
+        self.running.append((process, asyncio.ensure_future(work)))
+
+    def _raised(self, _loop: Any, context: dict[str, Any]) -> None:
+        self.model.problem(f"{context.get('message')}: {context.get('exception')!r}")
+
+    def _fate(self, journey: Journey) -> Fate | None:
+        for process, operations, fate, left in self._strikes:
+            ours = process is None or self.processes[process].number == journey.process
+            if left[0] and ours and journey.operation in operations:
+                left[0] -= 1
+                self.simulator.note("struck", (journey, fate))
+                return fate
+        if not self._network:
+            return None
+        number = self._counts[journey] = self._counts.get(journey, 0) + 1
+        drawn = crc32(f"{self._network} {journey} {number}".encode())
+        return Fate(request=_DELAYS[drawn % 8], reply=_DELAYS[drawn // 8 % 8])
+
+    # Steps: calls.
+
+    def read(self, process: int, name: str, how: str, takes: float, reads: str, ends: str) -> None:
+        """Read a row, or several."""
+        reader = self.processes[process]
+        if reader.runs:
+            PLAN.set(Plan(takes, reads, ends))
+            self._start(reader, self._read(reader, name, how))
+
+    async def _read(self, reader: Process, name: str, how: str, *, all_done: bool = False) -> None:
+        begun = self.clock.monotonic()
+        floors = {
+            each: self.model.floors(reader.number, each, all_done=all_done) for each in everything()
+        }
+        with suppress(*ALLOWED):
+            with self.model.disturbing([name] if how == "refresh" else []):
+                found = await reader.read(name, how)
+            for each, value in found.items():
+                self.model.check(reader.number, each, value, floors[each], begun)
+
+    def invalidate(
+        self,
+        process: int,
+        keys: Sequence[str],
+        tags: Sequence[str],
+        soft: float | None,
+        fate: str | None,
+    ) -> None:
+        """Change rows, then invalidate them."""
+        writer = self.processes[process]
+        if writer.runs:
+            if fate is not None:
+                self.strike(process, "invalidations", fate, 1)
+            self._start(writer, self._invalidate(writer, keys, tags, soft))
+
+    async def _invalidate(
+        self, writer: Process, keys: Sequence[str], tags: Sequence[str], soft: float | None
+    ) -> None:
+        begun = self.clock.monotonic()
+        rows = covered(keys, tags)
+        if soft is not None:
+            self.model.soften(rows, soft)
+        with self.model.disturbing(rows):
+            versions = self.model.change(rows)
+            report = await writer.cache.invalidate(keys=keys, tags=tags, soft=soft)
+        self._claim(writer, begun, versions, done=report.l2 == "done", soft=soft or 0.0)
+        if soft is None:
+            self._token = report.token, versions
+
+    def hand_over(self, process: int) -> None:
+        """Let a process take in the latest token."""
+        reader = self.processes[process]
+        if reader.runs and self._token is not None:
+            self._start(reader, self._hand_over(reader, *self._token))
+
+    async def _hand_over(self, reader: Process, token: str, versions: dict[str, int]) -> None:
+        begun = self.clock.monotonic()
+        if await reader.cache.apply(token):
+            self._claim(reader, begun, versions, done=False)
+
+    def clear(self, process: int) -> None:
+        """Change all rows, then invalidate everything."""
+        writer = self.processes[process]
+        if writer.runs:
+            self._start(writer, self._clear(writer))
+
+    async def _clear(self, writer: Process) -> None:
+        begun = self.clock.monotonic()
+        versions = self.model.change(everything())
+        with self.model.disturbing(versions):
+            report = await writer.cache.clear()
+        self._claim(writer, begun, versions, done=report.l2 == "done")
+
+    def after_commit(
+        self, process: int, keys: Sequence[str], tags: Sequence[str], takes: float, ends: str
+    ) -> None:
+        """Change rows in a transaction."""
+        writer = self.processes[process]
+        if writer.runs:
+            self._start(writer, self._after_commit(writer, keys, tags, takes, ends))
+
+    async def _after_commit(
+        self, writer: Process, keys: Sequence[str], tags: Sequence[str], takes: float, ends: str
+    ) -> None:
+        begun, versions = 0.0, dict[str, int]()
+        rows = covered(keys, tags)
+        with suppress(SourceError), self.model.disturbing(rows):
+            async with writer.cache.after_commit():
+                await writer.cache.invalidate(keys=keys, tags=tags)
+                await writer.client.clock.sleep(takes)
+                if ends == "raises":
+                    raise SourceError
+                begun, versions = self.clock.monotonic(), self.model.change(rows)
+        self._claim(writer, begun, versions, done=False)
+
+    def invalidating(
+        self, process: int, keys: Sequence[str], tags: Sequence[str], takes: float, ends: str
+    ) -> None:
+        """Change rows behind a block."""
+        writer = self.processes[process]
+        if writer.runs:
+            self._start(writer, self._invalidating(writer, keys, tags, takes, ends))
+
+    async def _invalidating(
+        self, writer: Process, keys: Sequence[str], tags: Sequence[str], takes: float, ends: str
+    ) -> None:
+        rows, entered = covered(keys, tags), self.clock.monotonic()
+        begun, versions = 0.0, dict[str, int]()
+        with suppress(SourceError), self.model.disturbing(rows):
+            async with writer.cache.invalidating(keys=keys, tags=tags):
+                await writer.client.clock.sleep(takes)
+                begun, versions = self.clock.monotonic(), self.model.change(rows)
+                if begun - entered < BLOCK_SECONDS / 2 and self._blocked(keys, tags):
+                    # Whatever becomes of this process: at the latest when the block has ended.
+                    ends_at = begun + takes + BLOCK_SECONDS + 1
+                    self.model.claim(
+                        Claim(writer.number, begun, ends_at, versions, done=True, blocked=True)
+                    )
+                await writer.client.clock.sleep(takes)
+                if ends == "raises":
+                    raise SourceError
+        self._claim(writer, begun, versions, done=False)
+
+    def _blocked(self, keys: Sequence[str], tags: Sequence[str]) -> bool:
+        """Return whether the server holds a block on all of these."""
+        get = self.simulator.server.get
+        held = [*(get("key", key) for key in keys), *(get("tag", tag) for tag in tags)]
+        return all(raw is not None and raw.startswith(b"B") for raw in held)
+
+    def put(self, process: int, name: str) -> None:
+        """Put what the source holds."""
+        writer = self.processes[process]
+        if writer.runs and not name.startswith(("page", "doc")):
+            self._start(writer, self._put(writer, name))
+
+    async def _put(self, writer: Process, name: str) -> None:
+        value = self.model.put(name)
+        kind, _, rest = name.partition(":")
+        try:
+            with self.model.disturbing([name]):
+                if kind == "raw":
+                    await writer.cache.set(name, list(value))
+                else:
+                    await writer.single(kind).put(value, *(int(each) for each in rest.split(":")))
+        finally:
+            self.model.put_ended(value)
+
+    def write(self, process: int, name: str, takes: float, ends: str) -> None:
+        """Change a row behind a fence, and put it if its family is that of calls by key."""
+        writer = self.processes[process]
+        if writer.runs:
+            self._start(writer, self._write(writer, name, takes, ends))
+
+    async def _write(self, writer: Process, name: str, takes: float, ends: str) -> None:
+        begun, versions = 0.0, dict[str, int]()
+        with suppress(SourceError), self.model.disturbing([name]):
+            async with writer.cache.writing(name) as writing:
+                await writer.client.clock.sleep(takes)
+                begun, versions = self.clock.monotonic(), self.model.change([name])
+                if ends == "raises":
+                    raise SourceError
+                if ends == "sets" and name.startswith("raw"):
+                    writing.set([name, versions[name], ""])
+        report = writing.report
+        done = report is not None and report.l2 == "done"
+        self._claim(writer, begun, versions, done=done)
+
+    def _claim(
+        self,
+        writer: Process,
+        begun: float,
+        versions: dict[str, int],
+        *,
+        done: bool,
+        soft: float = 0.0,
+    ) -> None:
+        at = self.clock.monotonic()
+        self.simulator.note(f"process {writer.number} is told", (versions, done))
+        self.model.claim(Claim(writer.number, begun, at, versions, done, soft))
+
+    def change(self, name: str) -> None:
+        """Change a row, and tell nobody."""
+        self.model.change([name])
+
+    def cancel(self, which: int) -> None:
+        """Cancel a call."""
+        left = self._calls()
+        if left:
+            self.model.calm = False
+            left[which % len(left)].cancel()
+
+    # Steps: what goes wrong.
+
+    def strike(self, process: int | None, what: str, fate: str, times: int) -> None:
+        """Let the next commands or messages of a kind meet a fate."""
+        self.model.calm = False
+        self._strikes.append((process, OPERATIONS[what], FATES[fate], [times]))
+
+    def server(self, what: str) -> None:
+        """Let something happen to the server."""
+        self.model.calm = False
+        if what == "goes down":
+            self.simulator.go_down()
+        elif what == "hangs":
+            self.simulator.hang()
+        else:
+            self._lose_blocks()
+            self.simulator.restart()
+
+    def remember(self) -> None:
+        """Take the copy that may replace the server."""
+        self._snapshot = self.clock.monotonic(), self.simulator.server.snapshot()
+
+    def replace(self) -> None:
+        """Let the older copy replace the server: what was acknowledged since is lost."""
+        if self._snapshot is None:
+            return
+        taken_at, snapshot = self._snapshot
+        self.model.calm = self.model.monotonic = False
+        self._lose_blocks()
+        for claim in self.model.claims:
+            claim.lost |= claim.at >= taken_at
+        self.simulator.restart(snapshot)
+
+    def evict(self, which: int) -> None:
+        """Let the server forget a thing."""
+        names = self.simulator.server.names()
+        if names:
+            self.model.calm = False
+            self.simulator.note("evicted", names[which % len(names)])
+            self.simulator.server.evict(names[which % len(names)])
+            self._lose_blocks()
+
+    def _lose_blocks(self) -> None:
+        """Note that a block of a process which then dies may not be there any more."""
+        for claim in self.model.claims:
+            claim.lost |= claim.blocked
+
+    def cut(self, process: int, how: str) -> None:
+        """Cut a process's connection to the bus."""
+        self.model.calm = False
+        number = self.processes[process].number
+        self.simulator.cut(number, silently=how == "silently")
+
+    def pause(self, process: int) -> None:
+        """Stop a process for a while."""
+        self.model.calm = False
+        self.processes[process].client.pause()
+
+    def resume(self, process: int) -> None:
+        """Let a process go on; what has come meanwhile it sees a moment later."""
+        self.processes[process].client.resume(late=0.01)
+
+    def kill(self, process: int) -> None:
+        """End a process, and start another in its place."""
+        self.processes[process].client.kill()
+
+    def heal(self) -> None:
+        """Let nothing more go wrong."""
+        self._strikes.clear()
+        self.simulator.go_on()
+        for process in self.processes:
+            process.client.resume(late=0.01)
+
+    async def pause_for(self, how: int | str) -> None:
+        """Let everything come to rest, or so many ticks of the loop pass."""
+        if isinstance(how, str):
+            await self.clock.settle()
+            return
+        for _ in range(how):
+            await asyncio.sleep(0)
+
+    # The end.
+
+    async def end(self) -> None:
+        """Heal everything, let everything end, and look at what is left."""
+        self.heal()
+        for _ in range(2 * PATIENCE):
+            await self.clock.advance(0.5)
+            pending = sum(each.cache._core.ledger.pending for each in self.processes)
+            if not pending and not self._calls():
+                break
+        self._look_at_calls()
+        await self.clock.advance(3.0 + BOUND)
+        self._promise_all()
+        for process in self.processes:
+            for name in self.names:
+                PLAN.set(Plan())
+                self._start(process, self._read(process, name, "one", all_done=True))
+            await self.clock.advance(2.0)
+        await self.clock.advance(1.5)
+        self._look_at_calls()
+        self._look_at_leftovers()
+        for process in self.processes:
+            await process.cache.aclose()
+
+    def _calls(self) -> list["asyncio.Task[None]"]:
+        """Return the calls that go on, those of ended processes left out."""
+        return [task for process, task in self.running if not (task.done() or process.client.gone)]
+
+    def _promise_all(self) -> None:
+        """Bind every process by every claim whose process lives."""
+        alive = {process.number for process in self.processes}
+        for claim in self.model.claims:
+            lives = claim.process in alive
+            claim.lost = not (claim.done or lives) or (claim.lost and (claim.blocked or not lives))
+
+    def _look_at_calls(self) -> None:
+        for task in self._calls():
+            self.model.problem(f"hangs: {task}")
+        for _, task in self.running:
+            if task.done() and not task.cancelled() and task.exception() is not None:
+                self.model.problem(f"raised: {task.exception()!r}")
+
+    def _look_at_leftovers(self) -> None:
+        held = self.simulator.server.held
+        now = self.clock.wall()
+        for name, (raw, until) in held.items():
+            if name[0] in {"key", "mark"} and raw[:1] in {b"L", b"B"} and until > now:
+                self.model.problem(f"left in L2: {name} {raw!r}")
+        for process in self.processes:
+            core = process.cache._core
+            rules = {
+                "no flights": not len(core.flights),
+                "nothing pending": not core.ledger.pending,
+                "no loads": not len(core.loads),
+                "no tasks": not [task for task in core.tasks._running if _ends(task)],
+            }
+            for rule, holds in rules.items():
+                if not holds:
+                    self.model.problem(f"process {process.number}, not so: {rule}")
+
+    async def dispose(self) -> None:
+        """End whatever is left."""
+        self.simulator.close()
+        ours = asyncio.current_task()
+        for _ in range(20):
+            left = [task for task in asyncio.all_tasks() if task is not ours]
+            if not left:
+                return
+            for task in left:
+                task.cancel()
+            await self.clock.settle()
+        raise AssertionError(f"cannot be ended: {left}")
+
+
+def _ends(task: "asyncio.Task[Any]") -> bool:
+    """Return whether a task of a cache ends by itself."""
+    return not task.done() and task.get_name() not in {"tiercache-listen", "tiercache-bus"}

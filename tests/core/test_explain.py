@@ -1,0 +1,37 @@
+"""What `explain` says of a key."""
+
+from async_tiercache import TierCache
+from async_tiercache.testing import FakeClock, settled
+from tests.conftest import MakeCache
+from tests.core.source import KEY, Source, function_of
+
+
+async def test_an_entry_has_an_age_until_it_is_softly_invalidated(
+    make_cache: MakeCache, clock: FakeClock
+) -> None:
+    """That writes over when its load began."""
+    cache: TierCache = await make_cache()
+    await function_of(cache, Source())(1)
+    await settled(cache)
+    await clock.advance(3)
+
+    before = await cache.explain(KEY)
+    await cache.invalidate(keys=[KEY], soft=60)
+    after = await cache.explain(KEY)
+
+    assert (before.l2, before.age) == ("entry", 3)
+    assert (after.l2, after.age, after.fresh_seconds) == ("entry", None, 0)
+
+
+async def test_the_last_read_of_a_key_is_told(make_cache: MakeCache) -> None:
+    """By the tier that answered, as long as memory could not."""
+    cache, other = await make_cache(), await make_cache()
+    value = function_of(cache, Source())
+    for read in (value, value, function_of(other, Source())):
+        await read(1)
+        await settled(cache)
+
+    here, there = await cache.explain(KEY), await other.explain(KEY)
+
+    assert (here.last_read, here.in_l1, here.l1_why) == ("loader fresh", True, "")
+    assert there.last_read == "l2 fresh"
