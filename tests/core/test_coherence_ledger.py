@@ -29,6 +29,19 @@ def test_a_basis_holds_until_its_key_is_invalidated() -> None:
     assert ledger.holds(ledger.basis("k"))
 
 
+def test_a_later_part_lends_no_ids_to_an_earlier_one_that_has_none() -> None:
+    """They may be from after an invalidation that the earlier one was made before."""
+    ledger = Ledger()
+    page, early, late = ledger.basis("page"), ledger.basis("a", ("t",)), ledger.basis("b", ("t",))
+    page.pairs[NAMESPACE] = late.pairs[NAMESPACE] = STATE[:24]
+    late.pairs["t"] = STATE[:24]
+
+    page.absorb(early)
+    page.absorb(late)
+
+    assert not page.pairs[NAMESPACE]
+
+
 @pytest.mark.parametrize(
     "what", [record(1, tags=("t",)), record(1, tags=(NAMESPACE,)), Invalidation(b"i", pattern="*")]
 )
