@@ -146,7 +146,10 @@ class ProcessClock:
         """
         if self.state == "paused":
             self.state = "waking"
-            self._clock.call_later(late, self._wake_up)
+            if late:
+                self._clock.call_later(late, self._wake_up)
+            else:
+                self._wake_up()
 
     def _wake_up(self) -> None:
         if self.state == "waking":
