@@ -17,6 +17,10 @@ _LEASING: Final = 1.0
 """Seconds within which a load begins after its lease was taken."""
 
 
+_PATIENT: Final = 8.0
+"""Seconds for which a read waits for the loads of other processes, at least."""
+
+
 class SourceError(Exception):
     """The source has failed."""
 
@@ -101,6 +105,7 @@ class Model:
         bound: How long other processes may be behind, in seconds.
         versions: By row, what the source holds.
         problems: What has gone wrong, and when that was seen.
+        reads: When the reads that go on have begun.
         calm: Whether nothing has gone wrong with server, network, processes or callers so far.
     """
 
@@ -111,6 +116,7 @@ class Model:
     problems: list[tuple[float, str]] = field(default_factory=list)
     calm: bool = True
     monotonic: bool = True
+    reads: list[float] = field(default_factory=list)
     softened: dict[str, float] = field(default_factory=dict)
     seen: dict[tuple[int, str], Seen] = field(default_factory=dict)
     _puts: dict[str, _Put] = field(default_factory=dict)
@@ -152,13 +158,24 @@ class Model:
                 self._disturbed[name] = self.clock.monotonic()
 
     @contextmanager
+    def reading(self) -> Generator[None]:
+        """Count a read."""
+        begun = self.clock.monotonic()
+        self.reads.append(begun)
+        try:
+            yield
+        finally:
+            self.reads.remove(begun)
+
+    @contextmanager
     def loading(self, name: str) -> Generator[None]:
         """Count a load of a row; while nothing goes wrong there is one at a time."""
         begun = self.clock.monotonic()
         running = self._loading.setdefault(name, [])
         disturbed = self._disturbed.get(name, -_LEASING)
         calm = self.calm and not self._disturbers.get(name)
-        if calm and any(disturbed < each - _LEASING for each in running):
+        patient = not self.reads or begun - min(self.reads) < _PATIENT
+        if calm and patient and any(disturbed + _LEASING < each for each in running):
             self.problem(f"{name} is loaded twice at the same time")
         running.append(begun)
         try:

@@ -129,7 +129,7 @@ class World:
         floors = {
             each: self.model.floors(reader.number, each, all_done=all_done) for each in everything()
         }
-        with suppress(*ALLOWED):
+        with suppress(*ALLOWED), self.model.reading():
             with self.model.disturbing([name] if how == "refresh" else []):
                 found = await reader.read(name, how)
             for each, value in found.items():
