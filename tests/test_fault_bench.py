@@ -9,7 +9,6 @@ pytest.importorskip("asyncpg", reason="needs the extra demo")
 
 from async_tiercache_integrations.cli.demo._servers import ServerError
 from benchmarks import faults
-from benchmarks._faults.adapters import has_bus
 from benchmarks._faults.cell import Outcome, Pace
 from benchmarks._faults.crowd import Stampedes
 from benchmarks._faults.faults import FAULTS
@@ -35,7 +34,6 @@ def outcomes() -> dict[tuple[str, str], Outcome]:
 
 @pytest.mark.redis
 @pytest.mark.postgres
-@pytest.mark.xfail(not has_bus(), reason="needs the bus", strict=False)
 def test_ours_keeps_its_promises_while_its_bus_is_cut(
     outcomes: dict[tuple[str, str], Outcome],
 ) -> None:

@@ -6,7 +6,6 @@ and a channel. `cashews` is the rival with a memory tier; it must be installed.
 
 import asyncio
 import contextlib
-import inspect
 import json
 import logging
 import time
@@ -80,11 +79,6 @@ def counted(statistics: Any) -> dict[str, int]:
     }
 
 
-def has_bus() -> bool:
-    """Return whether this version of ours tells other processes what it invalidates."""
-    return "staleness_bound" in inspect.signature(TierCache).parameters
-
-
 class Ours:
     """`TierCache` with three families: by key, by tag, and refreshed in the background."""
 
@@ -138,9 +132,8 @@ class Ours:
 async def ours(url: str, source: Source) -> AsyncGenerator[Adapter]:
     # Down and up again is what is asked for: no news.
     logging.getLogger("async_tiercache").setLevel(logging.CRITICAL)
-    options: dict[str, Any] = {"staleness_bound": BOUND} if has_bus() else {}
-    policy = Policy(ttl=_TTL, l1_ttl=_TTL if has_bus() else BOUND)
-    async with TierCache(url, namespace=NAMESPACE, policy=policy, **options) as cache:
+    policy = Policy(ttl=_TTL, l1_ttl=_TTL)
+    async with TierCache(url, namespace=NAMESPACE, policy=policy, staleness_bound=BOUND) as cache:
         yield Ours(cache, source)
 
 
