@@ -129,6 +129,7 @@ class Ledger:
         "_patterns",
         "_pending",
         "_recent",
+        "_soft",
         "_tag_generations",
         "_tags",
         "_turn",
@@ -148,6 +149,7 @@ class Ledger:
         self._pending: dict[str, bytes] = {}
         self._tags: dict[str, bytes] = {}
         self._doubts: set[str] = set()
+        self._soft: set[str] = set()
         self._patterns: dict[Pattern, tuple[bytes, Callable[[str], bool]]] = {}
         self._owed: dict[Pattern, None] = {}
         self._recent: dict[bytes, tuple[float, Invalidation]] = {}
@@ -219,6 +221,11 @@ class Ledger:
         Flights of a key that is invalidated are detached; this is about tags.
         """
         return basis.turn == self._turn or (not basis.open and self._unmoved(basis))
+
+    def is_overtaken(self, basis: Basis) -> bool:
+        """Return whether readers that come now may want what is made later than this."""
+        moved = self._generations[hash(basis.key) % STRIPES] != basis.generation
+        return moved or not self.may_join(basis)
 
     def _unmoved(self, basis: Basis) -> bool:
         generations = self._tag_generations
@@ -317,6 +324,7 @@ class Ledger:
         for key in record.keys:
             self._pending[key] = record.id
             self._doubts.discard(key)
+        (self._soft.difference_update if record.soft is None else self._soft.update)(record.keys)
         for tag in record.tags:
             self._tags[tag] = record.id
         if self.pending > MAX_PENDING:
@@ -325,6 +333,7 @@ class Ledger:
     def _hold_everything(self, record_id: bytes) -> None:
         self._pending.clear()
         self._doubts.clear()
+        self._soft.clear()
         self._patterns.clear()
         self._owed.clear()
         self._tags = {NAMESPACE: record_id}
@@ -362,10 +371,11 @@ class Ledger:
         """Remember that L2 may hold something older than this process has shown.
 
         Returns:
-            Whether that is news: a key that is pending is removed in any case.
+            Whether that is news: a key that is pending is removed in any case, unless softly.
         """
-        if key in self._pending:
+        if key in self._pending and key not in self._soft:
             return False
+        self._soft.discard(key)
         self._pending[key] = record_id
         self._doubts.add(key)
         return True
@@ -376,6 +386,7 @@ class Ledger:
             if self._pending.get(key) == record.id:
                 del self._pending[key]
                 self._doubts.discard(key)
+                self._soft.discard(key)
         for tag in record.tags:
             if self._tags.get(tag) == record.id:
                 del self._tags[tag]
@@ -402,6 +413,7 @@ class Ledger:
             self._tags[tag] = record_id
         for key in keys:
             self._pending[key] = record_id
+        self._soft.difference_update(keys)
         known = tuple(key for key in keys if key not in self._doubts)
         return Invalidation(record_id, keys, tags), Invalidation(record_id, known, tags)
 

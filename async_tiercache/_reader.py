@@ -21,7 +21,7 @@ from async_tiercache._options import MISSING
 from async_tiercache._pilot import RETRY_SECONDS, Pilot, old_answer
 from async_tiercache._statistics import Counts
 from async_tiercache._tiers import Tiers
-from async_tiercache._tracing import Tracing
+from async_tiercache._tracing import Tracing, note_answers
 from async_tiercache.abc import Clock, Observer
 from async_tiercache.backends.memory import Slot
 from async_tiercache.errors import LoadTimeoutError
@@ -30,8 +30,6 @@ MAX_TOGETHER: Final = 1_000
 """Keys of one call that are asked for and loaded together; the next ones come after them."""
 MAX_READS: Final = 1_000
 """Keys of which it is remembered how they were last read."""
-_TIERS: Final[tuple[Tier, ...]] = ("l1", "l2", "loader")
-_STATES: Final[tuple[State, ...]] = ("fresh", "early", "stale")
 
 
 class Answer(NamedTuple):
@@ -116,7 +114,7 @@ class Reader:
             operation = Operation("get", family.name, (key,))
             with self._tracing.around(operation):
                 answer = await self._answer(family, key, load, forced=forced)
-                _note(operation, [answer.outcome], [answer.flight] if answer.joined else ())
+                note_answers(operation, [answer.outcome], [answer.flight] if answer.joined else ())
                 value = self._deliver(family, answer, started)
         else:
             answer = await self._answer(family, key, load, forced=forced)
@@ -218,7 +216,7 @@ class Reader:
 
     async def _answer(self, family: Family, key: str, load: Load, *, forced: bool) -> Answer:
         """Return the answer of a flight, another call's or one that begins here."""
-        spared = False
+        spared, again = False, forced
         while True:
             flight = self._find(key, load.tags)
             joined = flight is not None and not forced
@@ -234,6 +232,11 @@ class Reader:
                 outcome = await self._pilot.lead(flight, family, load)
             if outcome is ABANDONED:
                 continue
+            shown = self._shown(flight, outcome, again=again)
+            if shown is None:
+                again = True
+                continue
+            outcome, joined = shown, joined or shown is not outcome
             if outcome.value is MISSING:
                 # What a batch found absent may be an error or a value for the loader of one.
                 self._flights.end(flight)
@@ -244,6 +247,31 @@ class Reader:
                 continue
             await _proven([flight])
             return Answer(flight, outcome, joined)
+
+    def _shown(self, flight: Flight, outcome: Outcome, *, again: bool) -> Outcome | None:
+        """Return what a caller gets of a flight; `None` if it shall wait for a later one instead.
+
+        What has taken the place of an overtaken flight began later, but may have read the source
+        earlier. So a caller has the value of only one of them, and nothing older follows it.
+
+        Args:
+            flight: The flight that the caller has waited for.
+            outcome: What it has ended with.
+            again: Whether the caller has waited for another one before, and does so no more.
+        """
+        overtaken = outcome.error is None and self._ledger.is_overtaken(flight.basis)
+        if not overtaken or inside() is not None:
+            return outcome
+        key, slot = flight.key, self._tiers.probe(flight.key, flight.basis.declared)
+        if slot is not None and slot.header.created_at > flight.load_began_at:
+            fresh_until = slot.header.fresh_until
+            if self._tiers.now() < fresh_until:
+                return Outcome(slot.value, "l1", fresh_until=fresh_until, payload=slot.payload)
+        if self._find(key, flight.basis.declared) in {None, flight}:
+            return outcome
+        if again:
+            self._tiers.supersede(key)
+        return outcome if again else None
 
     async def read_many(
         self,
@@ -287,7 +315,7 @@ class Reader:
                     answers |= await self._answers(family, part, load_of, opened=opened)
                 if self._tracing.on:
                     joined = [each.flight for each in answers.values() if each.joined]
-                    _note(operation, [each.outcome for each in answers.values()], joined)
+                    note_answers(operation, [each.outcome for each in answers.values()], joined)
                 for key in left:
                     values[key] = self._deliver(family, answers[key], started)
         return {key: value for key, value in values.items() if value is not MISSING}
@@ -303,6 +331,7 @@ class Reader:
         """Return the answer for each key."""
         answers: dict[str, Answer] = {}
         spared: set[str] = set()
+        again: set[str] = set()
         left = list(keys)
         found = [self._find(key, keys[key]) for key in left]
         ahead = [each for each in found if each and self._is_ahead(each)]
@@ -312,19 +341,7 @@ class Reader:
                 answers[each.key] = Answer(each, outcome, joined=True)
         left = [key for key in left if key not in answers]
         while left:
-            joins: list[Flight] = []
-            leads: list[Flight] = []
-            for key in left:
-                tags = keys[key]
-                flight = self._find(key, tags)
-                if flight is None or flight in passed:
-                    slot = self._slot(key, tags)
-                    leads.append(
-                        self._pilot.begin(family, key, slot, tags=tags, opened=opened, many=True)
-                    )
-                else:
-                    self._withdraw_dead_offer(flight)
-                    joins.append(flight)
+            leads, joins = self._begin_or_find(family, left, keys, passed, opened=opened)
             led = set(leads)
             outcomes = await self._round(family, leads, joins, load_of)
             for flight, outcome in outcomes.items():
@@ -335,10 +352,38 @@ class Reader:
                 elif joined and strangers and key not in spared and _may_be_theirs(outcome):
                     spared.add(key)
                 elif outcome is not ABANDONED:
-                    answers[key] = Answer(flight, outcome, joined)
+                    shown = self._shown(flight, outcome, again=key in again)
+                    again.add(key)
+                    if shown is not None:
+                        answers[key] = Answer(flight, shown, joined or shown is not outcome)
             left = [key for key in left if key not in answers]
         await _proven([answer.flight for answer in answers.values()])
         return answers
+
+    def _begin_or_find(
+        self,
+        family: Family,
+        left: Sequence[str],
+        keys: Mapping[str, tuple[str, ...]],
+        passed: Collection[Flight],
+        *,
+        opened: bool,
+    ) -> tuple[list[Flight], list[Flight]]:
+        """Return the flights that a call begins for its keys, and those of others that it joins."""
+        leads: list[Flight] = []
+        joins: list[Flight] = []
+        for key in left:
+            tags = keys[key]
+            flight = self._find(key, tags)
+            if flight is None or flight in passed:
+                slot = self._slot(key, tags)
+                leads.append(
+                    self._pilot.begin(family, key, slot, tags=tags, opened=opened, many=True)
+                )
+            else:
+                self._withdraw_dead_offer(flight)
+                joins.append(flight)
+        return leads, joins
 
     async def _round(
         self,
@@ -433,7 +478,7 @@ class Reader:
                 if left:
                     beyond |= await self._look_up(left, understood, direct.counts, stale=stale)
                 if self._tracing.on and len(beyond) == len(operation.keys):
-                    _note(operation, beyond.values(), joined)
+                    note_answers(operation, beyond.values(), joined)
             outcomes |= beyond
         for outcome in outcomes.values():
             self._count(direct, outcome)
@@ -444,13 +489,17 @@ class Reader:
         """Return the outcomes of the flights that some of the keys have, and that gave a value."""
         joined: dict[Flight, Outcome] = {}
         for key in keys:
-            flight = self._find(key)
-            outcome = ABANDONED if flight is None else await self._join(flight)
-            good = outcome is not ABANDONED and outcome.error is None
-            if flight is not None and good and not self._is_ahead(flight, outcome):
-                joined[flight] = outcome
-                await _proven([flight])
-                self._rest_on(flight.basis, outcome)
+            shown, again = None, False
+            while shown is None and (flight := self._find(key)) is not None:
+                outcome = await self._join(flight)
+                failed = outcome is ABANDONED or outcome.error is not None
+                if failed or self._is_ahead(flight, outcome):
+                    break
+                shown, again = self._shown(flight, outcome, again=again), True
+                if shown is not None:
+                    joined[flight] = shown
+                    await _proven([flight])
+                    self._rest_on(flight.basis, shown)
         return joined
 
     async def _look_up(
@@ -526,22 +575,6 @@ async def _proven(flights: Sequence[Flight]) -> None:
     proving = [flight.proving for flight in flights if flight.proving is not None]
     if proving and inside() is not None:
         await asyncio.wait(proving)
-
-
-def _note(operation: Operation, outcomes: Collection[Outcome], joined: Collection[Flight]) -> None:
-    """Write down for the tracer how a get was answered.
-
-    Args:
-        operation: The get.
-        outcomes: The answers of all its keys.
-        joined: The flights of other calls that it waited for.
-    """
-    operation.tier = _TIERS[max(_TIERS.index(each.tier) for each in outcomes)]
-    operation.state = _STATES[max(_STATES.index(each.state) for each in outcomes)]
-    operation.stale_ages = tuple(each.age for each in outcomes if each.state == "stale")
-    operation.size = sum(len(each.payload) for each in outcomes) or None
-    loads = [flight.operation for flight in joined if flight.operation is not None]
-    operation.loads = tuple(dict.fromkeys(loads))
 
 
 def _may_be_theirs(outcome: Outcome) -> bool:

@@ -193,6 +193,14 @@ class Tiers:
         if self.store is not None and older:
             self.store.drop(key)
 
+    def supersede(self, key: str) -> None:
+        """Let nothing follow that was made, or began to be, before a value is shown now."""
+        self._ledger.overtake(key)
+        self._flights.detach(key)
+        if self.store is not None:
+            self.store.drop(key)
+        self.raise_floor(key)
+
     def raise_floor(self, key: str) -> None:
         """Let nothing follow from L2 that may be older than what was shown up to now."""
         if self.has_remote:

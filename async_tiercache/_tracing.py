@@ -1,15 +1,20 @@
 """Tracing: enters the tracer's context around a piece of work, if there is a tracer."""
 
 import logging
+from collections.abc import Collection
 from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
 from typing import Final
 
-from async_tiercache._events import Operation
+from async_tiercache._entry import Tier
+from async_tiercache._events import Operation, State
+from async_tiercache._flight import Flight, Outcome
 from async_tiercache.abc import Tracer
 
 _log = logging.getLogger("async_tiercache")
 _UNTRACED: Final[AbstractContextManager[object]] = nullcontext()
+_TIERS: Final[tuple[Tier, ...]] = ("l1", "l2", "loader")
+_STATES: Final[tuple[State, ...]] = ("fresh", "early", "stale")
 
 
 class Tracing:
@@ -70,3 +75,21 @@ class _Traced:
         except Exception as raised:  # noqa: BLE001
             if raised is not error:
                 _log.exception("The tracer %r raised", self._tracer)
+
+
+def note_answers(
+    operation: Operation, outcomes: Collection[Outcome], joined: Collection[Flight]
+) -> None:
+    """Write down for the tracer how a get was answered.
+
+    Args:
+        operation: The get.
+        outcomes: The answers of all its keys.
+        joined: The flights of other calls that it waited for.
+    """
+    operation.tier = _TIERS[max(_TIERS.index(each.tier) for each in outcomes)]
+    operation.state = _STATES[max(_STATES.index(each.state) for each in outcomes)]
+    operation.stale_ages = tuple(each.age for each in outcomes if each.state == "stale")
+    operation.size = sum(len(each.payload) for each in outcomes) or None
+    loads = [flight.operation for flight in joined if flight.operation is not None]
+    operation.loads = tuple(dict.fromkeys(loads))

@@ -6,7 +6,7 @@ from typing import Any
 from async_tiercache import MISSING, TierCache
 from async_tiercache.testing import FakeClock, MemoryServer, settled
 from tests.conftest import MakeCache
-from tests.core.source import KEY, Source, function_of, soon, ticks
+from tests.core.source import KEY, Source, all_of, function_of, soon, ticks
 from tests.core.wire import MESSAGE, Wire
 
 LONG: dict[str, Any] = {"ttl": 1000, "l1_ttl": 900, "jitter": 0}
@@ -139,8 +139,7 @@ async def test_a_page_whose_part_is_overtaken_while_it_loads_is_joined_by_nobody
     await ticks()
     source.gate.set()
 
-    assert await soon(early) == "page of old"
-    assert await soon(late) == "page of new"
+    assert await all_of(early, late) == ["page of new", "page of new"]
     assert await soon(page(1)) == "page of new"
 
 

@@ -6,7 +6,9 @@ import pytest
 
 from async_tiercache import TierCache
 from async_tiercache.testing import FakeClock, MemoryServer, settled
+from tests.conftest import MakeCache
 from tests.core.source import KEY, Source, function_of, soon
+from tests.core.wire import Wire
 
 
 @pytest.fixture
@@ -54,6 +56,27 @@ async def test_a_second_soft_invalidation_does_not_lengthen_the_first(
     assert await soon(cache.get(KEY, "nothing", stale=True)) == "nothing"
     with pytest.raises(OSError, match="down"):
         await soon(value(1))
+
+
+async def test_what_was_loaded_around_l2_is_not_followed_by_what_is_softened(
+    make_cache: MakeCache, server: MemoryServer, other: TierCache, clock: FakeClock
+) -> None:
+    """While the invalidation is on its way, this process does not believe L2, and shows newer."""
+    await function_of(other, Source("old"), ttl=1000)(1)
+    await settled(other)
+    wire = Wire(server)
+    cache = await make_cache(client=wire.client)
+    value = function_of(cache, Source("new"), ttl=1000)
+    on_its_way = wire.hold("INVALIDATE")
+    softening = asyncio.ensure_future(cache.invalidate(keys=[KEY], soft=100))
+    await soon(on_its_way.reached.wait())
+    assert await soon(value(1)) == "new"
+
+    wire.let_pass("INVALIDATE")
+    await soon(softening)
+
+    assert await soon(value(1)) == "new"
+    await clock.advance(1)
 
 
 def failing(value: str = "new") -> Source:

@@ -71,7 +71,7 @@ async def test_a_token_detaches_the_load_that_is_older(deaf: Deaf, other: TierCa
     await ticks()
     deaf.source.gate.set()
 
-    assert await all_of(before, after) == ["old", "new"]
+    assert await all_of(before, after) == ["new", "new"]
     deaf.wire.let_pass(MESSAGE)
 
 

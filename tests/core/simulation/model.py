@@ -117,7 +117,6 @@ class Model:
     calm: bool = True
     monotonic: bool = True
     reads: list[float] = field(default_factory=list)
-    softened: dict[str, float] = field(default_factory=dict)
     seen: dict[tuple[int, str], Seen] = field(default_factory=dict)
     _puts: dict[str, _Put] = field(default_factory=dict)
     _loading: dict[str, list[float]] = field(default_factory=dict)
@@ -182,6 +181,9 @@ class Model:
             yield
         finally:
             running.remove(begun)
+            if not calm or begun <= disturbed + _LEASING:
+                # It may have gone around the remote tier, and what that holds is then removed.
+                self._disturbed[name] = self.clock.monotonic()
 
     async def look(self, clock: Any, *names: str) -> list[Value]:
         """Read rows as the plan of the load says."""
@@ -213,12 +215,6 @@ class Model:
         """Note that a call which has put a value has returned."""
         self._puts[value[2]].ended = self.clock.monotonic()
 
-    def soften(self, names: Iterable[str], soft: float) -> None:
-        """Let what is older be shown again for a while, after what is newer."""
-        until = self.clock.monotonic() + soft + 1.0
-        for name in names:
-            self.softened[name] = max(until, self.softened.get(name, 0.0))
-
     # The promises.
 
     def claim(self, claim: Claim) -> None:
@@ -244,8 +240,7 @@ class Model:
                 why = f"process {claim.process} was told at {claim.at:.3f}"
                 floors.append(Floor(claim.versions[name], claim.begun, why))
         seen = self.seen.get((process, name))
-        softened = now < self.softened.get(name, 0.0)
-        if seen is not None and self.monotonic and not softened:
+        if seen is not None and self.monotonic:
             why = f"the process had shown it at {seen.at:.3f}"
             # Of two that put, the last one wins, whatever it puts.
             floors.append(Floor(seen.version, 0.0, why))

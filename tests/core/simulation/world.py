@@ -73,7 +73,7 @@ class World:
         self._network = network
         self._counts: dict[Journey, int] = {}
         self._strikes: list[tuple[int | None, tuple[str, ...], Fate, list[int]]] = []
-        self._token: tuple[str, dict[str, int]] | None = None
+        self._token: tuple[str, dict[str, int], float] | None = None
         self._snapshot: tuple[float, Any] | None = None
 
     # Life.
@@ -155,14 +155,12 @@ class World:
     ) -> None:
         begun = self.clock.monotonic()
         rows = covered(keys, tags)
-        if soft is not None:
-            self.model.soften(rows, soft)
         with self.model.disturbing(rows):
             versions = self.model.change(rows)
             report = await writer.cache.invalidate(keys=keys, tags=tags, soft=soft)
         self._claim(writer, begun, versions, done=report.l2 == "done", soft=soft or 0.0)
         if soft is None:
-            self._token = report.token, versions
+            self._token = report.token, versions, begun
 
     def hand_over(self, process: int) -> None:
         """Let a process take in the latest token."""
@@ -170,9 +168,11 @@ class World:
         if reader.runs and self._token is not None:
             self._start(reader, self._hand_over(reader, *self._token))
 
-    async def _hand_over(self, reader: Process, token: str, versions: dict[str, int]) -> None:
-        begun = self.clock.monotonic()
+    async def _hand_over(
+        self, reader: Process, token: str, versions: dict[str, int], begun: float
+    ) -> None:
         if await reader.cache.apply(token):
+            # What was put since the invalidation began has come after it here, too.
             self._claim(reader, begun, versions, done=False)
 
     def clear(self, process: int) -> None:
