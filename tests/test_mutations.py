@@ -29,7 +29,7 @@ def test_its_named_tests_exist(mutation: Mutation) -> None:
     """Or a note says why there are none."""
     assert mutation.named or mutation.note
     for test in mutation.named:
-        path, _, name = test.partition("::")
+        path, _, name = test.partition("[")[0].partition("::")
         assert f"def {name}(" in (ROOT / path).read_text(encoding="utf-8"), test
 
 

@@ -1,6 +1,7 @@
 """Schedules of several processes over a simulated L2: nothing old, nothing lost, nothing left.
 
-Hypothesis draws them and shrinks those that fail to a short list of steps. ``TESTS_LONG``
+Some are known, each for one safeguard. Others Hypothesis draws, and shrinks those that fail to a
+short list of steps. ``TESTS_LONG``
 multiplies their number, and adds others each time: what they find is not of the change at hand.
 """
 
@@ -15,6 +16,7 @@ from hypothesis import HealthCheck, Phase, find, given, settings
 
 from async_tiercache.tags import STATE_BYTES
 from async_tiercache.testing._simulated_server import SimulatedServer
+from tests.core.simulation.known import KNOWN, Known
 from tests.core.simulation.steps import SCHEDULES, Schedule, run, story_of
 
 COUNT: Final = 1_000 * int(os.environ.get("TESTS_LONG", "1"))
@@ -42,10 +44,18 @@ def loop() -> Iterator[asyncio.AbstractEventLoop]:
     loop.close()
 
 
+@pytest.mark.parametrize("known", KNOWN, ids=[known.name for known in KNOWN])
+def test_a_known_schedule_keeps_every_promise(
+    loop: asyncio.AbstractEventLoop, known: Known
+) -> None:
+    """Without the safeguard of its name it does not."""
+    _holds(loop, known.schedule)
+
+
 @pytest.mark.timeout(600)
 @settings(_SETTINGS, derandomize=True)
 @given(schedule=SCHEDULES)
-def test_known_schedules_keep_every_promise(
+def test_drawn_schedules_keep_every_promise(
     loop: asyncio.AbstractEventLoop, schedule: Schedule
 ) -> None:
     """The same ones each time."""

@@ -73,8 +73,14 @@ def ask_tests(copy: Path, tests: Sequence[str]) -> Verdict:
 
 
 def broken_schedules(copy: Path, count: int) -> list[str]:
-    """Return the numbers of the simulator's schedules that break a promise with all safeguards."""
+    """Return the numbers of the drawn schedules that break a promise with all safeguards.
+
+    Raises:
+        MutationError: A known one does.
+    """
     _, output = _simulate(copy, count, "--every")
+    if known := re.findall(r"^known .*", output, re.MULTILINE):
+        raise MutationError(f"with all safeguards this breaks a promise: {known[0]}")
     return re.findall(r"^schedule (\d+):", output, re.MULTILINE)
 
 

@@ -21,6 +21,10 @@ _PATIENT: Final = 8.0
 """Seconds for which a read waits for the loads of other processes, at least."""
 
 
+_LASTS: Final = {"doc": 8.0 + 12.0, "met": 106.0 + 12.0}
+"""For how long what was read is served at all, by kinds of rows, with the time of two loads."""
+
+
 class SourceError(Exception):
     """The source has failed."""
 
@@ -37,6 +41,16 @@ class Plan(NamedTuple):
     takes: float = 0.0
     reads: str = "early"
     ends: str = "well"
+
+
+def _row_of(name: str) -> str:
+    """Return which row is read under a name."""
+    return name.rpartition("/")[2]
+
+
+def _is_whole(name: str) -> bool:
+    """Return whether a name is that of the row itself, not of its part in something else."""
+    return name.partition("/")[0] in {name, "label"}
 
 
 _AT_ONCE: Final = Plan()
@@ -118,6 +132,7 @@ class Model:
     monotonic: bool = True
     reads: list[float] = field(default_factory=list)
     seen: dict[tuple[int, str], Seen] = field(default_factory=dict)
+    _changes: dict[str, list[tuple[float, int]]] = field(default_factory=dict)
     _puts: dict[str, _Put] = field(default_factory=dict)
     _loading: dict[str, list[float]] = field(default_factory=dict)
     _disturbers: dict[str, int] = field(default_factory=dict)
@@ -136,11 +151,12 @@ class Model:
     def change(self, names: Iterable[str]) -> dict[str, int]:
         """Change rows; return their new versions, by all the names under which they are read."""
         found: dict[str, int] = {}
+        names = tuple(names)
+        for row in dict.fromkeys(_row_of(name) for name in names if _is_whole(name)):
+            self.versions[row] = self.version(row) + 1
+            self._changes.setdefault(row, []).append((self.clock.monotonic(), self.version(row)))
         for name in names:
-            row = name.rpartition("/")[2]
-            if name == row:
-                self.versions[row] = self.version(row) + 1
-            found[name] = self.version(row)
+            found[name] = self.version(_row_of(name))
         return found
 
     @contextmanager
@@ -155,6 +171,22 @@ class Model:
             for name in rows:
                 self._disturbers[name] -= 1
                 self._disturbed[name] = self.clock.monotonic()
+
+    def is_quiet(self, name: str, *, since: float, but: int = 0) -> bool:
+        """Return whether nothing has gone wrong, and nobody else has disturbed a row.
+
+        Args:
+            name: The row.
+            since: From when on.
+            but: How many disturbers do not count.
+        """
+        alone = self._disturbers.get(name, 0) == but
+        return self.calm and alone and self._disturbed.get(name, -1.0) < since
+
+    @property
+    def loads(self) -> bool:
+        """Whether anything is being loaded."""
+        return any(self._loading.values())
 
     @contextmanager
     def reading(self) -> Generator[None]:
@@ -221,24 +253,35 @@ class Model:
         """Note what was acknowledged."""
         self.claims.append(claim)
 
-    def floors(self, process: int, name: str, *, all_done: bool = False) -> list[Floor]:
+    def floors(
+        self,
+        process: int,
+        name: str,
+        *,
+        all_done: bool = False,
+        nested: bool = False,
+        around: bool = False,
+    ) -> list[Floor]:
         """Return below which versions a read that begins now must not be.
 
         Args:
             process: The process that reads.
             name: The row.
             all_done: Whether every claim binds every process by now.
+            nested: Whether it reads for a load, which nothing that is confirmed may escape.
+            around: Whether the process does not believe the server, so that it may forget nothing.
         """
         now = self.clock.monotonic()
         floors = []
         for claim in self.claims:
-            if name not in claim.versions or claim.lost:
+            if name not in claim.versions or (claim.lost and not around):
                 continue
             ours = claim.process == process or all_done
-            delay = claim.soft + (0.0 if ours else self.bound)
+            delay = claim.soft + (0.0 if ours or (nested and claim.done) else self.bound)
             if (ours or claim.done) and claim.at + delay <= now:
                 why = f"process {claim.process} was told at {claim.at:.3f}"
                 floors.append(Floor(claim.versions[name], claim.begun, why))
+        floors += self._oldest(name, now)
         seen = self.seen.get((process, name))
         if seen is not None and self.monotonic:
             why = f"the process had shown it at {seen.at:.3f}"
@@ -246,9 +289,27 @@ class Model:
             floors.append(Floor(seen.version, 0.0, why))
         return floors
 
-    def check(self, process: int, name: str, value: Any, floors: list[Floor], begun: float) -> None:
+    def _oldest(self, name: str, now: float) -> list[Floor]:
+        """Return what a read must not be below because of the time that its row is kept."""
+        limit = _LASTS.get(_row_of(name).partition(":")[0])
+        if limit is None:
+            return []
+        begun = now - limit
+        passed = [version for at, version in self._changes.get(_row_of(name), ()) if at < begun]
+        return [Floor(passed[-1], begun, f"that is older than {limit} s")] if passed else []
+
+    def check(
+        self,
+        process: int,
+        name: str,
+        value: Any,
+        floors: list[Floor],
+        begun: float,
+        *,
+        nested: bool = False,
+    ) -> None:
         """Note it if a read has returned what it must not."""
-        row = name.rpartition("/")[2]
+        row = _row_of(name)
         at = f"process {process} reads {name} from {begun:.3f} to {self.clock.monotonic():.3f}"
         if value is None or value[0] != row:
             self.problem(f"{at}: got {value}")
@@ -262,7 +323,7 @@ class Model:
                 self.problem(message)
                 return
         seen = self.seen.get((process, name))
-        if seen is None or seen.version < version:
+        if not nested and (seen is None or seen.version < version):
             self.seen[process, name] = Seen(version, self.clock.monotonic())
 
     def _excused(self, origin: str, floor: Floor) -> bool:

@@ -18,6 +18,9 @@ METHODS: Final = ("met:0", "met:1")
 RAWS: Final = ("raw:0", "raw:1")
 DOCS: Final = ("doc:0",)
 PAGES: Final = ("page:0",)
+SHEETS: Final = ("sheet:0",)
+LABELLED: Final = ("label/raw:0", "label/raw:1")
+"""What is read by calls by key, read by a function that declares a tag."""
 NAMES: Final = ROWS + METHODS + RAWS + PAGES + DOCS
 TAGS: Final = ("g:0", "g:1", "m", "d:0")
 _PARTS: Final = {"page:0": ("row:0:0", "row:0:1")}
@@ -25,7 +28,7 @@ _PARTS: Final = {"page:0": ("row:0:0", "row:0:1")}
 
 def covered(names: Sequence[str] = (), tags: Sequence[str] = ()) -> tuple[str, ...]:
     """Return the rows that are under names and tags; a page's part is ``page/row``."""
-    found = list(names)
+    found = [*names, *(f"label/{name}" for name in names if name in RAWS)]
     for tag in tags:
         kind, _, which = tag.partition(":")
         if kind == "g":
@@ -34,15 +37,18 @@ def covered(names: Sequence[str] = (), tags: Sequence[str] = ()) -> tuple[str, .
             found += [f"{page}/{row}" for page in PAGES for row in _PARTS[page] if row in rows]
         elif kind == "m":
             found += METHODS
+        elif kind == "l":
+            found += LABELLED
         else:
-            found.append(f"doc:{which}")
+            found += [f"doc:{which}", f"sheet:{which}/doc:{which}"]
     return tuple(dict.fromkeys(found))
 
 
 def everything() -> tuple[str, ...]:
     """Return all rows, and all parts of pages."""
     parts = (f"{page}/{row}" for page, rows in _PARTS.items() for row in rows)
-    return (*NAMES, *parts)
+    sheets = (f"{sheet}/doc:{sheet[-1]}" for sheet in SHEETS)
+    return (*NAMES, *parts, *SHEETS, *sheets, *LABELLED)
 
 
 class Process:
@@ -88,6 +94,8 @@ class Process:
                 "met": self._declare_methods,
                 "page": self._declare_pages,
                 "doc": self._declare_docs,
+                "sheet": self._declare_sheets,
+                "label/raw": self._declare_labelled,
             }
             declare[kind]()
         return self._single[kind]
@@ -125,7 +133,7 @@ class Process:
         @self.cache.cached("page:{group}")
         async def page(group: int) -> Page:
             with self.model.loading(f"page:{group}"):
-                parts = [await self.single("row")(group, key) for key in range(2)]
+                parts = [await self._part(f"row:{group}:{key}") for key in range(2)]
                 own = await self.model.look(self.client.clock, f"page:{group}")
                 return own[0][0], own[0][1], parts
 
@@ -140,11 +148,37 @@ class Process:
 
         self._single["doc"] = doc
 
+    def _declare_sheets(self) -> None:
+        @self.cache.cached("sheet:{key}")
+        async def sheet(key: int) -> Page:
+            with self.model.loading(f"sheet:{key}"):
+                part = await self._part(f"doc:{key}")
+                return f"sheet:{key}", self.model.version(f"sheet:{key}"), [part]
+
+        self._single["sheet"] = sheet
+
+    def _declare_labelled(self) -> None:
+        # Without an annotation it is stored as what is put by a call by key.
+        @self.cache.cached("raw:{key}", tags=["l"])
+        async def labelled(key: int):  # type: ignore[no-untyped-def]  # noqa: ANN202
+            return (await self.model.load(self.client.clock, f"raw:{key}"))[0]
+
+        self._single["label/raw"] = labelled
+
+    async def _part(self, name: str) -> Value:
+        """Read a row inside of a load, which must not miss what L2 has confirmed."""
+        kind, _, rest = name.partition(":")
+        begun, number = self.client.clock.monotonic(), self.number
+        floors = self.model.floors(number, name, nested=True)
+        value: Value = await self.single(kind)(*(int(each) for each in rest.split(":")))
+        self.model.check(number, name, tuple(value), floors, begun, nested=True)
+        return value
+
     async def read(self, name: str, how: str) -> dict[str, Any]:
         """Return what a read returns, by row; a page's parts as ``page/row``."""
         kind, _, rest = name.partition(":")
         arguments = [int(each) for each in rest.split(":")]
-        if how == "look" and kind != "page":
+        if how == "look" and kind not in {"page", "sheet", "label/raw"}:
             found = await self.cache.get_many([each for each in NAMES if each.startswith(kind)])
             return {each: tuple(value) for each, value in found.items()}
         if kind == "raw":
@@ -159,8 +193,8 @@ class Process:
             return {f"{prefix}:{key}": value for key, value in found.items()}
         else:
             value = await self.single(kind)(*arguments)
-        if kind != "page":
-            return {name: value}
+        if kind not in {"page", "sheet"}:
+            return {name: tuple(value)}
         own, version, parts = value
         return {name: (own, version, ""), **{f"{name}/{part[0]}": tuple(part) for part in parts}}
 

@@ -32,7 +32,7 @@ class Focus(NamedTuple):
 
 
 def _focus(*names: str, tags: Sequence[str] = ()) -> Focus:
-    keys = [{"keys": [name], "tags": []} for name in names]
+    keys = [{"keys": [name], "tags": []} for name in names if "/" not in name]
     tagged = [{"keys": [], "tags": [tag]} for tag in tags]
     return Focus(names, (*keys, *tagged))
 
@@ -47,6 +47,8 @@ FOCI: Final = (
     _focus("doc:0", tags=["d:0", "d:0"]),
     _focus("raw:0", "raw:1"),
     _focus("met:0", "met:1", tags=["m"]),
+    _focus("sheet:0", "doc:0", tags=["d:0"]),
+    _focus("label/raw:0", "raw:0", tags=["l", "l"]),
     _focus(*NAMES, tags=TAGS),
 )
 
@@ -75,6 +77,8 @@ _OWN_FATES: Final = (
     "come late",
     "come very late",
     "come again late",
+    "is heard late",
+    "is heard late",
 )
 """What an invalidation itself meets."""
 _PROCESS: Final = ("process",)
@@ -149,6 +153,7 @@ KINDS: Final[dict[str, Kind]] = {
     ),
     "server": Kind(4, {"what": ("goes down", "hangs", "restarts")}, "server"),
     "evict": Kind(8, {"which": tuple(range(8))}, "server"),
+    "lose": Kind(4, {"what": ("key", "key", "mark", "epoch", "last"), "name": _NAME}, "server"),
     "remember": Kind(3, {}, "copies"),
     "replace": Kind(2, {}, "copies"),
     "cut": Kind(6, {"process": _PROCESS, "how": ("loudly", "silently")}, "bus"),

@@ -6,6 +6,8 @@ from contextlib import suppress
 from typing import Any, Final
 from zlib import crc32
 
+from async_tiercache.abc import TAG_EPOCH
+from async_tiercache.codecs.frame import is_lease
 from async_tiercache.errors import LoadCancelledError, LoadTimeoutError
 from async_tiercache.testing import NEVER, Fate, Journey, SimulatedClock, Simulator
 from tests.core.simulation.model import PLAN, Claim, Model, Plan, SourceError
@@ -22,6 +24,7 @@ PATIENCE: Final = 60
 ALLOWED: Final = (SourceError, LookupError, LoadCancelledError, LoadTimeoutError)
 """What a read may raise: errors of the loaders here, and that one was cancelled or late."""
 BLOCK_SECONDS: Final = 10.0
+_FRAME: Final = b"VT"
 
 OPERATIONS: Final = {
     "reads": ("get_many",),
@@ -126,8 +129,11 @@ class World:
 
     async def _read(self, reader: Process, name: str, how: str, *, all_done: bool = False) -> None:
         begun = self.clock.monotonic()
+        # Who does not believe the server is bound by what that has lost, too.
+        around = begun < reader.cache._core.ledger.quarantine_deadline
         floors = {
-            each: self.model.floors(reader.number, each, all_done=all_done) for each in everything()
+            each: self.model.floors(reader.number, each, all_done=all_done, around=around)
+            for each in everything()
         }
         with suppress(*ALLOWED), self.model.reading():
             with self.model.disturbing([name] if how == "refresh" else []):
@@ -146,7 +152,9 @@ class World:
         """Change rows, then invalidate them."""
         writer = self.processes[process]
         if writer.runs:
-            if fate is not None:
+            if fate == "is heard late":
+                self.strike(None, "messages", "come very late", PROCESSES)
+            elif fate is not None:
                 self.strike(process, "invalidations", fate, 1)
             self._start(writer, self._invalidate(writer, keys, tags, soft))
 
@@ -157,6 +165,9 @@ class World:
         rows = covered(keys, tags)
         with self.model.disturbing(rows):
             versions = self.model.change(rows)
+            if soft is None:
+                # This process has forgotten before it waits for anything.
+                self._claim(writer, begun, versions, done=False)
             report = await writer.cache.invalidate(keys=keys, tags=tags, soft=soft)
         self._claim(writer, begun, versions, done=report.l2 == "done", soft=soft or 0.0)
         if soft is None:
@@ -227,7 +238,10 @@ class World:
             async with writer.cache.invalidating(keys=keys, tags=tags):
                 await writer.client.clock.sleep(takes)
                 begun, versions = self.clock.monotonic(), self.model.change(rows)
-                if begun - entered < BLOCK_SECONDS / 2 and self._blocked(keys, tags):
+                blocked = self._blocked(keys, tags)
+                if self.model.calm and not blocked:
+                    self.model.problem(f"process {writer.number} has blocked nothing: {rows}")
+                if begun - entered < BLOCK_SECONDS / 2 and blocked:
                     # Whatever becomes of this process: at the latest when the block has ended.
                     ends_at = begun + takes + BLOCK_SECONDS + 1
                     self.model.claim(
@@ -247,10 +261,12 @@ class World:
     def put(self, process: int, name: str) -> None:
         """Put what the source holds."""
         writer = self.processes[process]
-        if writer.runs and not name.startswith(("page", "doc")):
+        if writer.runs and name.startswith(("row", "met", "raw")):
             self._start(writer, self._put(writer, name))
 
     async def _put(self, writer: Process, name: str) -> None:
+        begun = self.clock.monotonic()
+        alone = self.model.is_quiet(name, since=begun)
         value = self.model.put(name)
         kind, _, rest = name.partition(":")
         try:
@@ -259,14 +275,17 @@ class World:
                     await writer.cache.set(name, list(value))
                 else:
                     await writer.single(kind).put(value, *(int(each) for each in rest.split(":")))
+                alone = alone and self.model.is_quiet(name, since=begun, but=1)
         finally:
             self.model.put_ended(value)
+        if alone and not (self.simulator.server.get("key", name) or b"").startswith(_FRAME):
+            self.model.problem(f"process {writer.number} has put {name}, and it is not there")
 
     def write(self, process: int, name: str, takes: float, ends: str) -> None:
         """Change a row behind a fence, and put it if its family is that of calls by key."""
         writer = self.processes[process]
         if writer.runs:
-            self._start(writer, self._write(writer, name, takes, ends))
+            self._start(writer, self._write(writer, name.rpartition("/")[2], takes, ends))
 
     async def _write(self, writer: Process, name: str, takes: float, ends: str) -> None:
         begun, versions = 0.0, dict[str, int]()
@@ -339,6 +358,19 @@ class World:
             claim.lost |= claim.at >= taken_at
         self.simulator.restart(snapshot)
 
+    def lose(self, what: str, name: str) -> None:
+        """Let the server forget what a key holds, its mark, or what is of no key."""
+        self.model.calm = False
+        self.simulator.note("lost", (what, name))
+        server, row = self.simulator.server, name.rpartition("/")[2]
+        if what == "last":
+            server.last = None
+        elif what == "epoch":
+            server.evict(("tag", TAG_EPOCH))
+        else:
+            server.evict((what, row))
+            self._lose_blocks()
+
     def evict(self, which: int) -> None:
         """Let the server forget a thing."""
         names = self.simulator.server.names()
@@ -383,6 +415,7 @@ class World:
         """Let everything come to rest, or so many ticks of the loop pass."""
         if isinstance(how, str):
             await self.clock.settle()
+            self._look_at_leases()
             return
         for _ in range(how):
             await asyncio.sleep(0)
@@ -408,8 +441,11 @@ class World:
         await self.clock.advance(1.5)
         self._look_at_calls()
         self._look_at_leftovers()
-        for process in self.processes:
-            await process.cache.aclose()
+        if not self.model.problems:
+            for process in self.processes:
+                self._start(process, process.cache.aclose())
+            await self.clock.advance(5.0)
+            self._look_at_calls()
 
     def _calls(self) -> list["asyncio.Task[None]"]:
         """Return the calls that go on, those of ended processes left out."""
@@ -428,6 +464,14 @@ class World:
         for _, task in self.running:
             if task.done() and not task.cancelled() and task.exception() is not None:
                 self.model.problem(f"raised: {task.exception()!r}")
+
+    def _look_at_leases(self) -> None:
+        """While nothing goes wrong a lease ends with its load, well or not."""
+        if self._network or not self.model.calm or self._calls() or self.model.loads:
+            return
+        for name, (raw, _) in self.simulator.server.held.items():
+            if name[0] in {"key", "mark"} and is_lease(raw):
+                self.model.problem(f"nobody loads, and there is a lease: {name}")
 
     def _look_at_leftovers(self) -> None:
         held = self.simulator.server.held

@@ -1,0 +1,428 @@
+"""Known schedules: each is there for one safeguard, which drawn schedules reach too seldom.
+
+With all safeguards each keeps every promise; when `tests/mutations` takes out the safeguard that it
+is named after, it breaks one. They are spelled out, so they stay what they are when kinds of steps
+are added.
+"""
+
+from typing import Any, Final, NamedTuple
+
+from tests.core.simulation.steps import KINDS, Schedule, Step
+
+
+class Known(NamedTuple):
+    """A schedule that is known to need a safeguard.
+
+    Attributes:
+        name: The safeguard, as `tests/mutations` calls it; more than one schedule may need it.
+        schedule: What happens.
+    """
+
+    name: str
+    schedule: Schedule
+
+
+def step(kind: str, *, then: int | str = "rest", **arguments: Any) -> Step:
+    """Return a step; what is not given is the simplest choice of its kind."""
+    simplest: dict[str, Any] = {}
+    for name, choices in KINDS[kind].choices.items():
+        if name == "target":
+            simplest |= {"keys": [], "tags": []}
+        else:
+            simplest[name] = None if choices[0] == "fate" else choices[0]
+    assert arguments.keys() <= simplest.keys(), (kind, arguments)
+    return Step(kind, simplest | arguments, then)
+
+
+def _known(name: str, names: tuple[str, ...], *steps: Step) -> Known:
+    return Known(name, Schedule(0, steps, names))
+
+
+def _wait(seconds: float) -> Step:
+    return step("wait", seconds=seconds)
+
+
+KNOWN: Final = (
+    _known(
+        "seize",
+        ("raw:0",),
+        step("read", process=1, name="raw:0", takes=0.5),
+        _wait(0.1),
+        step("put", process=0, name="raw:0"),
+    ),
+    _known(
+        "join-bound",
+        ("raw:0",),
+        step("read", process=0, name="raw:0", takes=3.0),
+        step("strike", process=0, what="messages", fate="come very late", times=4),
+        step("strike", process=0, what="renewals", fate="are lost", times=99),
+        _wait(0.1),
+        step("invalidate", process=1, keys=["raw:0"]),
+        _wait(2.2),
+        step("read", process=0, name="raw:0"),
+        _wait(1.0),
+    ),
+    _known(
+        "refresh-overtakes",
+        ("row:0:0",),
+        step("server", what="goes down"),
+        step("read", process=0, name="row:0:0", takes=0.5),
+        _wait(0.1),
+        step("change", name="row:0:0"),
+        step("read", process=0, name="row:0:0", how="refresh"),
+        _wait(0.5),
+        step("read", process=0, name="row:0:0"),
+    ),
+    _known(
+        "refresh-drops",
+        ("row:0:0",),
+        step("read", process=0, name="row:0:0"),
+        _wait(1.0),
+        step("change", name="row:0:0"),
+        step("strike", process=0, what="commits", fate="are slow", times=1),
+        step("read", process=0, name="row:0:0", how="refresh"),
+        step("read", process=0, name="row:0:0"),
+        _wait(1.0),
+    ),
+    _known(
+        "contradicted-copy",
+        ("met:0",),
+        step("read", process=0, name="met:0"),
+        _wait(7.0),
+        step("strike", process=0, what="messages", fate="come very late", times=4),
+        step("invalidate", process=1, keys=["met:0"]),
+        step("read", process=1, name="met:0", takes=3.0),
+        _wait(1.8),
+        step("read", process=0, name="met:0"),
+        _wait(0.4),
+        step("read", process=0, name="met:0"),
+        _wait(3.0),
+    ),
+    _known(
+        "overtaken-floor",
+        ("raw:0",),
+        step("read", process=0, name="raw:0", takes=0.5, reads="late"),
+        step("lose", what="key", name="raw:0"),
+        step("read", process=1, name="raw:0", takes=0.9),
+        _wait(0.1),
+        step("change", name="raw:0"),
+        _wait(1.0),
+        step("read", process=0, name="raw:0"),
+    ),
+    _known(
+        "release",
+        ("raw:0",),
+        step("read", process=0, name="raw:0", ends="raises"),
+    ),
+    _known(
+        "doubt",
+        ("raw:0",),
+        step("read", process=1, name="raw:0"),
+        step("server", what="goes down"),
+        step("change", name="raw:0"),
+        step("read", process=0, name="raw:0"),
+        step("heal"),
+        _wait(31.0),
+        step("read", process=0, name="raw:0"),
+    ),
+    _known(
+        "pending-named-tags",
+        ("doc:0",),
+        step("read", process=1, name="doc:0"),
+        step("strike", process=0, what="invalidations", fate="are lost", times=6),
+        step("invalidate", process=0, tags=["d:0"]),
+        _wait(0.3),
+        step("read", process=0, name="doc:0"),
+    ),
+    _known(
+        "tag-epoch",
+        ("doc:0",),
+        step("read", process=0, name="doc:0", takes=0.5),
+        step("strike", process=0, what="messages", fate="come very late", times=4),
+        _wait(0.1),
+        step("invalidate", process=1, tags=["d:0"]),
+        _wait(0.5),
+        step("read", process=1, name="doc:0"),
+    ),
+    _known(
+        "new-id",
+        ("row:0:0",),
+        step("read", process=1, name="row:0:0"),
+        step("strike", process=1, what="invalidations", fate="come again", times=1),
+        step("invalidate", process=1, tags=["g:0"]),
+        _wait(0.1),
+        step("read", process=1, name="row:0:0"),
+        _wait(0.1),
+        step("invalidate", process=0, tags=["g:0"]),
+        _wait(0.4),
+        step("read", process=0, name="row:0:0"),
+    ),
+    _known(
+        "declared-tags",
+        ("label/raw:0",),
+        step("put", process=0, name="raw:0"),
+        _wait(0.1),
+        step("invalidate", process=0, tags=["l"]),
+        step("read", process=0, name="label/raw:0"),
+    ),
+    _known(
+        "hard-beats-soft",
+        ("row:0:0",),
+        step("read", process=0, name="row:0:0"),
+        step("invalidate", process=0, tags=["g:0"], soft=100.0),
+        step("invalidate", process=0, tags=["g:0"]),
+        step("read", process=0, name="row:0:0", ends="raises"),
+    ),
+    _known(
+        "block-stays",
+        ("raw:0",),
+        step("invalidating", process=0, keys=["raw:0"], takes=0.5),
+        _wait(0.1),
+        step("invalidate", process=1, keys=["raw:0"]),
+        _wait(1.0),
+    ),
+    _known(
+        "last-one-out",
+        ("raw:0",),
+        step("invalidating", process=0, keys=["raw:0"], takes=0.5),
+        step("invalidating", process=1, keys=["raw:0"], takes=0.1),
+        _wait(1.0),
+    ),
+    _known(
+        "blocked-key-keeps-nothing",
+        ("raw:0",),
+        step("invalidating", process=0, keys=["raw:0"], takes=1.0),
+        _wait(0.5),
+        step("read", process=1, name="raw:0"),
+        _wait(1.0),
+        step("kill", process=0),
+        _wait(16.0),
+        step("read", process=1, name="raw:0"),
+    ),
+    _known(
+        "blocked-tag-keeps-nothing",
+        ("row:0:0",),
+        step("invalidating", process=0, tags=["g:0"], takes=1.0),
+        _wait(0.5),
+        step("read", process=1, name="row:0:0"),
+        _wait(1.0),
+        step("kill", process=0),
+        _wait(16.0),
+        step("read", process=1, name="row:0:0"),
+    ),
+    _known(
+        "nested-l1",
+        ("page:0",),
+        step("read", process=0, name="row:0:0"),
+        step("strike", process=0, what="messages", fate="come very late", times=4),
+        step("invalidate", process=1, keys=["row:0:0"]),
+        _wait(0.1),
+        step("read", process=0, name="page:0"),
+    ),
+    _known(
+        "nested-older-flight",
+        ("page:0",),
+        step("read", process=0, name="row:0:0", takes=0.5),
+        step("strike", process=0, what="messages", fate="come very late", times=4),
+        _wait(0.1),
+        step("invalidate", process=1, keys=["row:0:0"]),
+        step("read", process=0, name="page:0"),
+        _wait(0.5),
+    ),
+    _known(
+        "nested-tags",
+        ("page:0",),
+        step("read", process=0, name="page:0"),
+        step("invalidate", process=1, tags=["g:0"]),
+        step("read", process=1, name="page:0"),
+    ),
+    _known(
+        "nested-fresh",
+        ("sheet:0",),
+        step("read", process=0, name="sheet:0"),
+        step("change", name="doc:0"),
+        _wait(25.0),
+        step("read", process=0, name="sheet:0"),
+    ),
+    _known(
+        "proof-of-hits",
+        ("row:0:0",),
+        step("read", process=0, name="row:0:0"),
+        step("read", process=0, name="row:0:0"),
+        step("strike", process=0, what="messages", fate="come very late", times=4),
+        step("invalidate", process=1, keys=["row:0:0"]),
+        _wait(2.2),
+        step("read", process=0, name="row:0:0"),
+    ),
+    _known(
+        "proof-of-reads",
+        ("raw:0",),
+        step("read", process=0, name="raw:0"),
+        step("strike", process=0, what="messages", fate="come very late", times=4),
+        step("invalidate", process=1, keys=["raw:0"]),
+        _wait(2.2),
+        step("read", process=0, name="raw:0"),
+    ),
+    _known(
+        "bypassed",
+        ("raw:0",),
+        step("invalidate", process=1, keys=["raw:1"]),
+        step("read", process=0, name="raw:0"),
+        step("strike", process=0, what="proofs", fate="are lost", times=1),
+        step("strike", process=0, what="connects", fate="are lost", times=3),
+        _wait(2.6),
+        step("lose", what="key", name="raw:0"),
+        step("change", name="raw:0"),
+        step("read", process=0, name="raw:0", takes=0.1),
+        step("lose", what="key", name="raw:0"),
+        _wait(1.5),
+        step("read", process=0, name="raw:0"),
+    ),
+    _known(
+        "unproven-bound",
+        ("raw:0",),
+        step("strike", process=0, what="connects", fate="are lost", times=99),
+        step("cut", process=0, how="loudly"),
+        _wait(3.0),
+        step("read", process=0, name="raw:0"),
+        step("invalidate", process=1, keys=["raw:0"]),
+        _wait(2.5),
+        step("read", process=0, name="raw:0"),
+    ),
+    _known(
+        "run-id",
+        ("raw:0",),
+        step("read", process=1, name="raw:0"),
+        step("remember"),
+        step("invalidate", process=1, keys=["raw:0"]),
+        step("replace"),
+        _wait(3.0),
+    ),
+    _known(
+        "nil-last",
+        ("raw:0",),
+        step("invalidate", process=1, keys=["raw:1"]),
+        step("read", process=0, name="raw:0"),
+        step("cut", process=0, how="silently"),
+        step("invalidate", process=1, keys=["raw:0"]),
+        step("lose", what="last", name="raw:0"),
+        _wait(5.0),
+        step("read", process=0, name="raw:0"),
+    ),
+    _known(
+        "quarantine",
+        ("raw:0",),
+        step("read", process=1, name="raw:0"),
+        step("remember"),
+        step("invalidate", process=1, keys=["raw:0"]),
+        _wait(2.5),
+        step("replace"),
+        _wait(0.1),
+        step("read", process=0, name="raw:0"),
+    ),
+    _known(
+        "replay",
+        ("raw:0",),
+        step("read", process=1, name="raw:0"),
+        step("remember"),
+        step("invalidate", process=1, keys=["raw:0"]),
+        step("replace"),
+        _wait(3.0),
+    ),
+    _known(
+        "overtaken-shown",
+        ("raw:0",),
+        step("read", process=0, name="raw:0", takes=0.5, reads="late"),
+        _wait(0.1),
+        step("invalidate", process=0, keys=["raw:0"]),
+        step("read", process=0, name="raw:0", takes=0.6),
+        _wait(0.1),
+        step("change", name="raw:0"),
+        _wait(0.6),
+        step("read", process=0, name="raw:0"),
+    ),
+    _known(
+        "overtaken-again",
+        ("raw:0",),
+        step("read", process=0, name="raw:0", takes=0.2),
+        _wait(0.1),
+        step("invalidate", process=0, keys=["raw:0"]),
+        step("read", process=0, name="raw:0", takes=0.5, reads="late"),
+        _wait(0.2),
+        step("invalidate", process=0, keys=["raw:0"]),
+        step("read", process=0, name="raw:0", takes=0.6),
+        _wait(0.1),
+        step("change", name="raw:0"),
+        _wait(0.3),
+        step("read", process=0, name="raw:0"),
+        _wait(0.6),
+    ),
+    _known(
+        "soft-doubt",
+        ("row:0:0",),
+        step("read", process=1, name="row:0:0"),
+        step("strike", process=0, what="invalidations", fate="are slow", times=1),
+        step("invalidate", process=0, keys=["row:0:0"], soft=100.0),
+        step("read", process=0, name="row:0:0"),
+        _wait(0.3),
+        step("read", process=0, name="row:0:0", ends="raises"),
+    ),
+    _known(
+        "forget-before",
+        ("raw:0",),
+        step("read", process=0, name="raw:0"),
+        step("strike", process=0, what="invalidations", fate="are slow", times=1),
+        step("invalidate", process=0, keys=["raw:0"]),
+        step("read", process=0, name="raw:0"),
+    ),
+    _known(
+        "mark",
+        ("row:0:0",),
+        step("read", process=1, name="row:0:0"),
+        step("strike", process=1, what="invalidations", fate="come again", times=1),
+        step("invalidate", process=1, keys=["row:0:0"], soft=100.0),
+        step("read", process=0, name="row:0:0", takes=0.6),
+        _wait(0.1),
+        step("invalidate", process=1, keys=["row:0:0"]),
+        step("read", process=1, name="row:0:0"),
+        _wait(0.7),
+        step("read", process=2, name="row:0:0"),
+        _wait(2.0),
+        step("read", process=2, name="row:0:0"),
+    ),
+    _known(
+        "entry-id",
+        ("met:0",),
+        step("read", process=0, name="met:0"),
+        _wait(7.0),
+        step("read", process=0, name="met:0", takes=0.5),
+        _wait(0.1),
+        step("lose", what="key", name="met:0"),
+        step("change", name="met:0"),
+        step("read", process=1, name="met:0"),
+        _wait(0.5),
+        step("lose", what="last", name="met:0"),
+        step("cut", process=1, how="loudly"),
+        _wait(0.3),
+        step("read", process=1, name="met:0"),
+    ),
+    _known(
+        "l1-after-refusal",
+        ("raw:0",),
+        step("read", process=0, name="raw:0", takes=0.5),
+        step("lose", what="key", name="raw:0"),
+        step("change", name="raw:0"),
+        step("read", process=1, name="raw:0"),
+        step("read", process=0, name="raw:0", how="look"),
+        _wait(0.6),
+        step("read", process=0, name="raw:0"),
+    ),
+    _known(
+        "commit-tell",
+        ("raw:0",),
+        step("read", process=1, name="raw:0"),
+        step("write", process=0, name="raw:0", ends="sets"),
+        _wait(2.5),
+    ),
+)
+"""All of them, in the order of the table of safeguards."""
