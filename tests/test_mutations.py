@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from tests.core.simulation.known import KNOWN
 from tests.mutations.mutation import Edit, Mutation, MutationError
 from tests.mutations.report import PAGE
 from tests.mutations.run import ROOT
@@ -36,6 +37,11 @@ def test_its_named_tests_exist(mutation: Mutation) -> None:
 def test_their_names_are_different() -> None:
     """They are how one is chosen."""
     assert len(set(ids_of(MUTATIONS))) == len(MUTATIONS)
+
+
+def test_known_schedules_are_named_after_them() -> None:
+    """So that each says what it is there for."""
+    assert {known.name for known in KNOWN} <= {*ids_of(MUTATIONS)}
 
 
 def test_the_page_has_them_all() -> None:

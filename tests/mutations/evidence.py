@@ -14,6 +14,7 @@ _FLIGHT: Final = "async_tiercache/_flight.py"
 _LEDGER: Final = "async_tiercache/_ledger.py"
 _READER: Final = "async_tiercache/_reader.py"
 _TIERS: Final = "async_tiercache/_tiers.py"
+_MODEL: Final = "the simulator's bus decides this in code of its own, out of which it is taken, too"
 
 EVIDENCE: Final = (
     # Tags.
@@ -24,7 +25,11 @@ EVIDENCE: Final = (
         file=_FINDER,
         before="return self._ledger.may_ask(basis.key, basis.tags) and not",
         after="return self._ledger.may_ask(basis.key) and not",
-        note="the check after the reply, which is `pending-named-tags`, covers it",
+        note=(
+            "the check after the reply, which is `pending-named-tags`, covers it: without this one "
+            "a read may wait for another process's load, or store what it loads itself, but it "
+            "began after the invalidation, and what it stores ends with that"
+        ),
     ),
     Mutation(
         name="pending-named-tags",
@@ -151,7 +156,10 @@ EVIDENCE: Final = (
         before="times = Header(record.id, ",
         after="times = Header(bytes(16), ",
         simulated=(Edit(_REMOTE, before="entry_id=record.id,", after="entry_id=bytes(16),"),),
-        note=("behind it stands `mark`: a soft invalidation removes the mark of a refresh, too"),
+        note=(
+            "as for what is stored, `mark` stands behind it: a soft invalidation removes the mark "
+            "of a refresh, too; the simulator sees that one id names two values"
+        ),
     ),
     Mutation(
         name="soft-takes-leases",
@@ -325,7 +333,10 @@ EVIDENCE: Final = (
         file=_FLIGHT,
         before='sound=outcome.state != "stale"',
         after="sound=True",
-        note=("behind it stands `nested-fresh`: what a stale value was fresh until is over"),
+        note=(
+            "behind it stands `nested-fresh`: what a stale value was fresh until is over, and what "
+            "is made from it is not kept for that"
+        ),
     ),
     # The bus.
     Mutation(
@@ -405,6 +416,7 @@ EVIDENCE: Final = (
                 after="        if last is None or not same:",
             ),
         ),
+        note=_MODEL,
     ),
     Mutation(
         name="run-id",
@@ -424,6 +436,7 @@ EVIDENCE: Final = (
         simulated=(
             Edit(_BUS, before="        same = run == self._run\n", after="        same = True\n"),
         ),
+        note=_MODEL,
     ),
     Mutation(
         name="nil-last",
@@ -443,6 +456,7 @@ EVIDENCE: Final = (
                 after="        if (last is not None and last != known) or not same:",
             ),
         ),
+        note=_MODEL,
     ),
     Mutation(
         name="quarantine",

@@ -251,7 +251,8 @@ FENCES: Final = (
         cells=("none",),
         note=(
             "behind it stand `generation` and `pending-keys`: until L2 has confirmed, nothing "
-            "is taken from it, and what began before the call is not kept"
+            "is taken from it, and what began before the call is not kept; so what is forgotten "
+            "here is what was loaded around L2 since, and that is not older"
         ),
     ),
     Mutation(

@@ -140,11 +140,11 @@ class Process:
         self._single["page"] = page
 
     def _declare_docs(self) -> None:
-        @self.cache.cached("doc:{key}", on_abandon="finish", ttl=8, early=2)
+        @self.cache.cached("doc:{key}", on_abandon="finish", ttl=8, grace=4, early=2)
         async def doc(key: int, context: LoadContext = LoadContext()) -> Value:
             value = (await self.model.load(self.client.clock, f"doc:{key}"))[0]
             context.tags = [f"d:{key}"]
-            return value
+            return context.not_modified() if context.stale_value == value else value
 
         self._single["doc"] = doc
 
