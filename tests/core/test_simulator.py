@@ -16,7 +16,8 @@ from hypothesis import HealthCheck, Phase, find, given, settings
 
 from async_tiercache.tags import STATE_BYTES
 from async_tiercache.testing._simulated_server import SimulatedServer
-from tests.core.simulation.known import KNOWN, Known
+from tests.core.simulation.known import KNOWN
+from tests.core.simulation.spelled import Known
 from tests.core.simulation.steps import SCHEDULES, Schedule, run, story_of
 
 COUNT: Final = 1_000 * int(os.environ.get("TESTS_LONG", "1"))
