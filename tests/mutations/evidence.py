@@ -26,9 +26,8 @@ EVIDENCE: Final = (
         before="return self._ledger.may_ask(basis.key, basis.tags) and not",
         after="return self._ledger.may_ask(basis.key) and not",
         note=(
-            "the check after the reply, which is `pending-named-tags`, covers it: without this one "
-            "a read may wait for another process's load, or store what it loads itself, but it "
-            "began after the invalidation, and what it stores ends with that"
+            "the check after the reply, which is `pending-named-tags`, covers it, unless L2 "
+            "confirms between the two"
         ),
     ),
     Mutation(

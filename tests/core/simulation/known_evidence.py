@@ -6,6 +6,18 @@ from tests.core.simulation.spelled import known, step, wait
 
 EVIDENCE: Final = (
     known(
+        # L2 confirms while its reply, which is from before that, is under way.
+        "pending-tags",
+        ("row:0:0",),
+        step("read", process=1, name="row:0:0"),
+        step("strike", process=0, what="invalidations", fate="are refused", times=1),
+        step("invalidate", process=0, tags=["g:0"]),
+        wait(0.05),
+        step("strike", process=0, what="reads", fate="have slow replies", times=1),
+        step("read", process=0, name="row:0:0"),
+        wait(0.5),
+    ),
+    known(
         # This process learns of the tag from the entry.
         "pending-named-tags",
         ("doc:0",),
