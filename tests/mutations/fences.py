@@ -339,8 +339,8 @@ FENCES: Final = (
         before="if not overtaken or inside() is not None:",
         after="if True:",
         named=(
-            "tests/core/test_overtaken.py::test_its_reader_gets_what_is_loaded_in_its_place[function]",
-            "tests/core/test_overtaken.py::test_its_reader_gets_what_was_loaded_in_its_place[function]",
+            "tests/core/test_overtaken.py::test_its_reader_gets_what_is_loaded_in_its_place",
+            "tests/core/test_overtaken.py::test_its_reader_gets_what_was_loaded_in_its_place",
         ),
         cells=("none",),
     ),
@@ -352,7 +352,7 @@ FENCES: Final = (
         before="            self._tiers.supersede(key)",
         after="            pass",
         named=(
-            "tests/core/test_overtaken.py::test_its_reader_waits_for_one_other_load_at_most[function]",
+            "tests/core/test_overtaken.py::test_its_reader_waits_for_one_other_load_at_most",
             "tests/core/test_overtaken.py::test_a_refresh_shows_its_own_value_and_nothing_older_follows",
         ),
         cells=("none",),
