@@ -9,6 +9,7 @@ import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import MasterDownError, ReadOnlyError, ResponseError
 
+from async_tiercache._clock import SystemClock
 from async_tiercache.backends.redis.connection import Wires
 
 
@@ -76,7 +77,12 @@ def wires(fleet: Fleet) -> Wires:
 
 def wires_of(make: Callable[[], FakeConnection], **options: Any) -> Wires:
     """Return wires of which nobody is told anything."""
-    settings: dict[str, Any] = {"told_time": lambda _: None, "told_run": lambda _: None} | options
+    settings: dict[str, Any] = {
+        "clock": SystemClock(),
+        "told_time": lambda _seconds, _waited: None,
+        "told_run": lambda _: None,
+    }
+    settings |= options
     return Wires(make, **settings)
 
 

@@ -12,6 +12,7 @@ import hiredis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
+from async_tiercache.abc import Clock
 from async_tiercache.backends.redis.failures import is_demoted
 from async_tiercache.backends.redis.runs import ASK, run_id_of
 
@@ -37,22 +38,26 @@ class Wires:
 
     Args:
         make: Returns a connection of redis-py that is not open yet.
-        told_time: Is told the server's time, in seconds since the epoch, on each new connection.
+        clock: The clock of this process.
+        told_time: Is told the server's time, in seconds since the epoch, on each new connection,
+            and for how many seconds that was waited for.
         told_run: Is told its run id then, before anybody has a reply; empty if that is forbidden.
         proof: A command that only a master obeys, sent first on each new connection.
     """
 
-    __slots__ = ("_epoch", "_idle", "_make", "_proof", "_told_run", "_told_time")
+    __slots__ = ("_clock", "_epoch", "_idle", "_make", "_proof", "_told_run", "_told_time")
 
     def __init__(
         self,
         make: Callable[[], Any],
         *,
-        told_time: Callable[[float], None],
+        clock: Clock,
+        told_time: Callable[[float, float], None],
         told_run: Callable[[bytes], None],
         proof: Command | None = None,
     ) -> None:
         self._make = make
+        self._clock = clock
         self._told_time = told_time
         self._told_run = told_run
         self._proof = proof
@@ -118,12 +123,13 @@ class Wires:
         greeting: list[Command] = [("TIME",), ASK]
         if self._proof is not None:
             greeting.append(self._proof)
+        asked_at = self._clock.monotonic()
         replies = await _send_all(wire, [*greeting, *commands])
         time, info, proof = replies[0], replies[1], replies[len(greeting) - 1]
         if is_demoted(proof):
             raise RedisConnectionError("The server is a replica by now") from proof
         if not isinstance(time, Exception):
-            self._told_time(seconds_of(time))
+            self._told_time(seconds_of(time), self._clock.monotonic() - asked_at)
         self._told_run(run_id_of(info))
         return replies[len(greeting) :]
 

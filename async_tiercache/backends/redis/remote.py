@@ -100,10 +100,18 @@ class RedisRemote:
         self._secret: bytes | None = None
         # Until the server has told its time, this machine's is the best guess.
         self._offset = clock.wall() - clock.monotonic()
+        self._behind = 0.0
 
     def now(self) -> float:
-        """Return the server's time, in seconds since the epoch, from the last sample of it."""
+        """Return the server's time, in seconds since the epoch, from the last sample of it.
+
+        It is behind by what the reply to that took.
+        """
         return self._clock.monotonic() + self._offset
+
+    def latest(self) -> float:
+        """Return the server's time as if that reply had taken all of its turn."""
+        return self.now() + self._behind
 
     async def probe(self) -> None:
         """Connect if need be, and write keys that no cached key can be."""
@@ -384,8 +392,8 @@ class RedisRemote:
                 name = self._names.tag(tag)
                 route.submit("PEXPIRE", name, milliseconds, "GT").add_done_callback(_seen)
 
-    def _set_time(self, seconds: float) -> None:
-        self._offset = seconds - self._clock.monotonic()
+    def _set_time(self, seconds: float, waited: float) -> None:
+        self._offset, self._behind = seconds - self._clock.monotonic(), waited
 
     def _on_loop(self) -> Route:
         """Return the route of the running loop; connections of an earlier loop are left to it."""
@@ -410,7 +418,11 @@ class RedisRemote:
                 runs=self._runs,
             )
         pool: Any = client.connection_pool
-        told: Any = {"told_time": self._set_time, "told_run": partial(self._runs.saw, None)}
+        told: Any = {
+            "clock": self._clock,
+            "told_time": self._set_time,
+            "told_run": partial(self._runs.saw, None),
+        }
         if isinstance(pool, SentinelConnectionPool):
             proof = ("SET", self._names.key("*"), b"", "PX", 1)
             wires: Wires = MasterWires(pool, proof=proof, **told)

@@ -84,8 +84,7 @@ class Turns:
         """Queue a command whose reply somebody waits for already."""
         self._queue.append((command, reply))
         if not self._scheduled and self._sending < self._width:
-            self._scheduled = True
-            asyncio.get_running_loop().call_soon(self._send)
+            self._start()
 
     @property
     def whole(self) -> bool:
@@ -109,17 +108,19 @@ class Turns:
         await self._tasks.settle()
         await self._wires.aclose()
 
-    def _send(self) -> None:
-        """Start turns with what has gathered."""
-        self._scheduled = False
-        while self._queue and self._sending < self._width:
+    def _start(self) -> None:
+        """Begin a turn; it takes what has gathered by the time that the loop comes to it."""
+        self._scheduled = True
+        watch(self._tasks.start(self._turn(), name="tiercache-turn"), self._limit)
+
+    def _take(self) -> list[tuple[Command, asyncio.Future[Any]]]:
+        """Take from the queue what makes the next turn, but for what nobody waits for any more."""
+        batch: list[tuple[Command, asyncio.Future[Any]]] = []
+        while self._queue and not batch:
             count = self._together()
             batch, self._queue = self._queue[:count], self._queue[count:]
             batch = [(command, reply) for command, reply in batch if not reply.done()]
-            if batch:
-                self._sending += 1
-                turn = self._tasks.start(self._turn(batch), name="tiercache-turn")
-                watch(turn, self._limit)
+        return batch
 
     def _together(self) -> int:
         """Return how many of the queue make the next turn."""
@@ -133,7 +134,14 @@ class Turns:
             count += 1
         return count
 
-    async def _turn(self, batch: list[tuple[Command, asyncio.Future[Any]]]) -> None:
+    async def _turn(self) -> None:
+        self._scheduled = False
+        batch = self._take()
+        if not batch:
+            return
+        self._sending += 1
+        if self._queue and self._sending < self._width:
+            self._start()
         try:
             replies = await self._exchange([command for command, _ in batch])
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - nobody may hang
@@ -154,8 +162,8 @@ class Turns:
                 future.set_exception(reply)
             else:
                 future.set_result(reply)
-        if self._queue:
-            self._send()
+        if self._queue and not self._scheduled:
+            self._start()
 
     async def _exchange(self, commands: list[Command]) -> list[Any]:
         """Send the commands as one turn and return the replies in their order."""
