@@ -212,3 +212,36 @@ async def test_a_new_wire_tells_the_run_id_first(info: Any, told: bytes) -> None
         order += await wires.exchange([("GET", "k")])
 
     assert order == [told, 7, 7]
+
+
+async def test_wires_to_a_server_that_was_replaced_are_used_no_more(
+    wires: Wires, fleet: Fleet
+) -> None:
+    """The old one may still answer, and what it confirms is lost."""
+    await ask(wires, 2)
+
+    wires.leave()
+
+    assert wires.idle() == []
+    assert await ask(wires) == [2]
+    assert not any(each.is_connected for each in fleet.made[:2])
+
+
+async def test_what_is_on_the_wire_to_a_server_that_was_replaced_is_asked_again() -> None:
+    """It has confirmed what the one in its place has not got."""
+
+    class Overtaken(FakeConnection):
+        async def read_response(self) -> Any:
+            reply = await super().read_response()
+            if self.connects == 1 and reply == b"confirmed":
+                wires.leave()
+            return reply
+
+    old = Overtaken(7)
+    wires = wires_of(lambda: old)
+    await wires.exchange([("GET", "k")])
+    old.replies.append(b"confirmed")
+
+    assert await wires.exchange([("DEL", "k")]) == [7]
+
+    assert old.connects == 2

@@ -282,6 +282,7 @@ class Cluster:
                 told_time=partial(self._told, address),
                 told_run=partial(self._runs.saw, address),
             )
+            self._runs.hold(address, wires.leave)
             node.turns = Turns(
                 wires,
                 limit=self._limit,

@@ -45,7 +45,17 @@ class Wires:
         proof: A command that only a master obeys, sent first on each new connection.
     """
 
-    __slots__ = ("_clock", "_epoch", "_idle", "_make", "_proof", "_told_run", "_told_time")
+    __slots__ = (
+        "_clock",
+        "_epoch",
+        "_idle",
+        "_left",
+        "_make",
+        "_proof",
+        "_server",
+        "_told_run",
+        "_told_time",
+    )
 
     def __init__(
         self,
@@ -63,6 +73,8 @@ class Wires:
         self._proof = proof
         self._epoch = 0
         self._idle: list[tuple[Any, int]] = []
+        self._left: list[Any] = []
+        self._server = 0
 
     async def exchange(self, commands: Sequence[Command]) -> list[Any]:
         """Send commands together and return their replies; an error reply is one of them.
@@ -73,6 +85,8 @@ class Wires:
         Raises:
             RedisError: The server is out of reach or hung up.
         """
+        if self._left:
+            await self._hang_up()
         wire, epoch = self._idle.pop() if self._idle else (self._make(), self._epoch)
         try:
             try:
@@ -97,16 +111,32 @@ class Wires:
 
     async def aclose(self) -> None:
         """Close the wires that carry nothing."""
+        await self._hang_up()
         while self._idle:
             wire, _ = self._idle.pop()
             await wire.disconnect()
 
     async def renew(self) -> None:
         """Let every wire be connected again before its next turn."""
+        self._retire()
+        await self._hang_up()
+
+    def leave(self) -> None:
+        """Let every wire be connected again: another server has taken this one's place.
+
+        What the old one may yet confirm is lost, so what is on the wire is asked once more.
+        """
+        self._server += 1
+        self._retire()
+
+    def _retire(self) -> None:
         self._epoch += 1
-        idle, self._idle = self._idle, []
-        for wire, _ in idle:
-            await wire.disconnect(nowait=True)
+        self._left += [wire for wire, _ in self._idle]
+        self._idle = []
+
+    async def _hang_up(self) -> None:
+        while self._left:
+            await self._left.pop().disconnect(nowait=True)
 
     async def _drop(self, wire: Any, epoch: int) -> None:
         """Close a wire, and with it those that idle, unless they are newer."""
@@ -116,7 +146,11 @@ class Wires:
 
     async def _turn(self, wire: Any, commands: Sequence[Command]) -> list[Any]:
         if wire.is_connected:
-            return await _send_all(wire, commands)
+            server = self._server
+            replies = await _send_all(wire, commands)
+            if server != self._server:
+                raise RedisConnectionError("Another server has taken this one's place meanwhile")
+            return replies
         await wire.connect()
         # Whatever server this is by now: the times in headers are its own, and what it holds may
         # be older than what the one before it held.

@@ -428,6 +428,7 @@ class RedisRemote:
             wires: Wires = MasterWires(pool, proof=proof, **told)
         else:
             wires = Wires(pool.make_connection, **told)
+        self._runs.hold(None, wires.leave)
         width = min(MAX_TURNS, getattr(pool, "max_connections", MAX_TURNS))
         return Turns(wires, limit=OPERATION_LIMIT, width=width)
 
