@@ -234,14 +234,14 @@ async def test_what_is_on_the_wire_to_a_server_that_was_replaced_is_asked_again(
         async def read_response(self) -> Any:
             reply = await super().read_response()
             if self.connects == 1 and reply == b"confirmed":
-                wires.leave()
+                server.leave()
             return reply
 
     old = Overtaken(7)
-    wires = wires_of(lambda: old)
-    await wires.exchange([("GET", "k")])
+    server = wires_of(lambda: old)
+    await server.exchange([("GET", "k")])
     old.replies.append(b"confirmed")
 
-    assert await wires.exchange([("DEL", "k")]) == [7]
+    assert await server.exchange([("DEL", "k")]) == [7]
 
     assert old.connects == 2

@@ -426,6 +426,18 @@ EVIDENCE: Final = (
         ),
     ),
     Mutation(
+        name="leave",
+        safeguard="Once another server has its place, what the old one confirms does not count.",
+        guards="G2, G9",
+        file="async_tiercache/backends/redis/runs.py",
+        before="                    leave()\n                self.replaced()",
+        after="                    pass\n                self.replaced()",
+        named=(
+            "tests/backends/test_redis_runs.py::test_connections_to_the_server_of_before_are_left_first",
+        ),
+        cells=("split_brain",),
+    ),
+    Mutation(
         name="nil-last",
         safeguard="That the id of the last message is lost is no evidence either.",
         guards="G3",

@@ -358,6 +358,18 @@ FENCES: Final = (
         cells=("none",),
     ),
     Mutation(
+        name="latest",
+        safeguard="What was shown is compared with times that may be behind the server's.",
+        guards="G4",
+        file=_TIERS,
+        before="            self._ledger.raise_floor(key, self.latest())",
+        after="            self._ledger.raise_floor(key, self.now())",
+        named=(
+            "tests/core/test_overtaken.py::test_what_another_process_has_loaded_before_is_older_though_this_one_is_behind",
+        ),
+        cells=("proxy_delay",),
+    ),
+    Mutation(
         name="soft-doubt",
         safeguard="What was loaded around L2 makes a soft invalidation that is pending a hard one.",
         guards="G4",
