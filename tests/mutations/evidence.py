@@ -426,6 +426,18 @@ EVIDENCE: Final = (
         ),
     ),
     Mutation(
+        name="resumed",
+        safeguard="What comes while the server says what was last counts only after its answer.",
+        guards="G3",
+        file=_LINE,
+        before="        if message_id is not None and self._resumed:",
+        after="        if message_id is not None:",
+        named=(
+            "tests/core/test_coherence_proof.py::test_a_message_after_a_cut_does_not_hide_one_that_was_lost_in_it",
+        ),
+        cells=("client_kill",),
+    ),
+    Mutation(
         name="leave",
         safeguard="Once another server has its place, what the old one confirms does not count.",
         guards="G2, G9",
