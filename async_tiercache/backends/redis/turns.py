@@ -7,7 +7,6 @@ so a caller's cancellation never reaches a socket, and every turn ends within th
 
 import asyncio
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any, Final, TypeAlias
 
 from redis.exceptions import InvalidResponse, ResponseError
@@ -111,7 +110,8 @@ class Turns:
     def _start(self) -> None:
         """Begin a turn; it takes what has gathered by the time that the loop comes to it."""
         self._scheduled = True
-        watch(self._tasks.start(self._turn(), name="tiercache-turn"), self._limit)
+        deadline = Deadline(self._limit)
+        deadline.task = self._tasks.start(self._turn(deadline), name="tiercache-turn")
 
     def _take(self) -> list[tuple[Command, asyncio.Future[Any]]]:
         """Take from the queue what makes the next turn, but for what nobody waits for any more."""
@@ -134,10 +134,11 @@ class Turns:
             count += 1
         return count
 
-    async def _turn(self) -> None:
+    async def _turn(self, deadline: "Deadline") -> None:
         self._scheduled = False
         batch = self._take()
         if not batch:
+            deadline.end()
             return
         self._sending += 1
         if self._queue and self._sending < self._width:
@@ -151,6 +152,7 @@ class Turns:
             late = isinstance(error, asyncio.CancelledError)
             replies = [TimeoutError() if late else error] * len(batch)
         finally:
+            deadline.end()
             self._sending -= 1
         for (command, future), reply in zip(batch, replies, strict=True):
             failed = isinstance(reply, Exception)
@@ -213,29 +215,50 @@ def _found(command: Command, found: dict[tuple[type[Command], str], Any]) -> Any
     return next((each for each in values if isinstance(each, Exception)), values)
 
 
-def watch(turn: "asyncio.Task[Any]", limit: float) -> None:
-    """Cancel a task that takes longer to ask a server than the limit, in seconds.
+class Deadline:
+    """Cancels a task that takes longer to ask a server than a limit.
 
     A busy loop fires its timers before it looks at the replies that wait in the socket. So a timer
     that is late starts over, and one that is not still lets the socket be drained.
+
+    Args:
+        limit: How long it may take from now on, in seconds.
+
+    Attributes:
+        task: The task, set by who has started it.
     """
-    loop = asyncio.get_running_loop()
-    timers: list[asyncio.TimerHandle] = []
 
-    def wait(seconds: float, *, drained: bool) -> None:
-        due = loop.time() + seconds
-        timers[:] = [loop.call_at(due, partial(expire, due, drained=drained))]
+    __slots__ = ("_drained", "_due", "_limit", "_loop", "_timer", "task")
 
-    def expire(due: float, *, drained: bool) -> None:
-        if loop.time() - due > limit * _LAG:
-            wait(limit, drained=False)
-        elif not drained:
-            wait(limit * _DRAIN, drained=True)
-        else:
-            turn.cancel()
+    def __init__(self, limit: float) -> None:
+        self.task: asyncio.Task[Any] | None = None
+        self._limit = limit
+        self._loop = asyncio.get_running_loop()
+        self._wait(limit, drained=False)
 
-    wait(limit, drained=False)
-    turn.add_done_callback(lambda _: timers[0].cancel())
+    def end(self) -> None:
+        """Let the task be: it has ended."""
+        self._timer.cancel()
+
+    def _wait(self, seconds: float, *, drained: bool) -> None:
+        self._drained = drained
+        self._due = self._loop.time() + seconds
+        self._timer = self._loop.call_at(self._due, self._expire)
+
+    def _expire(self) -> None:
+        if self._loop.time() - self._due > self._limit * _LAG:
+            self._wait(self._limit, drained=False)
+        elif not self._drained:
+            self._wait(self._limit * _DRAIN, drained=True)
+        elif self.task is not None:
+            self.task.cancel()
+
+
+def watch(task: "asyncio.Task[Any]", limit: float) -> None:
+    """Cancel a task that takes longer to ask a server than the limit, in seconds."""
+    deadline = Deadline(limit)
+    deadline.task = task
+    task.add_done_callback(lambda _: deadline.end())
 
 
 def _is_large(command: Command) -> bool:
