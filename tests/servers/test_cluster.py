@@ -318,9 +318,9 @@ async def test_the_time_is_that_of_one_node(cluster: ClusterGroup, remote: Redis
     other = next(address for address in route._nodes if address != keeper)
     before = remote.now()
 
-    route._told(other, 1.0)
+    route._told(other, 1.0, 0.0)
     assert abs(remote.now() - before) < 60
-    route._told(keeper, 1.0)
+    route._told(keeper, 1.0, 0.0)
     assert remote.now() < 60
 
 
