@@ -18,10 +18,11 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from async_tiercache._tasks import Tasks
 from async_tiercache.abc import Clock
 from async_tiercache.backends.redis.connection import Asking, Command, Wires, seconds_of
+from async_tiercache.backends.redis.deadlines import watch
 from async_tiercache.backends.redis.directory import SLOTS, Address, Directory
 from async_tiercache.backends.redis.failures import NodeDownError, is_down
 from async_tiercache.backends.redis.runs import Runs
-from async_tiercache.backends.redis.turns import MAX_TURNS, Turns, watch
+from async_tiercache.backends.redis.turns import MAX_TURNS, Turns
 from async_tiercache.policies.breaker import Breaker
 
 MAX_REDIRECTS: Final = 5

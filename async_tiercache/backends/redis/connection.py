@@ -181,15 +181,16 @@ async def _send_all(wire: Any, commands: Sequence[Command]) -> list[Any]:
         packed.append(pack(command))
     await wire.send_packed_command(packed, check_health=False)
     replies: list[Any] = []
+    while len(replies) < len(packed):
+        try:
+            replies.append(await wire.read_response())
+        except ResponseError as error:
+            replies.append(error)
+    if len(packed) == len(commands):
+        return replies
+    answers, asked = iter(replies), list[Any]()
     for command in commands:
         if type(command) is Asking:
-            await _reply(wire)
-        replies.append(await _reply(wire))
-    return replies
-
-
-async def _reply(wire: Any) -> Any:
-    try:
-        return await wire.read_response()
-    except ResponseError as error:
-        return error
+            next(answers)
+        asked.append(next(answers))
+    return asked

@@ -145,19 +145,19 @@ class RedisRemote:
         route, names = self._on_loop(), self._names
         asked = [names.key(key) for key in keys]
         asked += [names.tag(tag) for tag in tags]
-        if route.whole and len(asked) > 1:
-            held = await self._read_whole(route, asked)
-        else:
+        if not route.whole or len(asked) == 1:
             held = await self._read_each(route, asked)
-        return Reading(held[: len(keys)], [_state(each) for each in held[len(keys) :]])
-
-    async def _read_whole(self, route: Route, names: list[str]) -> list[Content]:
-        """Return what names of one server hold."""
-        if len(names) <= MAX_TOGETHER:
+        elif len(asked) > MAX_TOGETHER:
+            held = await self._read_in_parts(route, asked)
+        else:
             try:
-                return list(map(_content, await route.submit("MGET", *names)))
+                held = list(map(_content, await route.submit("MGET", *asked)))
             except Exception as error:
                 raise _translated(error) from error
+        return Reading(held[: len(keys)], [_state(each) for each in held[len(keys) :]])
+
+    async def _read_in_parts(self, route: Route, names: list[str]) -> list[Content]:
+        """Return what many names of one server hold."""
         parts = range(0, len(names), MAX_TOGETHER)
         submitted = [route.submit("MGET", *names[at : at + MAX_TOGETHER]) for at in parts]
         held: list[Content] = []

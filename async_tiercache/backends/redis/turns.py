@@ -11,8 +11,8 @@ from typing import Any, Final, TypeAlias
 
 from redis.exceptions import InvalidResponse, ResponseError
 
-from async_tiercache._tasks import Tasks
 from async_tiercache.backends.redis.connection import Command, Wires
+from async_tiercache.backends.redis.deadlines import Deadlines
 
 MAX_TURNS: Final = 8
 """Turns on the wire at the same time; what comes meanwhile gathers for the next one."""
@@ -20,9 +20,6 @@ MAX_READS: Final = 1024
 """Reads in one turn; of other commands, which cost more, half as many."""
 LARGE_BYTES: Final = 64 * 1024
 """A value that is larger is sent in a turn of its own, so that no other waits behind it."""
-
-_DRAIN: Final = 0.04  # of the limit: how long a reply that is there may take to be read
-_LAG: Final = 0.2  # of the limit: a timer later than this tells of a busy loop, not of a server
 
 Rejected: TypeAlias = Callable[[Command, "asyncio.Future[Any]", Exception], bool]
 
@@ -40,13 +37,12 @@ class Turns:
     """
 
     __slots__ = (
-        "_limit",
+        "_deadlines",
         "_merging",
         "_queue",
         "_rejected",
         "_scheduled",
         "_sending",
-        "_tasks",
         "_width",
         "_wires",
     )
@@ -61,14 +57,13 @@ class Turns:
         rejected: Rejected | None = None,
     ) -> None:
         self._wires = wires
-        self._limit = limit
+        self._deadlines = Deadlines(limit)
         self._width = width
         self._merging = merging
         self._rejected = rejected
         self._queue: list[tuple[Command, asyncio.Future[Any]]] = []
         self._scheduled = False
         self._sending = 0
-        self._tasks = Tasks()
 
     def submit(self, *command: Any) -> asyncio.Future[Any]:
         """Queue a command for the next turn and return the future of its reply.
@@ -104,18 +99,22 @@ class Turns:
 
     async def aclose(self) -> None:
         """Wait for the turns on the wire, each of which ends within the limit, and hang up."""
-        await self._tasks.settle()
+        while turns := self._deadlines.running:
+            await asyncio.wait(turns)
         await self._wires.aclose()
 
     def _start(self) -> None:
         """Begin a turn; it takes what has gathered by the time that the loop comes to it."""
         self._scheduled = True
-        deadline = Deadline(self._limit)
-        deadline.task = self._tasks.start(self._turn(deadline), name="tiercache-turn")
+        turn = asyncio.get_running_loop().create_task(self._turn(), name="tiercache-turn")
+        self._deadlines.begin(turn)
 
     def _take(self) -> list[tuple[Command, asyncio.Future[Any]]]:
         """Take from the queue what makes the next turn, but for what nobody waits for any more."""
         batch: list[tuple[Command, asyncio.Future[Any]]] = []
+        if len(self._queue) == 1:
+            alone, self._queue = self._queue, batch
+            return batch if alone[0][1].done() else alone
         while self._queue and not batch:
             count = self._together()
             batch, self._queue = self._queue[:count], self._queue[count:]
@@ -134,11 +133,13 @@ class Turns:
             count += 1
         return count
 
-    async def _turn(self, deadline: "Deadline") -> None:
+    async def _turn(self) -> None:
+        turn = asyncio.current_task()
+        assert turn is not None
         self._scheduled = False
         batch = self._take()
         if not batch:
-            deadline.end()
+            self._deadlines.end(turn)
             return
         self._sending += 1
         if self._queue and self._sending < self._width:
@@ -152,7 +153,7 @@ class Turns:
             late = isinstance(error, asyncio.CancelledError)
             replies = [TimeoutError() if late else error] * len(batch)
         finally:
-            deadline.end()
+            self._deadlines.end(turn)
             self._sending -= 1
         for (command, future), reply in zip(batch, replies, strict=True):
             failed = isinstance(reply, Exception)
@@ -171,7 +172,7 @@ class Turns:
         """Send the commands as one turn and return the replies in their order."""
         if len(commands) == 1:
             command = commands[0]
-            if command[0] == "MGET" and len(set(command)) == len(command):
+            if command[0] == "MGET":
                 (reply,) = await self._wires.exchange(commands)
                 return [_of_many(reply, len(command) - 1)]
         reads: dict[tuple[type[Command], str], None] = {}
@@ -213,52 +214,6 @@ def _found(command: Command, found: dict[tuple[type[Command], str], Any]) -> Any
     if command[0] == "GET":
         return values[0]
     return next((each for each in values if isinstance(each, Exception)), values)
-
-
-class Deadline:
-    """Cancels a task that takes longer to ask a server than a limit.
-
-    A busy loop fires its timers before it looks at the replies that wait in the socket. So a timer
-    that is late starts over, and one that is not still lets the socket be drained.
-
-    Args:
-        limit: How long it may take from now on, in seconds.
-
-    Attributes:
-        task: The task, set by who has started it.
-    """
-
-    __slots__ = ("_drained", "_due", "_limit", "_loop", "_timer", "task")
-
-    def __init__(self, limit: float) -> None:
-        self.task: asyncio.Task[Any] | None = None
-        self._limit = limit
-        self._loop = asyncio.get_running_loop()
-        self._wait(limit, drained=False)
-
-    def end(self) -> None:
-        """Let the task be: it has ended."""
-        self._timer.cancel()
-
-    def _wait(self, seconds: float, *, drained: bool) -> None:
-        self._drained = drained
-        self._due = self._loop.time() + seconds
-        self._timer = self._loop.call_at(self._due, self._expire)
-
-    def _expire(self) -> None:
-        if self._loop.time() - self._due > self._limit * _LAG:
-            self._wait(self._limit, drained=False)
-        elif not self._drained:
-            self._wait(self._limit * _DRAIN, drained=True)
-        elif self.task is not None:
-            self.task.cancel()
-
-
-def watch(task: "asyncio.Task[Any]", limit: float) -> None:
-    """Cancel a task that takes longer to ask a server than the limit, in seconds."""
-    deadline = Deadline(limit)
-    deadline.task = task
-    task.add_done_callback(lambda _: deadline.end())
 
 
 def _is_large(command: Command) -> bool:
