@@ -30,6 +30,7 @@ from async_tiercache._checks import (
     checked_l1,
     checked_max_loads,
     checked_namespace,
+    checked_source_check,
     listed,
 )
 from async_tiercache._clock import SYSTEM_CLOCK
@@ -84,6 +85,8 @@ class TierCache(Calls):
             its own copy, when the messages about it are lost or late; while they arrive it is their
             way. It is also how long L1 serves what was loaded while Redis is out of reach.
         self_check: How often some of what L1 serves is compared with L2; `None` for never.
+        check_source: Whether the self-check also loads some of it once more, to find what is
+            changed and not invalidated.
         max_loads: How many loads may run at the same time, so that a cold or dead L2 does not crush
             the source; the others wait, up to their `load_limit`. `None` for any number.
         observers: Are called with every event; see `Observer`.
@@ -115,6 +118,7 @@ class TierCache(Calls):
         tenant: Tenant | None = None,
         staleness_bound: Duration = "2s",
         self_check: Duration | None = None,
+        check_source: bool = False,
         max_loads: int | None = None,
         observers: Sequence[Observer] = (),
         tracer: Tracer | None = None,
@@ -145,6 +149,7 @@ class TierCache(Calls):
             bound=checked_bound(staleness_bound),
             tenancy=Tenancy(tenant),
             self_check=None if self_check is None else seconds(self_check, name="self_check"),
+            check_source=checked_source_check(check_source, self_check),
             enabled=enabled,
         )
         super().__init__(core, Families(policy, alone=self._alone, learn=core.compressor.learn))
@@ -503,6 +508,9 @@ class TierCache(Calls):
             inconsistencies=Histogram()
             if core.self_check is None
             else merged([core.self_check.ages]),
+            unannounced=Histogram()
+            if core.source_check is None
+            else merged([core.source_check.ages]),
             loads_running=core.bulkhead.running,
             loads_waiting=core.bulkhead.waiting,
         )

@@ -175,3 +175,20 @@ def checked_bound(bound: Any) -> float:
             hint="A proof needs a turn to Redis; for fresher reads, pass l1=None.",
         )
     return result
+
+
+def checked_source_check(check_source: Any, self_check: Any) -> bool:
+    """Return whether L1 is compared with the source, too.
+
+    Raises:
+        ConfigurationError: It is no bool, or nothing says how often.
+    """
+    if not isinstance(check_source, bool):
+        raise ConfigurationError(
+            f"check_source={check_source!r} is no bool", hint="Pass True or False."
+        )
+    if check_source and self_check is None:
+        raise ConfigurationError(
+            "check_source=True says nothing of how often", hint='Add self_check="1m".'
+        )
+    return check_source

@@ -31,6 +31,7 @@ from async_tiercache._pilot import Pilot
 from async_tiercache._reader import Reader
 from async_tiercache._recovery import Recovery
 from async_tiercache._selfcheck import SelfCheck
+from async_tiercache._sourcecheck import SourceCheck
 from async_tiercache._sweeper import Sweeper
 from async_tiercache._tasks import Tasks
 from async_tiercache._tenancy import Tenancy
@@ -64,6 +65,7 @@ class Core:
         bound: How old what L1 serves may be after an invalidation elsewhere, in seconds.
         tenancy: Whose keys and tags those of a call are.
         self_check: The pause between two comparisons of L1 with L2, in seconds; `None` for none.
+        check_source: Whether L1 is compared with the source, too.
         enabled: Whether anything is cached at all.
     """
 
@@ -80,6 +82,7 @@ class Core:
         bound: float,
         tenancy: Tenancy,
         self_check: float | None,
+        check_source: bool,
         enabled: bool,
     ) -> None:
         self.clock = clock
@@ -105,7 +108,7 @@ class Core:
         tracing = Tracing(tracer, namespace)
         self._wire_tiers(remote, namespace, bound)
         self._wire_bus(remote if enabled else None, bound, self_check)
-        self._wire_reads(tracing)
+        self._wire_reads(tracing, bound, self_check if check_source else None)
         self._wire_invalidations(remote, tracing)
         self._wire_writes(remote, tracing)
         if self.store is not None:
@@ -174,8 +177,8 @@ class Core:
                 clock=self.clock,
             )
 
-    def _wire_reads(self, tracing: Tracing) -> None:
-        """Make the path of reads."""
+    def _wire_reads(self, tracing: Tracing, bound: float, source_check: float | None) -> None:
+        """Make the path of reads, and what checks it against the source."""
         self.filler = Filler(
             tiers=self.tiers,
             finder=self.finder,
@@ -190,6 +193,15 @@ class Core:
             advise=self.advise,
             notify=self.notify if self._observers else _nobody,
         )
+        self.source_check: SourceCheck | None = None
+        if source_check is not None:
+            self.source_check = SourceCheck(
+                every=source_check,
+                bound=bound,
+                tiers=self.tiers,
+                filler=self.filler,
+                clock=self.clock,
+            )
         pilot = Pilot(
             tiers=self.tiers,
             finder=self.finder,
@@ -213,6 +225,7 @@ class Core:
             clock=self.clock,
             tracing=tracing,
             advise=self.advise,
+            sample=None if self.source_check is None else self.source_check.sample,
             notify=self.notify if self._observers else None,
         )
         self.explainer = Explainer(
@@ -357,6 +370,8 @@ class Core:
             self._loop = loop
             self._recovery.restart()
             self.bus.restart()
+            if self.state == "open" and self.enabled:
+                self._look_after()
         self._loop = loop
 
     async def open(self) -> None:
@@ -372,13 +387,20 @@ class Core:
                 for name, message in await self.guard.call(self._remote.advice):
                     self.advise(name, message)
             self.bus.start()
-            self._listening.start(self.tokens.keep(), name="tiercache-secret")
-            if self.self_check is not None:
-                self._listening.start(self.self_check.run(), name="tiercache-self-check")
             if self.guard.up:
                 await asyncio.gather(self._learn_states(), self.tokens.learn())
                 await self.bus.first_proof(FIRST_PROOF_SECONDS)
+        if self.enabled:
+            self._look_after()
         self.tiers.store = self.store
+
+    def _look_after(self) -> None:
+        """Start what goes on for as long as the cache is open."""
+        if self.has_remote:
+            self._listening.start(self.tokens.keep(), name="tiercache-secret")
+        for check in (self.self_check, self.source_check):
+            if check is not None:
+                self._listening.start(check.run(), name="tiercache-self-check")
 
     async def _learn_states(self) -> None:
         """Let the states be there that every value rests on, so that no first miss has to."""

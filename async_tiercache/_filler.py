@@ -21,6 +21,7 @@ from async_tiercache._fence import Fence, Fences
 from async_tiercache._finder import Finder, has_evidence, with_evidence
 from async_tiercache._flight import CURRENT, RUNNING, Flight, Flights, Loading, Outcome
 from async_tiercache._gatherer import Part
+from async_tiercache._ledger import Basis
 from async_tiercache._options import MISSING
 from async_tiercache._tasks import Tasks
 from async_tiercache._tenancy import Tenancy
@@ -146,6 +147,20 @@ class Filler:
         work = self._store(flight, family, entry, fence, context, doubt=doubt, old=old)
         self._tasks.start(work, name="tiercache-store")
         return outcome
+
+    async def shadow(self, family: Family, key: str, load: Load) -> Any:
+        """Return what the loader of a key brings now; it is kept nowhere, and nobody joins it."""
+        flight = Flight(
+            self._flights,
+            basis=Basis(key, (), base=0, generation=0, turn=0, opened=False),
+            began_at=self._tiers.now(),
+            forced=True,
+            many=False,
+            cancel=True,
+            decode=None,
+        )
+        alone = Load(alone=load.alone)
+        return await self._load(flight, family, alone, None, self._context_of(None))
 
     def _context_of(self, old: Entry | None) -> LoadContext:
         """Return what a loader is told; the tags that it names are those of its caller's tenant."""

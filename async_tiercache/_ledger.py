@@ -224,8 +224,9 @@ class Ledger:
 
     def is_overtaken(self, basis: Basis) -> bool:
         """Return whether readers that come now may want what is made later than this."""
-        moved = self._generations[hash(basis.key) % STRIPES] != basis.generation
-        return moved or not self.may_join(basis)
+        if self._generations[hash(basis.key) % STRIPES] != basis.generation:
+            return True
+        return basis.turn != self._turn and not self.may_join(basis)
 
     def _unmoved(self, basis: Basis) -> bool:
         generations = self._tag_generations

@@ -125,7 +125,9 @@ class Operations:
                 keep_nothing()
             return await self._invoke(owner, values, LoadContext())
         core.admit()
-        alias = None if self._table is None else self._table.alias(owner, values)
+        alias = None
+        if self._table is not None and core.store is not None:
+            alias = self._table.alias(owner, values)
         load = self._load_of(owner, values)
         key = self.text(owner, values)
         return await core.reader.read(self.family_of(owner), key, load, alias=alias)

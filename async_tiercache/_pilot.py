@@ -30,8 +30,6 @@ POLL_LAST: Final = 0.5
 _LOAD_AROUND: Final = frozenset({"unknown", "schema", "refused", "block"})
 MAX_TRIES: Final = 8
 """How often what a key holds may change under a flight before it loads without a fence."""
-CLOCK_MARGIN: Final = 0.25
-"""How far two processes' ideas of the server's time may be apart, in seconds."""
 RETRY_SECONDS: Final = 1.0
 """How long a value whose refresh failed or had to wait is served before it is tried again."""
 
@@ -215,7 +213,8 @@ class Pilot:
         header = entry.header
         answer = Outcome(entry.value, "l2", fresh_until=header.fresh_until, payload=entry.payload)
         if flight.forced:
-            return answer if header.created_at > flight.began_at + CLOCK_MARGIN else None
+            later = header.created_at > flight.began_at + self._tiers.latest() - self._tiers.now()
+            return answer if later else None
         early = self._filler.early_at(family, header)
         if self._tiers.now() >= early:
             return None

@@ -65,6 +65,7 @@ class Reader:
         clock: Clock,
         tracing: Tracing,
         advise: Callable[[str, str], None],
+        sample: Callable[[Family, str, Load], None] | None,
         notify: Observer | None,
     ) -> None:
         self._tiers = tiers
@@ -76,6 +77,7 @@ class Reader:
         self._clock = clock
         self._tracing = tracing
         self._advise = advise
+        self._sample = sample
         self._notify = notify
         self.last_reads: dict[str, tuple[Tier, State]] = {}
 
@@ -120,6 +122,8 @@ class Reader:
             answer = await self._answer(family, key, load, forced=forced)
             value = self._deliver(family, answer, started)
         self._tiers.link(key, alias, load.tags)
+        if self._sample is not None:
+            self._sample(family, key, load)
         return value
 
     def _deliver(self, family: Family, answer: Answer, started: float) -> Any:

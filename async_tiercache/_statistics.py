@@ -198,6 +198,8 @@ class Statistics:
         bus_lags: How long messages of other servers took; of the whole cache.
         inconsistencies: How long ago L2 had got what L1 did not have yet, as the self-check found;
             of the whole cache.
+        unannounced: How old what L1 served was, where the source held something else and nothing
+            invalidated it, as the self-check found; of the whole cache.
         loads_running: Loads that run now; of the whole cache.
         loads_waiting: Loads that wait because `max_loads` run; of the whole cache.
     """
@@ -230,6 +232,7 @@ class Statistics:
     bus_gaps: int = 0
     bus_lags: Histogram = Histogram()
     inconsistencies: Histogram = Histogram()
+    unannounced: Histogram = Histogram()
     loads_running: int = 0
     loads_waiting: int = 0
 

@@ -35,7 +35,8 @@ class Tiers:
 
     Attributes:
         store: L1, or `None` while it must not be used.
-        now: Tells the time by the remote tier's clock.
+        now: Tells the time by the remote tier's clock, or is a little behind it.
+        latest: Tells what that clock may show at most.
         has_remote: Whether there is an L2.
         heard: By key, when it was last invalidated, monotonic; of the latest ones.
     """
@@ -55,6 +56,7 @@ class Tiers:
     ) -> None:
         self.store: MemoryStore | None = None
         self.now: Callable[[], float] = remote.now
+        self.latest: Callable[[], float] = remote.latest
         self.has_remote = has_remote
         self.heard: dict[str, float] = {}
         self._namespace = namespace
@@ -204,7 +206,7 @@ class Tiers:
     def raise_floor(self, key: str) -> None:
         """Let nothing follow from L2 that may be older than what was shown up to now."""
         if self.has_remote:
-            self._ledger.raise_floor(key, self.now())
+            self._ledger.raise_floor(key, self.latest())
 
     def forget(self, record: Invalidation) -> None:
         """Let this process forget what a record names: generations, L1 and flights.

@@ -180,7 +180,17 @@ class Remote(Protocol):
     """
 
     def now(self) -> float:
-        """Return the remote clock's time, in seconds since the epoch, without asking it."""
+        """Return the remote clock's time, in seconds since the epoch, without asking it.
+
+        It may be behind that clock, by the time that its last answer took, and not ahead of it.
+        """
+        ...
+
+    def latest(self) -> float:
+        """Return the latest that the remote clock may show now, in seconds since the epoch.
+
+        What has an earlier time in L2 was made before now, whoever's estimate the time is.
+        """
         ...
 
     async def probe(self) -> None:

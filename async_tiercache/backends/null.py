@@ -12,10 +12,10 @@ from async_tiercache.tags import STATE_BYTES
 class NullRemote:
     """Has no say: refuses every question and grants every right; its clock is this process's."""
 
-    __slots__ = ("_secret", "now")
+    __slots__ = ("_secret", "latest", "now")
 
     def __init__(self, clock: Clock) -> None:
-        self.now = clock.monotonic
+        self.now = self.latest = clock.monotonic
         self._secret = token_bytes(32)
 
     async def probe(self) -> None:

@@ -134,6 +134,7 @@ def _namespace_key(namespace: str) -> bytes:
     return blake2b(text, digest_size=DIGEST_BYTES, person=b"tiercache.ns").digest()
 
 
+@lru_cache(maxsize=4096)
 def digest_key(namespace: str, text: str) -> bytes:
     """Return the 16 bytes that bind a frame to its key.
 
@@ -154,7 +155,7 @@ def is_lease(raw: bytes) -> bool:
 
 def is_block(raw: bytes) -> bool:
     """Return whether a key's content says that writers are about to change its value."""
-    return _BLOCK.fullmatch(raw) is not None
+    return raw.startswith(b"B") and _BLOCK.fullmatch(raw) is not None
 
 
 def stamp(header: Header) -> bytes:

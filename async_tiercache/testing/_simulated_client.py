@@ -26,6 +26,7 @@ class SimulatedClient:
         clock: The process's time; the cache is given it as `clock`.
         bus: Hears the messages, once the cache listens.
         when_killed: Is called when the process ends by its fate.
+        behind: By how much its idea of the server's time is behind, in seconds.
     """
 
     def __init__(self, simulator: "Simulator", process: int, clock: Clock) -> None:
@@ -34,6 +35,7 @@ class SimulatedClient:
         self.clock = ProcessClock(clock) if isinstance(clock, SimulatedClock) else clock
         self.bus: Bus | None = None
         self.when_killed: Callable[[], None] = _nothing
+        self.behind = 0.0
         self._server = simulator.server
         self._tokens = itertools.count(1)
 

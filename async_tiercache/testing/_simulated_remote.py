@@ -30,7 +30,11 @@ class SimulatedRemote:
         self._closed = False
 
     def now(self) -> float:
-        """Return the server's time, in seconds since the epoch."""
+        """Return the server's time, in seconds since the epoch, as far as the client is with it."""
+        return self._server.time() - self._client.behind
+
+    def latest(self) -> float:
+        """Return the server's time."""
         return self._server.time()
 
     async def probe(self) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from benchmarks._faults.fleet import PROCESSES, Fleet
+from benchmarks._faults.record import ROWS
 
 READERS: Final = 120
 LOAD_SECONDS: Final = 0.2
@@ -46,10 +47,15 @@ async def stampede(fleet: Fleet, rounds: int) -> Stampedes:
 
 
 async def holder_kill(fleet: Fleet, rounds: int) -> Stampedes:
-    """Kill the process that loads for a crowd, in the middle of its load."""
+    """Kill the process that loads for a crowd, in the middle of its load.
+
+    Where that has ended before, on a busy machine, another crowd comes.
+    """
     result = Stampedes()
     await _slow(fleet)
-    for row in range(rounds):
+    for row in range(ROWS):
+        if len(result.killed) == rounds:
+            break
         before = fleet.record.loads(row)
         crowds = [asyncio.ensure_future(one) for one in _crowds(fleet, row)]
         holder = await _loading(fleet, row, before)
@@ -58,9 +64,10 @@ async def holder_kill(fleet: Fleet, rounds: int) -> Stampedes:
         killed_at = time.monotonic()
         ended = await asyncio.gather(*crowds, return_exceptions=True)
         served = [one for one in ended if isinstance(one, float)]
-        assert len(served) == PROCESSES - 1, f"a crowd was not served: {ended}"
-        result.killed.append(sum(fleet.record.loads(row)) - sum(before))
-        result.served.append(max(served) - killed_at)
+        assert len(served) >= PROCESSES - 1, f"a crowd was not served: {ended}"
+        if len(served) < PROCESSES:
+            result.killed.append(sum(fleet.record.loads(row)) - sum(before))
+            result.served.append(max(served) - killed_at)
         await fleet.restart(holder)
         await _slow(fleet)
     return result

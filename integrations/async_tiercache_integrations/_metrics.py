@@ -163,6 +163,9 @@ DURATIONS_OF_CACHE: Final = (
     Durations("tiercache.inconsistency.age",
               "How long ago L2 had got what memory did not have yet, as the self-check found",
               AGE_BUCKETS, attrgetter("inconsistencies")),
+    Durations("tiercache.unannounced.age",
+              "How old what memory served was, where the source held something else untold",
+              AGE_BUCKETS, attrgetter("unannounced")),
 )  # fmt: skip
 
 L2_UP: Final = Metric("tiercache.l2.up", "", "gauge", "1 while L2 answers, else 0", lambda _: {})

@@ -66,3 +66,17 @@ def test_a_server_that_was_forgotten_is_met_anew(runs: Runs, heard: Heard) -> No
     runs.saw(1, b"b")
 
     assert heard.names() == []
+
+
+def test_connections_to_the_server_of_before_are_left_first(runs: Runs, heard: Heard) -> None:
+    """What is repeated once that is told must not go to the old one."""
+    order: list[list[str]] = []
+    runs.hold(1, lambda: order.append(heard.names()))
+    runs.saw(1, b"a")
+    assert order == []
+
+    runs.saw(1, b"b")
+    assert (order, heard.names()) == ([[]], ["replaced"])
+
+    runs.forget(1)
+    assert order == [[], ["replaced"]]

@@ -9,6 +9,7 @@ import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import MasterDownError, ReadOnlyError, ResponseError
 
+from async_tiercache._clock import SystemClock
 from async_tiercache.backends.redis.connection import Wires
 
 
@@ -76,7 +77,12 @@ def wires(fleet: Fleet) -> Wires:
 
 def wires_of(make: Callable[[], FakeConnection], **options: Any) -> Wires:
     """Return wires of which nobody is told anything."""
-    settings: dict[str, Any] = {"told_time": lambda _: None, "told_run": lambda _: None} | options
+    settings: dict[str, Any] = {
+        "clock": SystemClock(),
+        "told_time": lambda _seconds, _waited: None,
+        "told_run": lambda _: None,
+    }
+    settings |= options
     return Wires(make, **settings)
 
 
@@ -206,3 +212,36 @@ async def test_a_new_wire_tells_the_run_id_first(info: Any, told: bytes) -> None
         order += await wires.exchange([("GET", "k")])
 
     assert order == [told, 7, 7]
+
+
+async def test_wires_to_a_server_that_was_replaced_are_used_no_more(
+    wires: Wires, fleet: Fleet
+) -> None:
+    """The old one may still answer, and what it confirms is lost."""
+    await ask(wires, 2)
+
+    wires.leave()
+
+    assert wires.idle() == []
+    assert await ask(wires) == [2]
+    assert not any(each.is_connected for each in fleet.made[:2])
+
+
+async def test_what_is_on_the_wire_to_a_server_that_was_replaced_is_asked_again() -> None:
+    """It has confirmed what the one in its place has not got."""
+
+    class Overtaken(FakeConnection):
+        async def read_response(self) -> Any:
+            reply = await super().read_response()
+            if self.connects == 1 and reply == b"confirmed":
+                server.leave()
+            return reply
+
+    old = Overtaken(7)
+    server = wires_of(lambda: old)
+    await server.exchange([("GET", "k")])
+    old.replies.append(b"confirmed")
+
+    assert await server.exchange([("DEL", "k")]) == [7]
+
+    assert old.connects == 2

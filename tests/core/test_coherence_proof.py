@@ -106,6 +106,32 @@ async def test_a_cut_that_missed_a_message_empties_l1(
     assert await soon(value(1)) == "new"
 
 
+async def test_a_message_after_a_cut_does_not_hide_one_that_was_lost_in_it(
+    make_cache: MakeCache, other: TierCache, server: MemoryServer, clock: FakeClock
+) -> None:
+    """It is heard before the server says which was the last one, and is that one itself."""
+    wire = Wire(server)
+    cache = await make_cache(client=wire.client)
+    value = function_of(cache, Source("old"), **LONG)
+    await value(1)
+    await settled(cache)
+    server.faults.drop("listen")
+    await clock.advance(0.5)
+    await other.invalidate(keys=[KEY])
+    asking = wire.hold("SET")
+    server.faults.clear()
+    await clock.advance(1)
+    await soon(asking.reached.wait())
+    await other.invalidate(keys=["another"])
+    await ticks()
+    assert "another" in cache._core.tiers.heard
+
+    wire.let_pass("SET")
+    await ticks()
+
+    assert value.peek(1) is MISSING
+
+
 async def test_a_lost_id_of_the_last_message_empties_l1(
     cache: TierCache, server: MemoryServer, clock: FakeClock
 ) -> None:

@@ -181,25 +181,6 @@ async def test_the_message_of_an_own_invalidation_removes_nothing_that_came_afte
     assert value.peek(1) == "new"
 
 
-async def test_without_messages_l1_is_served_until_the_bound_only(
-    make_cache: MakeCache, server: MemoryServer, other: TierCache, clock: FakeClock
-) -> None:
-    """The answers to pings come behind the message that does not come, so proof ends."""
-    wire = Wire(server)
-    cache = await make_cache(client=wire.client)
-    source = Source("old")
-    value = function_of(cache, source, l1_ttl=60)
-    await stored(cache, source, l1_ttl=60)
-    wire.hold_reply(MESSAGE)
-
-    source.value = "new"
-    await other.invalidate(keys=[KEY])
-    await clock.advance(BOUND)
-
-    assert await soon(value(1)) == "new"
-    wire.let_pass(MESSAGE)
-
-
 async def test_an_entry_that_was_passed_over_never_comes_back(
     make_cache: MakeCache, server: MemoryServer, other: TierCache, clock: FakeClock
 ) -> None:

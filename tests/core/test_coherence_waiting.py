@@ -137,8 +137,8 @@ async def test_a_load_that_was_overtaken_wakes_its_waiters(
 async def test_a_dead_holder_costs_a_lease(
     cache: TierCache, server: MemoryServer, clock: FakeClock
 ) -> None:
-    """Nobody renews it, and nobody says so."""
-    await server.client().set("test:{value:1}", b"L" + b"x" * 16, px=1000)
+    """Nobody renews it, and nobody says so. It was taken a moment ago."""
+    await server.client().set("test:{value:1}", b"L" + b"x" * 16, px=999)
     waiting = asyncio.ensure_future(function_of(cache, Source())(1))
     await passes(clock, LEASE - 0.1)
     assert not waiting.done()

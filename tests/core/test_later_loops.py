@@ -123,3 +123,27 @@ def test_refreshes_that_went_with_an_earlier_loop_do_not_count(
 
     assert source.loads == 3
     asyncio.run(cache.aclose())
+
+
+def test_the_self_check_goes_on_on_the_next_loop(clock: FakeClock) -> None:
+    """So does what looks after the secret of the tokens."""
+    server = MemoryServer(clock)
+    cache = TierCache(
+        namespace="test", client=server.client(), clock=clock, self_check=60, check_source=True
+    )
+
+    async def enter() -> None:
+        await cache.__aenter__()
+
+    async def look() -> list[str]:
+        await soon(cache.get("k", None))
+        await ticks()
+        names = [task.get_name() for task in asyncio.all_tasks()]
+        await cache.aclose()
+        return names
+
+    run_and_drop(enter())
+    names = asyncio.run(look())
+
+    assert names.count("tiercache-self-check") == 2
+    assert names.count("tiercache-secret") == 1

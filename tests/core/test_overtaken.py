@@ -11,8 +11,10 @@ from typing import Any, Final, TypeAlias
 import pytest
 
 from async_tiercache import MISSING, TierCache
-from async_tiercache.testing import FakeClock
-from tests.core.source import KEY, all_of, soon, ticks
+from async_tiercache.testing import FakeClock, MemoryServer
+from tests.conftest import MakeCache
+from tests.core.source import KEY, Source, all_of, function_of, soon, ticks
+from tests.core.wire import Wire
 
 Read: TypeAlias = Callable[[], Awaitable[Any]]
 
@@ -218,3 +220,32 @@ async def test_a_refresh_shows_its_own_value_and_nothing_older_follows(
     loads.end(2, "newest")
     assert await all_of(reading, after) == ["newest", "newest"]
     assert await soon(value(1)) == "newest"
+
+
+async def test_what_another_process_has_loaded_before_is_older_though_this_one_is_behind(
+    make_cache: MakeCache, server: MemoryServer, other: TierCache, clock: FakeClock
+) -> None:
+    """The server's time took a while to come, so this process takes it to be earlier than it is."""
+    wire = Wire(server)
+    time = wire.hold_reply("TIME")
+    opening = asyncio.ensure_future(make_cache(client=wire.client))
+    await soon(time.reached.wait())
+    await clock.advance(0.2)
+    wire.let_pass("TIME")
+    cache = await soon(opening)
+    loads = Loads()
+    read = _function(cache, loads)
+    early = asyncio.ensure_future(read())
+    await loads.begun(1)
+    await other.invalidate(keys=[KEY])
+    await clock.advance(0.01)
+    assert await function_of(other, Source("new"))(1) == "new"
+    await clock.advance(0.1)
+
+    loads.end(0, "newest")
+    assert await soon(early) == "newest"
+
+    late = asyncio.ensure_future(read())
+    await loads.begun(2)
+    loads.end(1, "newest")
+    assert await soon(late) == "newest"

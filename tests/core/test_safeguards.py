@@ -195,7 +195,10 @@ async def test_without_a_proof_no_load_is_joined_that_is_older_than_the_bound(
 async def test_a_compiled_call_does_not_serve_l1_beyond_the_proof(
     make_cache: MakeCache, server: MemoryServer, other: TierCache, clock: FakeClock
 ) -> None:
-    """It has found its entry before, and looks at nothing but two times."""
+    """It has found its entry before, and looks at nothing but two times.
+
+    The answers to pings come behind the message that does not come, so the proof ends.
+    """
     wire = Wire(server)
     cache = await make_cache(client=wire.client)
     source = Source("old")

@@ -1,35 +1,42 @@
 """Reads are judged by what was acknowledged in all processes, and by what was queued apart."""
 
-from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Literal
 
 import pytest
 
 from async_tiercache import Invalidated
-from async_tiercache_integrations.cli.demo import _witness
 from async_tiercache_integrations.cli.demo._measure import Tally
 from async_tiercache_integrations.cli.demo._witness import Witness
 
 LIMIT = 2.5
 
 
+class Watch:
+    """A clock that a test sets.
+
+    Attributes:
+        now: What it shows.
+    """
+
+    def __init__(self) -> None:
+        self.now = 10.0
+
+    def __call__(self) -> float:
+        """Return what it shows."""
+        return self.now
+
+
 @pytest.fixture
-def at(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
-    """Set the time at which updates are noted."""
-
-    def set_to(now: float) -> None:
-        monkeypatch.setattr(_witness, "time", SimpleNamespace(monotonic=lambda: now))
-
-    return set_to
+def watch() -> Watch:
+    """Return the clock by which updates are noted, at the time 10."""
+    return Watch()
 
 
 @pytest.fixture
-def witnesses(tmp_path: Path, at: Callable[[float], None]) -> list[Witness]:
-    """The witnesses of two processes, at the time 10."""
-    at(10.0)
-    return [Witness(tmp_path / "boards", keys=4, limit=LIMIT) for _ in range(2)]
+def witnesses(tmp_path: Path, watch: Watch) -> list[Witness]:
+    """The witnesses of two processes."""
+    return [Witness(tmp_path / "boards", keys=4, limit=LIMIT, clock=watch) for _ in range(2)]
 
 
 def report(l2: Literal["done", "queued"], *tags: str) -> Invalidated:
@@ -71,13 +78,11 @@ def test_read_past_the_bound_counts_from_the_acknowledgement_to_its_begin(
     assert tally.old_other.highest == started - 10.0
 
 
-def test_the_oldest_of_several_versions_counts(
-    witnesses: list[Witness], at: Callable[[float], None]
-) -> None:
+def test_the_oldest_of_several_versions_counts(witnesses: list[Witness], watch: Watch) -> None:
     """A value that shows two rows is as old as the one that it misses for longer."""
     ours, theirs = witnesses
     ours.updated(Tally(), 1, 2, report("done", "user:1"))
-    at(12.0)
+    watch.now = 12.0
     ours.updated(Tally(), 0, 2, report("done", "user:1"))
 
     tally = judged(theirs, 13.0, k0=1, k1=1)
@@ -101,12 +106,12 @@ def test_what_was_queued_is_acknowledged_to_its_own_process_only(witnesses: list
 
 @pytest.mark.parametrize("tag", ["user:1", "*"])
 def test_what_was_queued_is_acknowledged_when_redis_confirms_it(
-    witnesses: list[Witness], at: Callable[[float], None], tag: str
+    witnesses: list[Witness], watch: Watch, tag: str
 ) -> None:
     """By its own name, or as a part of everything; its age counts from there."""
     ours, theirs = witnesses
     ours.updated(Tally(), 0, 2, report("queued", "user:1"))
-    at(15.0)
+    watch.now = 15.0
     ours.confirm(report("done", tag))
 
     tally = judged(theirs, 16.0, k0=1)

@@ -438,6 +438,30 @@ EVIDENCE: Final = (
         note=_MODEL,
     ),
     Mutation(
+        name="resumed",
+        safeguard="What comes while the server says what was last counts only after its answer.",
+        guards="G3",
+        file=_LINE,
+        before="        if message_id is not None and self._resumed:",
+        after="        if message_id is not None:",
+        named=(
+            "tests/core/test_coherence_proof.py::test_a_message_after_a_cut_does_not_hide_one_that_was_lost_in_it",
+        ),
+        cells=("client_kill",),
+    ),
+    Mutation(
+        name="leave",
+        safeguard="Once another server has its place, what the old one confirms does not count.",
+        guards="G2, G9",
+        file="async_tiercache/backends/redis/runs.py",
+        before="                    leave()\n                self.replaced()",
+        after="                    pass\n                self.replaced()",
+        named=(
+            "tests/backends/test_redis_runs.py::test_connections_to_the_server_of_before_are_left_first",
+        ),
+        cells=("split_brain",),
+    ),
+    Mutation(
         name="nil-last",
         safeguard="That the id of the last message is lost is no evidence either.",
         guards="G3",

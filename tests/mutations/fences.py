@@ -340,8 +340,8 @@ FENCES: Final = (
         before="if not overtaken or inside() is not None:",
         after="if True:",
         named=(
-            "tests/core/test_overtaken.py::test_its_reader_gets_what_is_loaded_in_its_place[function]",
-            "tests/core/test_overtaken.py::test_its_reader_gets_what_was_loaded_in_its_place[function]",
+            "tests/core/test_overtaken.py::test_its_reader_gets_what_is_loaded_in_its_place",
+            "tests/core/test_overtaken.py::test_its_reader_gets_what_was_loaded_in_its_place",
         ),
         cells=("none",),
     ),
@@ -353,10 +353,22 @@ FENCES: Final = (
         before="            self._tiers.supersede(key)",
         after="            pass",
         named=(
-            "tests/core/test_overtaken.py::test_its_reader_waits_for_one_other_load_at_most[function]",
+            "tests/core/test_overtaken.py::test_its_reader_waits_for_one_other_load_at_most",
             "tests/core/test_overtaken.py::test_a_refresh_shows_its_own_value_and_nothing_older_follows",
         ),
         cells=("none",),
+    ),
+    Mutation(
+        name="latest",
+        safeguard="What was shown is compared with times that may be behind the server's.",
+        guards="G4",
+        file=_TIERS,
+        before="            self._ledger.raise_floor(key, self.latest())",
+        after="            self._ledger.raise_floor(key, self.now())",
+        named=(
+            "tests/core/test_overtaken.py::test_what_another_process_has_loaded_before_is_older_though_this_one_is_behind",
+        ),
+        cells=("proxy_delay",),
     ),
     Mutation(
         name="soft-doubt",

@@ -134,9 +134,9 @@ async def test_own_readers_after_an_invalidation_do_not_join_the_older_load(
     await one.loading()
 
     await one.done("finish", key="k", value="old")
-    assert await within(read) == ["old"]
     await one.done("finish", key="k", value="new")
     assert await within(newer) == ["new"]
+    assert await within(read) == ["new"]
     await one.done("settle")
 
     assert await one.done("peek", key="k") == "new"

@@ -108,10 +108,10 @@ def test_every_statistic_is_exported() -> None:
     assert {1, 2} <= set(read)
     left = {each.name for each in fields(Statistics)} - set(values) - set(causes)
     by_name = {"load_times", "stale_ages"}
-    of_cache = {"bus_lags", "inconsistencies"}
-    lags, ages = Histogram((1.0,), (0, 1), 2.0), Histogram((1.0,), (1, 0), 0.5)
-    statistics = Statistics(bus_lags=lags, inconsistencies=ages)
-    assert [each.read(statistics) for each in DURATIONS_OF_CACHE] == [lags, ages]
+    of_cache = {"bus_lags", "inconsistencies", "unannounced"}
+    told = [Histogram((1.0,), (n, 1), 2.0) for n in range(3)]
+    statistics = Statistics(bus_lags=told[0], inconsistencies=told[1], unannounced=told[2])
+    assert [each.read(statistics) for each in DURATIONS_OF_CACHE] == told
     assert left == by_name | of_cache, "histograms are exported by name"
 
 
@@ -169,7 +169,7 @@ async def test_lags_and_inconsistencies_are_those_of_the_statistics(
     make_cache: MakeCache, clock: FakeClock, meters: MeterProvider, reader: InMemoryMetricReader
 ) -> None:
     """Each collection adds what was counted since the one before."""
-    cache = await make_cache(self_check="1h")
+    cache = await make_cache(self_check="1h", check_source=True)
     instrument(cache, meter_provider=meters)
     rounds: tuple[list[float], ...] = ([0.003, 0.004, 0.2, 7.0], [], [0.0, 0.003, 3.0])
 
@@ -178,7 +178,11 @@ async def test_lags_and_inconsistencies_are_those_of_the_statistics(
         found = points(reader)
 
     statistics = cache.statistics()
-    for name, field in (("bus.lag", "bus_lags"), ("inconsistency.age", "inconsistencies")):
+    for name, field in (
+        ("bus.lag", "bus_lags"),
+        ("inconsistency.age", "inconsistencies"),
+        ("unannounced.age", "unannounced"),
+    ):
         (point,) = found[f"tiercache.{name}"].values()
         histogram: Histogram = getattr(statistics, field)
         assert (point.bucket_counts, point.explicit_bounds) == (histogram.counts, histogram.bounds)
@@ -187,11 +191,13 @@ async def test_lags_and_inconsistencies_are_those_of_the_statistics(
 
 def tell(cache: TierCache, *seconds: float) -> None:
     """Let a cache count lags and inconsistencies that a test cannot have so exactly."""
-    check = cache._core.self_check
+    check, source_check = cache._core.self_check, cache._core.source_check
     assert check is not None
+    assert source_check is not None
     for each in seconds:
         cache._core.bus.lags.add(each)
         check.ages.add(each)
+        source_check.ages.add(each)
 
 
 async def test_a_message_of_another_process_has_a_lag(
@@ -500,7 +506,7 @@ async def test_both_ways_to_prometheus_give_the_same_series(
 ) -> None:
     """Our collector, or OpenTelemetry's exporter: a dashboard fits either."""
     tracer = OpenTelemetryTracer(None, exposed, clock=clock)
-    cache = await make_cache(tracer=tracer, self_check="1h")
+    cache = await make_cache(tracer=tracer, self_check="1h", check_source=True)
     instrument(cache, meter_provider=exposed)
     await busy(cache, clock)
     tell(cache, 0.25)

@@ -48,6 +48,10 @@ class DictRemote:
         """Return seconds since the epoch."""
         return SystemClock.wall()
 
+    def latest(self) -> float:
+        """Return the same: its clock is that of the machine."""
+        return SystemClock.wall()
+
     async def probe(self) -> None:
         """Take a turn."""
         await self.turn()

@@ -94,7 +94,7 @@ def test_every_operation_of_a_remote_can_fail() -> None:
     """But for those that ask nothing of what it stores."""
     methods = {name for name in vars(Remote) if not name.startswith("_")}
 
-    assert set(get_args(Operation)) == methods - {"now", "advice", "aclose"}
+    assert set(get_args(Operation)) == methods - {"now", "latest", "advice", "aclose"}
     assert set(CALLS) == set(get_args(Operation)) - {"listen"}
 
 

@@ -18,10 +18,11 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from async_tiercache._tasks import Tasks
 from async_tiercache.abc import Clock
 from async_tiercache.backends.redis.connection import Asking, Command, Wires, seconds_of
+from async_tiercache.backends.redis.deadlines import watch
 from async_tiercache.backends.redis.directory import SLOTS, Address, Directory
 from async_tiercache.backends.redis.failures import NodeDownError, is_down
 from async_tiercache.backends.redis.runs import Runs
-from async_tiercache.backends.redis.turns import MAX_TURNS, Turns, watch
+from async_tiercache.backends.redis.turns import MAX_TURNS, Turns
 from async_tiercache.policies.breaker import Breaker
 
 MAX_REDIRECTS: Final = 5
@@ -66,7 +67,7 @@ class Cluster:
         *,
         clock: Clock,
         limit: float,
-        told_time: Callable[[float], None],
+        told_time: Callable[[float, float], None],
         runs: Runs,
     ) -> None:
         self._directory = directory
@@ -278,9 +279,11 @@ class Cluster:
                 self._runs.replaced()
             wires = Wires(
                 partial(self._directory.connection, address),
+                clock=self._clock,
                 told_time=partial(self._told, address),
                 told_run=partial(self._runs.saw, address),
             )
+            self._runs.hold(address, wires.leave)
             node.turns = Turns(
                 wires,
                 limit=self._limit,
@@ -291,10 +294,10 @@ class Cluster:
             self._nodes[address] = node
         return node
 
-    def _told(self, address: Address, seconds: float) -> None:
+    def _told(self, address: Address, seconds: float, waited: float) -> None:
         keeper = self._owners[0]
         if keeper is None or keeper.address == address:
-            self._told_time(seconds)
+            self._told_time(seconds, waited)
 
     def _refresh(self) -> "asyncio.Task[None]":
         """Let the map be asked for, once for all who wish it."""
@@ -339,11 +342,13 @@ class Cluster:
             self._leaving.start(node.turns.aclose(), name="tiercache-leave")
         if self._owners[0] is not None and self._owners[0] is not keeper:
             time = self._owners[0].turns.submit("TIME")
-            time.add_done_callback(partial(self._answered, self._owners[0].address))
+            asked = self._owners[0].address, self._clock.monotonic()
+            time.add_done_callback(partial(self._answered, *asked))
 
-    def _answered(self, address: Address, time: asyncio.Future[Any]) -> None:
+    def _answered(self, address: Address, asked_at: float, time: asyncio.Future[Any]) -> None:
         if not time.cancelled() and time.exception() is None:
-            self._told(address, seconds_of(time.result()))
+            waited = self._clock.monotonic() - asked_at
+            self._told(address, seconds_of(time.result()), waited)
 
     def _resolve(self, error: BaseException | None) -> None:
         """Let those go on who wait for the map."""

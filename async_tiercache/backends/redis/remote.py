@@ -100,10 +100,18 @@ class RedisRemote:
         self._secret: bytes | None = None
         # Until the server has told its time, this machine's is the best guess.
         self._offset = clock.wall() - clock.monotonic()
+        self._behind = 0.0
 
     def now(self) -> float:
-        """Return the server's time, in seconds since the epoch, from the last sample of it."""
+        """Return the server's time, in seconds since the epoch, from the last sample of it.
+
+        It is behind by what the reply to that took.
+        """
         return self._clock.monotonic() + self._offset
+
+    def latest(self) -> float:
+        """Return the server's time as if that reply had taken all of its turn."""
+        return self.now() + self._behind
 
     async def probe(self) -> None:
         """Connect if need be, and write keys that no cached key can be."""
@@ -137,19 +145,19 @@ class RedisRemote:
         route, names = self._on_loop(), self._names
         asked = [names.key(key) for key in keys]
         asked += [names.tag(tag) for tag in tags]
-        if route.whole and len(asked) > 1:
-            held = await self._read_whole(route, asked)
-        else:
+        if not route.whole or len(asked) == 1:
             held = await self._read_each(route, asked)
-        return Reading(held[: len(keys)], [_state(each) for each in held[len(keys) :]])
-
-    async def _read_whole(self, route: Route, names: list[str]) -> list[Content]:
-        """Return what names of one server hold."""
-        if len(names) <= MAX_TOGETHER:
+        elif len(asked) > MAX_TOGETHER:
+            held = await self._read_in_parts(route, asked)
+        else:
             try:
-                return list(map(_content, await route.submit("MGET", *names)))
+                held = list(map(_content, await route.submit("MGET", *asked)))
             except Exception as error:
                 raise _translated(error) from error
+        return Reading(held[: len(keys)], [_state(each) for each in held[len(keys) :]])
+
+    async def _read_in_parts(self, route: Route, names: list[str]) -> list[Content]:
+        """Return what many names of one server hold."""
         parts = range(0, len(names), MAX_TOGETHER)
         submitted = [route.submit("MGET", *names[at : at + MAX_TOGETHER]) for at in parts]
         held: list[Content] = []
@@ -384,8 +392,8 @@ class RedisRemote:
                 name = self._names.tag(tag)
                 route.submit("PEXPIRE", name, milliseconds, "GT").add_done_callback(_seen)
 
-    def _set_time(self, seconds: float) -> None:
-        self._offset = seconds - self._clock.monotonic()
+    def _set_time(self, seconds: float, waited: float) -> None:
+        self._offset, self._behind = seconds - self._clock.monotonic(), waited
 
     def _on_loop(self) -> Route:
         """Return the route of the running loop; connections of an earlier loop are left to it."""
@@ -410,12 +418,17 @@ class RedisRemote:
                 runs=self._runs,
             )
         pool: Any = client.connection_pool
-        told: Any = {"told_time": self._set_time, "told_run": partial(self._runs.saw, None)}
+        told: Any = {
+            "clock": self._clock,
+            "told_time": self._set_time,
+            "told_run": partial(self._runs.saw, None),
+        }
         if isinstance(pool, SentinelConnectionPool):
             proof = ("SET", self._names.key("*"), b"", "PX", 1)
             wires: Wires = MasterWires(pool, proof=proof, **told)
         else:
             wires = Wires(pool.make_connection, **told)
+        self._runs.hold(None, wires.leave)
         width = min(MAX_TURNS, getattr(pool, "max_connections", MAX_TURNS))
         return Turns(wires, limit=OPERATION_LIMIT, width=width)
 

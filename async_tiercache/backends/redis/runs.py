@@ -6,7 +6,7 @@ those that listen: whichever notices first says so, once.
 """
 
 import re
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from typing import Any, Final
 
 from async_tiercache.abc import Listener
@@ -23,10 +23,11 @@ class Runs:
     What is noticed while nobody listens is told to the next listener.
     """
 
-    __slots__ = ("_listener", "_seen", "_untold")
+    __slots__ = ("_leave", "_listener", "_seen", "_untold")
 
     def __init__(self) -> None:
         self._seen: dict[Hashable, bytes] = {}
+        self._leave: dict[Hashable, Callable[[], None]] = {}
         self._listener: Listener | None = None
         self._untold = False
 
@@ -42,6 +43,15 @@ class Runs:
         if self._listener is listener:
             self._listener = None
 
+    def hold(self, where: Hashable, leave: Callable[[], None]) -> None:
+        """Say what ends the use of connections to the server of before, which may still answer.
+
+        Args:
+            where: What is one server at any time, as for `saw`.
+            leave: Ends it at once.
+        """
+        self._leave[where] = leave
+
     def saw(self, where: Hashable, run_id: bytes) -> None:
         """Take in a run id; an empty one says nothing.
 
@@ -54,11 +64,17 @@ class Runs:
         if run_id and run_id != known:
             self._seen[where] = run_id
             if known:
+                leave = self._leave.get(where)
+                if leave is not None:
+                    leave()
                 self.replaced()
 
     def forget(self, where: Hashable) -> None:
         """Forget a server that serves no more."""
         self._seen.pop(where, None)
+        leave = self._leave.pop(where, None)
+        if leave is not None:
+            leave()
 
     def replaced(self) -> None:
         """Say that a server is another one."""

@@ -12,6 +12,7 @@ from typing import Any, Final
 from redis.asyncio.sentinel import MasterNotFoundError, Sentinel, SentinelConnectionPool
 
 from async_tiercache._tasks import Tasks
+from async_tiercache.abc import Clock
 from async_tiercache.backends.redis.connection import Command, Wires
 from async_tiercache.backends.redis.hedging import HEDGE_SECONDS
 
@@ -72,6 +73,7 @@ class MasterWires(Wires):
 
     Args:
         pool: Makes the connections and knows the Sentinels.
+        clock: The clock of this process.
         told_time: Is told the server's time, in seconds since the epoch, on each new connection.
         told_run: Is told its run id then.
         proof: A command that only a master obeys.
@@ -90,11 +92,18 @@ class MasterWires(Wires):
         self,
         pool: SentinelConnectionPool,
         *,
-        told_time: Callable[[float], None],
+        clock: Clock,
+        told_time: Callable[[float, float], None],
         told_run: Callable[[bytes], None],
         proof: Command,
     ) -> None:
-        super().__init__(pool.make_connection, told_time=told_time, told_run=told_run, proof=proof)
+        super().__init__(
+            pool.make_connection,
+            clock=clock,
+            told_time=told_time,
+            told_run=told_run,
+            proof=proof,
+        )
         self._pool: Any = pool
         self._master: Any = None
         self._asking: asyncio.Task[None] | None = None

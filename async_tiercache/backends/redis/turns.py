@@ -7,13 +7,12 @@ so a caller's cancellation never reaches a socket, and every turn ends within th
 
 import asyncio
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any, Final, TypeAlias
 
 from redis.exceptions import InvalidResponse, ResponseError
 
-from async_tiercache._tasks import Tasks
 from async_tiercache.backends.redis.connection import Command, Wires
+from async_tiercache.backends.redis.deadlines import Deadlines
 
 MAX_TURNS: Final = 8
 """Turns on the wire at the same time; what comes meanwhile gathers for the next one."""
@@ -21,9 +20,6 @@ MAX_READS: Final = 1024
 """Reads in one turn; of other commands, which cost more, half as many."""
 LARGE_BYTES: Final = 64 * 1024
 """A value that is larger is sent in a turn of its own, so that no other waits behind it."""
-
-_DRAIN: Final = 0.04  # of the limit: how long a reply that is there may take to be read
-_LAG: Final = 0.2  # of the limit: a timer later than this tells of a busy loop, not of a server
 
 Rejected: TypeAlias = Callable[[Command, "asyncio.Future[Any]", Exception], bool]
 
@@ -41,13 +37,12 @@ class Turns:
     """
 
     __slots__ = (
-        "_limit",
+        "_deadlines",
         "_merging",
         "_queue",
         "_rejected",
         "_scheduled",
         "_sending",
-        "_tasks",
         "_width",
         "_wires",
     )
@@ -62,14 +57,13 @@ class Turns:
         rejected: Rejected | None = None,
     ) -> None:
         self._wires = wires
-        self._limit = limit
+        self._deadlines = Deadlines(limit)
         self._width = width
         self._merging = merging
         self._rejected = rejected
         self._queue: list[tuple[Command, asyncio.Future[Any]]] = []
         self._scheduled = False
         self._sending = 0
-        self._tasks = Tasks()
 
     def submit(self, *command: Any) -> asyncio.Future[Any]:
         """Queue a command for the next turn and return the future of its reply.
@@ -84,8 +78,7 @@ class Turns:
         """Queue a command whose reply somebody waits for already."""
         self._queue.append((command, reply))
         if not self._scheduled and self._sending < self._width:
-            self._scheduled = True
-            asyncio.get_running_loop().call_soon(self._send)
+            self._start()
 
     @property
     def whole(self) -> bool:
@@ -106,20 +99,27 @@ class Turns:
 
     async def aclose(self) -> None:
         """Wait for the turns on the wire, each of which ends within the limit, and hang up."""
-        await self._tasks.settle()
+        while turns := self._deadlines.running:
+            await asyncio.wait(turns)
         await self._wires.aclose()
 
-    def _send(self) -> None:
-        """Start turns with what has gathered."""
-        self._scheduled = False
-        while self._queue and self._sending < self._width:
+    def _start(self) -> None:
+        """Begin a turn; it takes what has gathered by the time that the loop comes to it."""
+        self._scheduled = True
+        turn = asyncio.get_running_loop().create_task(self._turn(), name="tiercache-turn")
+        self._deadlines.begin(turn)
+
+    def _take(self) -> list[tuple[Command, asyncio.Future[Any]]]:
+        """Take from the queue what makes the next turn, but for what nobody waits for any more."""
+        batch: list[tuple[Command, asyncio.Future[Any]]] = []
+        if len(self._queue) == 1:
+            alone, self._queue = self._queue, batch
+            return batch if alone[0][1].done() else alone
+        while self._queue and not batch:
             count = self._together()
             batch, self._queue = self._queue[:count], self._queue[count:]
             batch = [(command, reply) for command, reply in batch if not reply.done()]
-            if batch:
-                self._sending += 1
-                turn = self._tasks.start(self._turn(batch), name="tiercache-turn")
-                watch(turn, self._limit)
+        return batch
 
     def _together(self) -> int:
         """Return how many of the queue make the next turn."""
@@ -133,7 +133,17 @@ class Turns:
             count += 1
         return count
 
-    async def _turn(self, batch: list[tuple[Command, asyncio.Future[Any]]]) -> None:
+    async def _turn(self) -> None:
+        turn = asyncio.current_task()
+        assert turn is not None
+        self._scheduled = False
+        batch = self._take()
+        if not batch:
+            self._deadlines.end(turn)
+            return
+        self._sending += 1
+        if self._queue and self._sending < self._width:
+            self._start()
         try:
             replies = await self._exchange([command for command, _ in batch])
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - nobody may hang
@@ -143,6 +153,7 @@ class Turns:
             late = isinstance(error, asyncio.CancelledError)
             replies = [TimeoutError() if late else error] * len(batch)
         finally:
+            self._deadlines.end(turn)
             self._sending -= 1
         for (command, future), reply in zip(batch, replies, strict=True):
             failed = isinstance(reply, Exception)
@@ -154,14 +165,14 @@ class Turns:
                 future.set_exception(reply)
             else:
                 future.set_result(reply)
-        if self._queue:
-            self._send()
+        if self._queue and not self._scheduled:
+            self._start()
 
     async def _exchange(self, commands: list[Command]) -> list[Any]:
         """Send the commands as one turn and return the replies in their order."""
         if len(commands) == 1:
             command = commands[0]
-            if command[0] == "MGET" and len(set(command)) == len(command):
+            if command[0] == "MGET":
                 (reply,) = await self._wires.exchange(commands)
                 return [_of_many(reply, len(command) - 1)]
         reads: dict[tuple[type[Command], str], None] = {}
@@ -203,31 +214,6 @@ def _found(command: Command, found: dict[tuple[type[Command], str], Any]) -> Any
     if command[0] == "GET":
         return values[0]
     return next((each for each in values if isinstance(each, Exception)), values)
-
-
-def watch(turn: "asyncio.Task[Any]", limit: float) -> None:
-    """Cancel a task that takes longer to ask a server than the limit, in seconds.
-
-    A busy loop fires its timers before it looks at the replies that wait in the socket. So a timer
-    that is late starts over, and one that is not still lets the socket be drained.
-    """
-    loop = asyncio.get_running_loop()
-    timers: list[asyncio.TimerHandle] = []
-
-    def wait(seconds: float, *, drained: bool) -> None:
-        due = loop.time() + seconds
-        timers[:] = [loop.call_at(due, partial(expire, due, drained=drained))]
-
-    def expire(due: float, *, drained: bool) -> None:
-        if loop.time() - due > limit * _LAG:
-            wait(limit, drained=False)
-        elif not drained:
-            wait(limit * _DRAIN, drained=True)
-        else:
-            turn.cancel()
-
-    wait(limit, drained=False)
-    turn.add_done_callback(lambda _: timers[0].cancel())
 
 
 def _is_large(command: Command) -> bool:

@@ -494,6 +494,7 @@ class RemoteContract(CoherencePromises):
 
         assert abs(times[0] - SystemClock.wall()) < 26 * 3600
         assert times == sorted(times)
+        assert remote.now() <= remote.latest()
 
     async def test_a_probe_changes_nothing(self, remote: Remote) -> None:
         """It writes, to prove that it can, where no key is."""

@@ -98,6 +98,10 @@ class World:
     def _born(self, index: int) -> Process:
         client = self.simulator.client()
         client.when_killed = lambda: self._killed(index)
+        # What the reply to TIME has taken.
+        client.behind = _DELAYS[crc32(f"{self._network} {index}".encode()) % 8] * bool(
+            self._network
+        )
         process = Process(client, self.model, client.process)
         self._start(process, process.enter())
         return process

@@ -2,7 +2,7 @@
 
 import time
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -40,14 +40,23 @@ class Witness:
         folder: Holds the boards, shared with the other processes.
         keys: How many keys have a version.
         limit: A read that is older than this is past the bound, in seconds.
+        clock: Tells the time, monotonic and the same in all processes.
     """
 
-    def __init__(self, folder: Path, keys: int, *, limit: float) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        keys: int,
+        *,
+        limit: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         folder.mkdir(exist_ok=True)
         self._confirmed = Board(folder / "confirmed", keys)
         self._made = Board(folder / "made", keys)
         self._own = array("q", bytes(8 * keys))
         self._limit: Final = limit
+        self._clock: Final = clock
         # What waits for L2: by the text of a key or tag, keys on the board with versions.
         self._queued: dict[str, list[tuple[int, int]]] = {}
 
@@ -96,7 +105,7 @@ class Witness:
             version: Its new version.
             report: What became of the invalidation; `None` if there was nothing to invalidate.
         """
-        now = time.monotonic()
+        now = self._clock()
         tally.updates += 1
         self._own[key] = max(self._own[key], version)
         self._made.acknowledge(key, version, now)
@@ -116,7 +125,7 @@ class Witness:
         if not self._queued:
             return
         texts = list(self._queued) if NAMESPACE in report.tags else (*report.keys, *report.tags)
-        now = time.monotonic()
+        now = self._clock()
         for text in texts:
             for key, version in self._queued.pop(text, ()):
                 self._confirmed.acknowledge(key, version, now)
