@@ -448,6 +448,14 @@ EVIDENCE: Final = (
             "tests/core/test_coherence_proof.py::test_a_message_after_a_cut_does_not_hide_one_that_was_lost_in_it",
         ),
         cells=("client_kill",),
+        simulated=(
+            Edit(
+                _BUS,
+                before="        if last is None or last != known or not same:",
+                after="        if last is None or last != self._last or not same:",
+            ),
+        ),
+        note=_MODEL,
     ),
     Mutation(
         name="leave",
@@ -460,6 +468,7 @@ EVIDENCE: Final = (
             "tests/backends/test_redis_runs.py::test_connections_to_the_server_of_before_are_left_first",
         ),
         cells=("split_brain",),
+        note="the simulator has one server, so nobody is connected to one of before",
     ),
     Mutation(
         name="nil-last",

@@ -254,6 +254,20 @@ EVIDENCE: Final = (
         wait(3.0),
     ),
     known(
+        # What comes between the subscription and the answer stands for what was lost before it.
+        "resumed",
+        ("raw:0",),
+        step("invalidate", process=1, keys=["raw:1"]),
+        step("read", process=0, name="raw:0"),
+        step("strike", process=0, what="connects", fate="have slow replies", times=3),
+        step("cut", process=0, how="loudly"),
+        step("invalidate", process=1, keys=["raw:0"]),
+        wait(0.35),
+        step("invalidate", process=1, keys=["raw:1"]),
+        wait(3.0),
+        step("read", process=0, name="raw:0"),
+    ),
+    known(
         "nil-last",
         ("raw:0",),
         step("invalidate", process=1, keys=["raw:1"]),

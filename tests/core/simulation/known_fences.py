@@ -242,6 +242,20 @@ FENCES: Final = (
         wait(0.6),
     ),
     known(
+        # The second load begins before the first one is shown, by less than this process is behind.
+        "latest",
+        ("raw:0",),
+        step("lag", process=0, seconds=0.1),
+        step("read", process=0, name="raw:0", takes=0.5, reads="late"),
+        wait(0.42),
+        step("lose", what="key", name="raw:0"),
+        step("read", process=1, name="raw:0", takes=0.3),
+        wait(0.03),
+        step("change", name="raw:0"),
+        wait(0.5),
+        step("read", process=0, name="raw:0"),
+    ),
+    known(
         "soft-doubt",
         ("row:0:0",),
         step("read", process=1, name="row:0:0"),

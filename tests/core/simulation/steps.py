@@ -57,7 +57,7 @@ class Kind(NamedTuple):
     """A kind of step.
 
     Attributes:
-        weight: How often it comes, relative to others.
+        weight: How often it comes, relative to others; 0 if only where it is spelled out.
         choices: By argument, what it may be, the simplest first.
         group: Schedules have all kinds of a group, or none.
     """
@@ -160,6 +160,7 @@ KINDS: Final[dict[str, Kind]] = {
     "pause": Kind(4, {"process": _PROCESS}, "processes"),
     "resume": Kind(3, {"process": _PROCESS}, "processes"),
     "kill": Kind(2, {"process": _PROCESS}, "processes"),
+    "lag": Kind(0, {"process": _PROCESS, "seconds": (0.1, 0.2)}),
     "heal": Kind(3, {}),
 }
 _GROUPS: Final = tuple(dict.fromkeys(kind.group for kind in KINDS.values() if kind.group))

@@ -421,6 +421,11 @@ class World:
         """End a process, and start another in its place."""
         self.processes[process].client.kill()
 
+    def lag(self, process: int, seconds: float) -> None:
+        """Let a process believe that it is earlier on the server than it is."""
+        self.model.calm = False
+        self.processes[process].client.behind = seconds
+
     def heal(self) -> None:
         """Let nothing more go wrong."""
         self._strikes.clear()
