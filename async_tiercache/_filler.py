@@ -143,8 +143,11 @@ class Filler:
         if fence is None and not context.texts:
             self._conclude(flight, family, entry, "l1", doubt=doubt)
             return outcome
+        if doubt:
+            # Its callers have the value before it has been proven.
+            self._doubt(flight.key)
         flight.storing = True
-        work = self._store(flight, family, entry, fence, context, doubt=doubt, old=old)
+        work = self._store(flight, family, entry, fence, context, old=old)
         self._tasks.start(work, name="tiercache-store")
         return outcome
 
@@ -349,7 +352,6 @@ class Filler:
         fence: Fence | None,
         context: LoadContext,
         *,
-        doubt: bool,
         old: Entry | None,
     ) -> None:
         """Store a loaded entry if nothing overtook it; its callers have it already.
@@ -360,11 +362,11 @@ class Filler:
             entry: What was loaded.
             fence: The right to put it into L2; without it only L1 keeps it.
             context: What the loader said of it.
-            doubt: Whether L2 may hold something older.
             old: The entry that was refreshed.
         """
         try:
             stored: Stored = "l1"
+            doubt = False
             if flight.proving is not None and not await flight.proving:
                 stored = "overtaken"
             entry = entry._replace(header=with_evidence(entry.header, flight.basis))
@@ -375,6 +377,9 @@ class Filler:
                 stored = await self._put(
                     flight, family, entry, fence, renewable=unmodified, old=old
                 )
+                if stored == "overtaken" and fence.mark is not None:
+                    # It would keep others from refreshing what is there now.
+                    self._fences.release_soon(fence)
                 # A lease that could not be committed ends by itself; an old entry would come back.
                 doubt = stored == "l1" and fence.mark is not None
             self._conclude(flight, family, entry, stored, doubt=doubt)

@@ -83,6 +83,10 @@ class Invalidator:
         Raises:
             InvalidationQueuedError: L2 has not confirmed; it will be told again.
         """
+        keys, tags = tuple(keys), tuple(tags)
+        if soft is not None and self._ledger.is_pending(keys, tags):
+            # A hard one that is still to be confirmed must not be forgotten for it.
+            soft = None
         record = self.record(keys, tags, soft)
         if not record:
             return self.confirmed()

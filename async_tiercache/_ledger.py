@@ -392,6 +392,11 @@ class Ledger:
             if self._tags.get(tag) == record.id:
                 del self._tags[tag]
 
+    def is_pending(self, keys: Iterable[str], tags: Iterable[str]) -> bool:
+        """Return whether L2 has yet to confirm an invalidation of any of these."""
+        tags = tuple(tags)
+        return not (self.may_ask("", tags) and all(self.may_ask(key) for key in keys))
+
     def postpone(self, keys: Iterable[str], tags: Iterable[str]) -> None:
         """Put what is pending behind the others: the part of the tier that holds it is down."""
         for table, texts in ((self._pending, keys), (self._tags, tags)):

@@ -272,6 +272,9 @@ class Reader:
             if self._tiers.now() < fresh_until:
                 return Outcome(slot.value, "l1", fresh_until=fresh_until, payload=slot.payload)
         if self._find(key, flight.basis.declared) in {None, flight}:
+            if slot is not None:
+                # It may be older than this, and nothing tells.
+                self._tiers.drop(key, slot.header.entry_id)
             return outcome
         if again:
             self._tiers.supersede(key)
@@ -336,14 +339,13 @@ class Reader:
         answers: dict[str, Answer] = {}
         spared: set[str] = set()
         again: set[str] = set()
-        left = list(keys)
-        found = [self._find(key, keys[key]) for key in left]
+        found = map(self._find, keys, keys.values())
         ahead = [each for each in found if each and self._is_ahead(each)]
         passed = set(ahead)
         for each, outcome in zip(ahead, await self._flights.join_all(ahead), strict=True):
             if outcome.error is not None:
                 answers[each.key] = Answer(each, outcome, joined=True)
-        left = [key for key in left if key not in answers]
+        left = [key for key in keys if key not in answers]
         while left:
             leads, joins = self._begin_or_find(family, left, keys, passed, opened=opened)
             led = set(leads)
@@ -576,9 +578,18 @@ async def _proven(flights: Sequence[Flight]) -> None:
 
     Callers outside have the value before, and nothing of theirs rests on it.
     """
-    proving = [flight.proving for flight in flights if flight.proving is not None]
-    if proving and inside() is not None:
-        await asyncio.wait(proving)
+    loading = inside()
+    proving = {each: each.proving for each in flights if each.proving is not None}
+    if loading is None or not proving:
+        return
+    for flight in proving:
+        # Until then it is their tags that tell whether this load may be joined.
+        loading.begin_wait(flight)
+    try:
+        await asyncio.wait(proving.values())
+    finally:
+        for flight in proving:
+            loading.end_wait(flight)
 
 
 def _may_be_theirs(outcome: Outcome) -> bool:

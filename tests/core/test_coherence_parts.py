@@ -3,7 +3,7 @@
 import asyncio
 from typing import Any
 
-from async_tiercache import MISSING, TierCache
+from async_tiercache import MISSING, LoadContext, TierCache
 from async_tiercache.testing import FakeClock, MemoryServer, settled
 from tests.conftest import MakeCache
 from tests.core.source import KEY, Source, all_of, function_of, soon, ticks
@@ -169,3 +169,30 @@ async def test_a_tag_invalidated_between_the_part_and_the_end_of_the_page_ends_i
     assert page.peek(1) is MISSING
     assert await soon(other.get("page:1", "nothing")) == "nothing"
     assert await soon(page(1)) == "page of new"
+
+
+async def test_a_page_is_not_joined_while_its_part_is_proven(
+    make_cache: MakeCache, server: MemoryServer
+) -> None:
+    """The part has named a tag that the page does not rest on yet."""
+    wire = Wire(server)
+    cache = await make_cache(client=wire.client)
+    source = Source("old")
+
+    @cache.cached("part:{key}")
+    async def part(key: int, context: LoadContext = LoadContext()) -> Any:
+        context.tags = ["t"]
+        return await source.load()
+
+    page = page_of(cache, part)
+    proving = wire.hold("ENSURE")
+    early = asyncio.ensure_future(page(1))
+    await soon(proving.reached.wait())
+    source.value = "new"
+    await cache.invalidate(tags=["t"])
+
+    late = asyncio.ensure_future(page(1))
+    await ticks()
+    wire.let_pass("ENSURE")
+
+    assert (await all_of(early, late))[1] == "page of new"

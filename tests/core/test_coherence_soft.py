@@ -1,10 +1,12 @@
 """Soft invalidation: what was there may be served for a while, and not for longer (G1, P4)."""
 
 import asyncio
+from typing import Any
 
 import pytest
+from redis.exceptions import OutOfMemoryError
 
-from async_tiercache import TierCache
+from async_tiercache import LoadContext, TierCache
 from async_tiercache.testing import FakeClock, MemoryServer, settled
 from tests.conftest import MakeCache
 from tests.core.source import KEY, Source, function_of, soon
@@ -76,6 +78,66 @@ async def test_what_was_loaded_around_l2_is_not_followed_by_what_is_softened(
     await soon(softening)
 
     assert await soon(value(1)) == "new"
+    await clock.advance(1)
+
+
+async def test_what_names_its_tags_is_not_followed_by_what_is_softened(
+    make_cache: MakeCache, server: MemoryServer, other: TierCache, clock: FakeClock
+) -> None:
+    """They are proven behind the callers, and L2 confirms meanwhile."""
+
+    def naming(cache: TierCache, source: Source) -> Any:
+        @cache.cached("value:{key}", ttl=1000)
+        async def value(key: int, context: LoadContext = LoadContext()) -> Any:
+            context.tags = ["t"]
+            return await source.load()
+
+        return value
+
+    await naming(other, Source("old"))(1)
+    await settled(other)
+    wire = Wire(server)
+    cache = await make_cache(client=wire.client)
+    value = naming(cache, Source("new"))
+    on_its_way = wire.hold("INVALIDATE")
+    softening = asyncio.ensure_future(cache.invalidate(keys=[KEY], soft=100))
+    await soon(on_its_way.reached.wait())
+    proving = wire.hold("ENSURE")
+    assert await soon(value(1)) == "new"
+    await soon(proving.reached.wait())
+
+    wire.let_pass("INVALIDATE")
+    await soon(softening)
+
+    assert cache._core.ledger.pending == 1
+    wire.let_pass("ENSURE")
+    await clock.advance(1)
+    assert await soon(value(1)) == "new"
+
+
+@pytest.mark.parametrize("what", [{"keys": [KEY]}, {"tags": ["t"]}], ids=["key", "tag"])
+async def test_a_soft_invalidation_does_not_confirm_a_hard_one(
+    make_cache: MakeCache,
+    server: MemoryServer,
+    other: TierCache,
+    clock: FakeClock,
+    what: dict[str, Any],
+) -> None:
+    """That L2 has refused, and that is still to be repeated."""
+    options: dict[str, Any] = {"ttl": 1000, "tags": ["t"]}
+    await function_of(other, Source("old"), **options)(1)
+    await settled(other)
+    wire = Wire(server)
+    cache = await make_cache(client=wire.client)
+    wire.refuse("INVALIDATE", OutOfMemoryError("OOM"))
+    assert (await cache.invalidate(**what)).l2 == "queued"
+
+    assert (await cache.invalidate(**what, soft=100)).l2 == "done"
+
+    source = Source("new")
+    source.error = OSError("down")
+    with pytest.raises(OSError, match="down"):
+        await soon(function_of(cache, source, **options)(1))
     await clock.advance(1)
 
 

@@ -249,3 +249,23 @@ async def test_what_another_process_has_loaded_before_is_older_though_this_one_i
     await loads.begun(2)
     loads.end(1, "newest")
     assert await soon(late) == "newest"
+
+
+async def test_a_copy_that_is_not_newer_for_certain_is_dropped(cache: TierCache) -> None:
+    """By the clock both loads have begun at the same time."""
+    loads = Loads()
+    read = _function(cache, loads)
+    early = asyncio.ensure_future(read())
+    await loads.begun(1)
+    await cache.invalidate(keys=[KEY])
+    late = asyncio.ensure_future(read())
+    await loads.begun(2)
+    loads.end(1, "new")
+    assert await soon(late) == "new"
+    await ticks()
+
+    loads.end(0, "newest")
+    assert await soon(early) == "newest"
+
+    assert cache._core.tiers.probe(KEY) is None
+    await ticks()

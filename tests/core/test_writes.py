@@ -53,7 +53,7 @@ async def test_the_last_of_two_writers_wins(cache: TierCache, other: TierCache) 
     "form", [pytest.param(function_of, id="function"), pytest.param(method_of, id="method")]
 )
 async def test_a_load_in_progress_loses_against_a_write(
-    cache: TierCache, other: TierCache, form: Any
+    cache: TierCache, other: TierCache, clock: FakeClock, form: Any
 ) -> None:
     """What was read before the write is stored nowhere."""
     source = Source("loaded")
@@ -61,10 +61,11 @@ async def test_a_load_in_progress_loses_against_a_write(
     value = form(cache, source)
     loading = asyncio.ensure_future(value(1))
     await soon(source.loading())
+    await clock.advance(0.01)
 
     await cache.set(KEY, "put")
     source.gate.set()
-    await soon(loading)
+    assert await soon(loading) == "put"
     await soon(settled(cache))
 
     assert value.peek(1) == "put"

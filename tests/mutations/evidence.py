@@ -314,6 +314,17 @@ EVIDENCE: Final = (
         ),
     ),
     Mutation(
+        name="proven-parts",
+        safeguard="While the late tags of a part are proven, its load tells who may join.",
+        guards="G2, G5",
+        file="async_tiercache/_reader.py",
+        before="        loading.begin_wait(flight)",
+        after="        loading.waits_for[flight] += 0",
+        named=(
+            "tests/core/test_coherence_parts.py::test_a_page_is_not_joined_while_its_part_is_proven",
+        ),
+    ),
+    Mutation(
         name="nested-fresh",
         safeguard="A value is fresh no longer than those that it is made from.",
         guards="freshness",

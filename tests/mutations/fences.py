@@ -382,6 +382,39 @@ FENCES: Final = (
         ),
     ),
     Mutation(
+        name="unordered-copy",
+        safeguard="Where an overtaken load is shown, no copy stays that may be older than it.",
+        guards="G4",
+        file="async_tiercache/_reader.py",
+        before="            if slot is not None:\n                # It may be older",
+        after="            if False:\n                # It may be older",
+        named=(
+            "tests/core/test_overtaken.py::test_a_copy_that_is_not_newer_for_certain_is_dropped",
+        ),
+    ),
+    Mutation(
+        name="soft-over-hard",
+        safeguard="A soft invalidation of what is pending is a hard one.",
+        guards="G1, G2",
+        file=_INVALIDATOR,
+        before="            soft = None\n",
+        after="            pass\n",
+        named=(
+            "tests/core/test_coherence_soft.py::test_a_soft_invalidation_does_not_confirm_a_hard_one",
+        ),
+    ),
+    Mutation(
+        name="doubt-at-once",
+        safeguard="After a load around L2 the key is in doubt before anybody has the value.",
+        guards="G4",
+        file=_FILLER,
+        before="        if doubt:\n            # Its callers",
+        after="        if False:\n            # Its callers",
+        named=(
+            "tests/core/test_coherence_soft.py::test_what_names_its_tags_is_not_followed_by_what_is_softened",
+        ),
+    ),
+    Mutation(
         name="overtaken-floor",
         safeguard="What was shown and is kept nowhere is not followed by an older entry of L2.",
         guards="G4",

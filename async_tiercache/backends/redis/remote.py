@@ -145,7 +145,7 @@ class RedisRemote:
         route, names = self._on_loop(), self._names
         asked = [names.key(key) for key in keys]
         asked += [names.tag(tag) for tag in tags]
-        if not route.whole or len(asked) == 1:
+        if not route.whole or len(asked) < 2:
             held = await self._read_each(route, asked)
         elif len(asked) > MAX_TOGETHER:
             held = await self._read_in_parts(route, asked)

@@ -27,6 +27,19 @@ EVIDENCE: Final = (
         step("read", process=0, name="doc:0"),
     ),
     known(
+        # The load stands between its part and the end of its own.
+        "proven-parts",
+        ("sheet:0", "doc:0"),
+        step("read", process=1, name="sheet:0", takes=0.1),
+        wait(0.05),
+        step("strike", process=1, what="reads", fate="have slow replies", times=1),
+        wait(0.1),
+        step("invalidate", process=1, tags=["d:0"]),
+        wait(0.01),
+        step("read", process=1, name="sheet:0"),
+        wait(1.0),
+    ),
+    known(
         "ids-before",
         ("row:0:0",),
         step("read", process=0, name="row:0:0", takes=0.5),

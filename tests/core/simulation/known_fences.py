@@ -6,6 +6,45 @@ from tests.core.simulation.spelled import known, step, wait
 
 FENCES: Final = (
     known(
+        # L2 has refused the hard one, so it would be asked again at once.
+        "soft-over-hard",
+        ("row:0:0",),
+        step("read", process=1, name="row:0:0"),
+        step("strike", process=0, what="invalidations", fate="are refused", times=1),
+        step("invalidate", process=0, keys=["row:0:0"]),
+        step("invalidate", process=0, keys=["row:0:0"], soft=100.0),
+        wait(0.5),
+        step("read", process=0, name="row:0:0", ends="raises"),
+    ),
+    known(
+        # The tags of what it names are proven after its callers have the value.
+        "doubt-at-once",
+        ("doc:0",),
+        step("read", process=0, name="doc:0"),
+        wait(0.1),
+        step("strike", process=2, what="invalidations", fate="are slow", times=1),
+        step("invalidate", process=2, keys=["doc:0"], soft=2.0),
+        wait(0.15),
+        step("strike", process=2, what="reads", fate="have slow replies", times=1),
+        step("read", process=2, name="doc:0"),
+        wait(0.1),
+        step("read", process=2, name="doc:0", takes=1.0),
+        wait(0.2),
+        step("read", process=2, name="doc:0"),
+    ),
+    known(
+        # Both loads begin at the same time by the clock.
+        "unordered-copy",
+        ("row:0:0",),
+        step("read", process=0, name="row:0:0", takes=0.5, reads="late"),
+        step("invalidate", process=1, keys=["row:0:0"]),
+        step("read", process=0, name="row:0:0", takes=0.1),
+        wait(0.2),
+        step("change", name="row:0:0"),
+        wait(0.5),
+        step("read", process=0, name="row:0:0"),
+    ),
+    known(
         "fence",
         ("raw:0",),
         step("read", process=0, name="raw:0", takes=0.5),
