@@ -84,6 +84,17 @@ async def test_an_equal_value_is_no_change(make_cache: MakeCache, clock: FakeClo
     assert cache._core.source_check.checked == 1
 
 
+async def test_what_cannot_be_stored_says_nothing(make_cache: MakeCache, clock: FakeClock) -> None:
+    """Nor does it end the checks."""
+    cache = await watched(make_cache)
+    source = Source("old")
+    await function_of(cache, source, **LONG)(1)
+    await settled(cache)
+    source.value = object()
+
+    assert await check(cache, clock) == 0
+
+
 async def test_a_source_that_fails_says_nothing(make_cache: MakeCache, clock: FakeClock) -> None:
     """The next check takes the next reads."""
     cache = await watched(make_cache)
