@@ -84,10 +84,11 @@ class Loading:
     def rest_on(self, home: "Flights", part: Basis, outcome: Outcome) -> None:
         """Let what is loaded rest on what a read inside of the loader has got.
 
-        Tags of another cache mean nothing here, but nothing is fresh longer than its parts.
+        Tags of another cache mean nothing here, but nothing is fresh longer than its parts: what is
+        made from a stale one is so from its begin, and not kept.
         """
         for flight in self.flights:
-            flight.basis.limit(outcome.fresh_until, sound=outcome.state != "stale")
+            flight.basis.limit(outcome.fresh_until, sound=True)
             if flight.home is home:
                 flight.basis.absorb(part)
             else:

@@ -7,11 +7,15 @@ the message of an invalidation behind a refused store; so here that one comes to
 import asyncio
 from typing import Any, cast
 
+from redis.exceptions import OutOfMemoryError
+
 from async_tiercache import MISSING, LoadContext, TierCache
+from async_tiercache._entry import ENTRY_ID_BYTES
 from async_tiercache.abc import Invalidation
 from async_tiercache.backends.redis import changes
 from async_tiercache.backends.redis.names import Names
 from async_tiercache.backends.redis.route import Route
+from async_tiercache.codecs.frame import STAMP_OFFSET
 from async_tiercache.testing import FakeClock, MemoryServer, settled
 from tests.conftest import MakeCache
 from tests.core.source import KEY, Source, all_of, function_of, soon, ticks
@@ -296,6 +300,73 @@ async def test_l2_is_not_believed_about_a_tag_that_only_its_entry_names(
     assert await soon(cache.get_or_load(KEY, Source("new").load)) == "new"
     wire.let_pass("INVALIDATE")
     await soon(invalidating)
+
+
+async def test_l2_is_not_asked_under_a_tag_that_it_has_yet_to_invalidate(
+    make_cache: MakeCache, server: MemoryServer, other: TierCache, clock: FakeClock
+) -> None:
+    """It may confirm while an answer from before is under way."""
+    await function_of(other, Source("old"), tags=["t"])(1)
+    await settled(other)
+    wire = Wire(server)
+    cache = await make_cache(client=wire.client)
+    wire.refuse("INVALIDATE", OutOfMemoryError("OOM"))
+    assert (await cache.invalidate(tags=["t"])).l2 == "queued"
+
+    wire.hold_reply("GET")
+    reading = asyncio.ensure_future(function_of(cache, Source("new"), tags=["t"])(1))
+    await ticks()
+    await clock.advance(1)
+    wire.let_pass("GET")
+
+    assert await soon(reading) == "new"
+    await clock.advance(1)
+
+
+async def test_the_state_of_a_tag_from_before_is_forgotten_when_l2_has_confirmed(
+    make_cache: MakeCache, server: MemoryServer, other: TierCache
+) -> None:
+    """A read of another key that stands under it has asked for it meanwhile."""
+
+    async def load_old(context: LoadContext = LoadContext()) -> Any:
+        context.tags = ["t"]
+        return "old"
+
+    for key in ("a", "b"):
+        await other.get_or_load(key, load_old)
+    await settled(other)
+    wire = Wire(server)
+    cache = await make_cache(client=wire.client)
+    telling = wire.hold("INVALIDATE")
+    invalidating = asyncio.ensure_future(cache.invalidate(tags=["t"]))
+    await soon(telling.reached.wait())
+    assert await soon(cache.get_or_load("a", Source("new").load)) == "new"
+    answering = wire.hold_reply("GET")
+    early = asyncio.ensure_future(cache.get_or_load("b", Source("new").load))
+    await soon(answering.reached.wait())
+    wire.let_pass("INVALIDATE")
+    await soon(invalidating)
+
+    wire.let_pass("GET")
+    await soon(early)
+
+    assert await soon(cache.get_or_load("b", Source("new").load)) == "new"
+
+
+async def test_what_is_softly_invalidated_has_an_id_of_its_own(
+    cache: TierCache, server: MemoryServer
+) -> None:
+    """One id names one value, with one time of its end."""
+    ids: set[bytes] = set()
+    for version in range(2):
+        await cache.set(KEY, version)
+        await settled(cache)
+        for _ in range(2):
+            raw: Any = await server.client().get(f"test:{{{KEY}}}")
+            ids.add(raw[STAMP_OFFSET : STAMP_OFFSET + ENTRY_ID_BYTES])
+            await cache.invalidate(keys=[KEY], soft=100)
+
+    assert len(ids) == 4
 
 
 class Notebook:

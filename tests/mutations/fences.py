@@ -184,7 +184,6 @@ FENCES: Final = (
         before="    if digest != key_digest:",
         after="    if digest != digest:",
         named=("tests/core/test_leases.py::test_the_frame_of_another_key_is_replaced",),
-        note="the simulator mixes no replies up, nor does any fault of the bench",
     ),
     Mutation(
         name="l1-after-refusal",
@@ -248,12 +247,10 @@ FENCES: Final = (
         file=_INVALIDATOR,
         before="(self._remote, record, block)\n            self._forget(record)\n",
         after="(self._remote, record, block)\n",
-        cells=("none",),
-        note=(
-            "behind it stand `generation` and `pending-keys`: until L2 has confirmed, nothing "
-            "is taken from it, and what began before the call is not kept; so what is forgotten "
-            "here is what was loaded around L2 since, and that is not older"
+        named=(
+            "tests/core/test_safeguards.py::test_the_state_of_a_tag_from_before_is_forgotten_when_l2_has_confirmed",
         ),
+        cells=("none",),
     ),
     Mutation(
         name="detach",

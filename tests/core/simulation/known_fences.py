@@ -6,6 +6,30 @@ from tests.core.simulation.spelled import known, step, wait
 
 FENCES: Final = (
     known(
+        "key-digest",
+        ("met:0", "met:1"),
+        step("read", process=1, name="met:0"),
+        step("copy", name="met:0", to="met:1"),
+        step("read", process=0, name="met:1"),
+    ),
+    known(
+        # What is read in between learns the state that the tag has had.
+        "forget-after",
+        ("sheet:0", "doc:0"),
+        step("read", process=1, name="sheet:0"),
+        step("read", process=0, name="doc:0"),
+        wait(0.1),
+        step("strike", process=0, what="invalidations", fate="are slow", times=1),
+        step("invalidate", process=0, tags=["d:0"]),
+        wait(0.05),
+        step("strike", process=0, what="reads", fate="have slow replies", times=1),
+        step("read", process=0, name="sheet:0"),
+        wait(0.02),
+        step("read", process=0, name="doc:0", how="look"),
+        wait(0.5),
+        step("read", process=0, name="sheet:0"),
+    ),
+    known(
         # L2 has refused the hard one, so it would be asked again at once.
         "soft-over-hard",
         ("row:0:0",),

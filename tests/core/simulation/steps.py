@@ -160,6 +160,7 @@ KINDS: Final[dict[str, Kind]] = {
     "pause": Kind(4, {"process": _PROCESS}, "processes"),
     "resume": Kind(3, {"process": _PROCESS}, "processes"),
     "kill": Kind(2, {"process": _PROCESS}, "processes"),
+    "copy": Kind(0, {"name": _NAME, "to": _NAME}),
     "lag": Kind(0, {"process": _PROCESS, "seconds": (0.1, 0.2)}),
     "heal": Kind(3, {}),
 }

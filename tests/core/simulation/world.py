@@ -388,6 +388,13 @@ class World:
             server.evict((what, row))
             self._lose_blocks()
 
+    def copy(self, name: str, to: str) -> None:
+        """Let the server hold under a key what another one holds, as if a reply were mixed up."""
+        self.model.calm = False
+        held = self.simulator.server.held
+        if ("key", name) in held:
+            held["key", to] = held["key", name]
+
     def evict(self, which: int) -> None:
         """Let the server forget a thing."""
         names = self.simulator.server.names()
