@@ -295,3 +295,24 @@ async def test_a_refresh_is_not_followed_by_the_copy_that_it_replaces(
 
     assert await soon(value(1)) == "new"
     wire.let_pass("COMMIT")
+
+
+async def test_a_copy_is_not_replaced_by_what_an_earlier_load_has_brought(
+    make_cache: MakeCache, server: MemoryServer, clock: FakeClock
+) -> None:
+    """Two calls for one key that declare different tags load side by side."""
+    wire = Wire(server)
+    cache = await make_cache(client=wire.client)
+    storing = wire.hold_reply("COMMIT")
+    assert await soon(cache.get_or_load(KEY, Source("old").load)) == "old"
+    await soon(storing.reached.wait())
+    wire.let_later_pass("COMMIT")
+    await clock.advance(0.01)
+    tagged = function_of(cache, Source("new"), tags=["t"])
+    assert await soon(tagged(1)) == "new"
+    await ticks()
+
+    storing.open.set()
+    await settled(cache)
+
+    assert await soon(cache.get(KEY)) == "new"

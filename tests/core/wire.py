@@ -90,6 +90,11 @@ class Wire:
         """Hold the replies to this command, and what follows them."""
         return self._after.setdefault(name, Gate())
 
+    def let_later_pass(self, name: str) -> None:
+        """Let what comes from here on pass; what is held already waits for its gate."""
+        self._before.pop(name, None)
+        self._after.pop(name, None)
+
     def let_pass(self, name: str) -> None:
         """Open the gates of a command and take them away."""
         for gates in (self._before, self._after):

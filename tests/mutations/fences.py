@@ -379,6 +379,17 @@ FENCES: Final = (
         ),
     ),
     Mutation(
+        name="newer-copy",
+        safeguard="A copy in L1 is not replaced by what a load brings that began earlier.",
+        guards="G4",
+        file=_TIERS,
+        before="if before is not None and 0 < header.created_at < before.header.created_at:",
+        after="if False:",
+        named=(
+            "tests/core/test_nothing_older.py::test_a_copy_is_not_replaced_by_what_an_earlier_load_has_brought",
+        ),
+    ),
+    Mutation(
         name="unordered-copy",
         safeguard="Where an overtaken load is shown, no copy stays that may be older than it.",
         guards="G4",

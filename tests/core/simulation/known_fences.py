@@ -6,6 +6,19 @@ from tests.core.simulation.spelled import known, step, wait
 
 FENCES: Final = (
     known(
+        # The answer to the first commit comes after the second one's.
+        "newer-copy",
+        ("raw:0",),
+        step("strike", process=1, what="commits", fate="have slow replies", times=1),
+        step("read", process=1, name="raw:0", takes=0.1),
+        wait(0.15),
+        step("change", name="raw:0"),
+        step("read", process=1, name="label/raw:0"),
+        step("read", process=1, name="raw:0"),
+        wait(0.3),
+        step("read", process=1, name="raw:0"),
+    ),
+    known(
         "key-digest",
         ("met:0", "met:1"),
         step("read", process=1, name="met:0"),
