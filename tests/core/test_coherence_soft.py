@@ -68,7 +68,8 @@ async def test_what_was_loaded_around_l2_is_not_followed_by_what_is_softened(
     await settled(other)
     wire = Wire(server)
     cache = await make_cache(client=wire.client)
-    value = function_of(cache, Source("new"), ttl=1000)
+    source = Source("new")
+    value = function_of(cache, source, ttl=1000)
     on_its_way = wire.hold("INVALIDATE")
     softening = asyncio.ensure_future(cache.invalidate(keys=[KEY], soft=100))
     await soon(on_its_way.reached.wait())
@@ -77,7 +78,9 @@ async def test_what_was_loaded_around_l2_is_not_followed_by_what_is_softened(
     wire.let_pass("INVALIDATE")
     await soon(softening)
 
-    assert await soon(value(1)) == "new"
+    source.error = OSError("down")
+    with pytest.raises(OSError, match="down"):
+        await soon(value(1))
     await clock.advance(1)
 
 

@@ -13,7 +13,7 @@ import pytest
 from async_tiercache import MISSING, TierCache
 from async_tiercache.testing import FakeClock, MemoryServer
 from tests.conftest import MakeCache
-from tests.core.source import KEY, Source, all_of, function_of, soon, ticks
+from tests.core.source import KEY, all_of, soon, ticks
 from tests.core.wire import Wire
 
 Read: TypeAlias = Callable[[], Awaitable[Any]]
@@ -239,7 +239,11 @@ async def test_what_another_process_has_loaded_before_is_older_though_this_one_i
     await loads.begun(1)
     await other.invalidate(keys=[KEY])
     await clock.advance(0.01)
-    assert await function_of(other, Source("new"))(1) == "new"
+    theirs = Loads()
+    reading = asyncio.ensure_future(_function(other, theirs)())
+    await theirs.begun(1)
+    theirs.end(0, "new")
+    assert await soon(reading) == "new"
     await clock.advance(0.1)
 
     loads.end(0, "newest")
