@@ -51,7 +51,6 @@ EVIDENCE: Final = (
             "tests/core/test_coherence_proof.py::test_more_pending_invalidations_than_are_remembered_become_one_of_all",
             "tests/core/test_tags_late.py::test_pending_tags_are_bounded",
         ),
-        note="that takes 100,000 keys, which only the named test has",
     ),
     Mutation(
         name="ids-before",

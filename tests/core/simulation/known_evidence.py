@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from async_tiercache._ledger import MAX_PENDING
 from tests.core.simulation.spelled import known, step, wait
 
 EVIDENCE: Final = (
@@ -16,6 +17,20 @@ EVIDENCE: Final = (
         step("strike", process=0, what="reads", fate="have slow replies", times=1),
         step("read", process=0, name="row:0:0"),
         wait(0.5),
+    ),
+    known(
+        # More than is remembered one by one.
+        "pending-overflow",
+        ("row:0:0",),
+        step("read", process=1, name="row:0:0"),
+        step("server", what="goes down"),
+        step(
+            "invalidate", process=0, keys=["row:0:0", *map("row:9:{}".format, range(MAX_PENDING))]
+        ),
+        wait(0.3),
+        step("heal"),
+        wait(2.5),
+        step("read", process=0, name="row:0:0"),
     ),
     known(
         # This process learns of the tag from the entry.
