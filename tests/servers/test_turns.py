@@ -342,7 +342,9 @@ async def test_a_thousand_cold_keys_at_once_are_few_turns_on_few_connections(
 
     assert set(source.loads.values()) == {1}
     assert events.of(TierChanged) == []
-    assert len(redis.entries()) == 1000
+    # On a busy machine a lease may end before its value comes.
+    late = cache.statistics().not_stored.get("overtaken", 0)
+    assert len(redis.entries()) + late == 1000
     assert len(proxy.turns) <= 30
     assert proxy.alive <= 8
 
