@@ -42,62 +42,38 @@ async def test_a_waiter_is_woken_by_the_commit(cache: TierCache, other: TierCach
     assert source.loads == 1
 
 
-async def test_a_waiter_sends_few_commands(
-    make_cache: MakeCache, server: MemoryServer, other: TierCache, clock: FakeClock
+@pytest.mark.parametrize(
+    ("waiters", "seconds", "budget"),
+    [(1, 0.9, BUDGET), (50, 0.9, BUDGET), (1, 10, 2 + 2 * 2 * 10)],
+    ids=["one", "many of a process", "a long load"],
+)
+async def test_waiters_send_few_commands(
+    make_cache: MakeCache,
+    server: MemoryServer,
+    other: TierCache,
+    clock: FakeClock,
+    waiters: int,
+    seconds: float,
+    budget: int,
 ) -> None:
-    """The load takes a second, and the waiter does not ask how it goes."""
+    """Those of a process share a flight, and it does not ask how the load goes.
+
+    Of a long one it asks twice per lease: its holder may die without a word.
+    """
     wire = Wire(server)
     cache = await make_cache(client=wire.client)
     source = Source()
     source.close()
     leading = asyncio.ensure_future(function_of(other, source, ttl=1000)(1))
-    await soon(source.loading())
-    wire.sent.clear()
-    waiting = asyncio.ensure_future(function_of(cache, source)(1))
-    await passes(clock, 0.9)
-    source.gate.set()
-
-    assert await all_of(leading, waiting) == ["v1", "v1"]
-    assert len(wire.sent) <= BUDGET
-
-
-async def test_many_waiters_of_a_process_are_one(
-    make_cache: MakeCache, server: MemoryServer, other: TierCache, clock: FakeClock
-) -> None:
-    """They share a flight, and it waits."""
-    wire = Wire(server)
-    cache = await make_cache(client=wire.client)
-    source = Source()
-    source.close()
-    leading = asyncio.ensure_future(function_of(other, source)(1))
     await soon(source.loading())
     wire.sent.clear()
     value = function_of(cache, source)
-    waiting = [asyncio.ensure_future(value(1)) for _ in range(50)]
-    await passes(clock, 0.9)
+    waiting = [asyncio.ensure_future(value(1)) for _ in range(waiters)]
+    await passes(clock, seconds)
     source.gate.set()
 
-    await all_of(leading, *waiting)
-    assert len(wire.sent) <= BUDGET
-
-
-async def test_waiters_of_a_long_load_ask_twice_per_lease(
-    make_cache: MakeCache, server: MemoryServer, other: TierCache, clock: FakeClock
-) -> None:
-    """Its holder may die without a word, which nobody would tell."""
-    wire = Wire(server)
-    cache = await make_cache(client=wire.client)
-    source = Source()
-    source.close()
-    leading = asyncio.ensure_future(function_of(other, source, ttl=1000)(1))
-    await soon(source.loading())
-    wire.sent.clear()
-    waiting = asyncio.ensure_future(function_of(cache, source)(1))
-    await passes(clock, 10)
-    source.gate.set()
-
-    await all_of(leading, waiting)
-    assert len(wire.sent) <= 2 + 2 * 2 * 10
+    assert await all_of(leading, *waiting) == ["v1"] * (1 + waiters)
+    assert len(wire.sent) <= budget
 
 
 async def test_a_load_that_fails_wakes_its_waiters(cache: TierCache, other: TierCache) -> None:
