@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from redis.asyncio import Redis
+from redis.asyncio import Connection, Redis
 
 from async_tiercache import L1, TierCache
 from async_tiercache.errors import CacheClosedError, UsageError
@@ -41,6 +41,8 @@ def test_a_cache_works_on_one_loop_after_another(redis: Server, source: Source) 
         gc.collect()
 
     assert set(source.loads.values()) == {1}
+    left = [each for each in gc.get_objects() if type(each) is Connection]
+    assert not [each for each in left if each.port == redis.port], f"{cache} is closed"
 
 
 def test_a_loop_that_ends_with_reads_on_the_wire_does_not_harm_the_next(

@@ -333,6 +333,7 @@ class RedisRemote:
             if self._client is not None and self._borrowed is None:
                 await close(self._client)
         self._loop = None
+        self._runs = Runs()  # the old one holds the wires, also those of a loop that has ended
         self._closed = True
 
     async def _carry_out(self, change: changes.Change, record: Invalidation) -> None:
