@@ -184,6 +184,18 @@ async def split_brain(scene: Scene) -> Evidence:
     return {"stops": 1}
 
 
+async def switchover(scene: Scene) -> Evidence:
+    """Name another while the master serves on, and let whoever hears it first be the bus."""
+    sentinels = cast("Sentinels", scene.topology)
+    master = await sentinels.named()
+    await sentinels.fail_over()
+    killed = 0
+    async for _ in _every(scene, 3.0, (0.02, 0.05)):
+        killed += await master.command("CLIENT", "KILL", "TYPE", "PUBSUB")
+    await sentinels.taken_over(master)
+    return {"killed": killed}
+
+
 async def migration(scene: Scene) -> Evidence:
     cluster = cast("Cluster", scene.topology)
     moved = 0
@@ -227,6 +239,7 @@ FAULTS: Final[dict[str, Fault]] = {
     "cancel": Fault(strike=nothing, plan={"cancel_rate": 0.3}),
     "failover": Fault(strike=failover, topology="sentinels", lasts=5.0, loses_data=True),
     "split_brain": Fault(strike=split_brain, topology="sentinels", lasts=5.0, loses_data=True),
+    "switchover": Fault(strike=switchover, topology="sentinels", lasts=5.0, loses_data=True),
     "migration": Fault(strike=migration, topology="cluster"),
     "stampede": Fault(strike=nothing, crowd="stampede"),
     "holder_kill": Fault(strike=nothing, crowd="holder_kill"),

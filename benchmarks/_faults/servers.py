@@ -239,6 +239,10 @@ class Sentinels(Topology):
         _, port = await self._sentinels[0].command(*words)
         return next(server for server in self.servers if server.port == int(port))
 
+    async def fail_over(self) -> None:
+        """Let a replica be made the master; for seconds the old one does not hear of it."""
+        await self._sentinels[0].command("SENTINEL", "FAILOVER", _SERVICE)
+
     async def taken_over(self, before: Server) -> None:
         """Return once another server than before is named and is a master."""
 

@@ -463,7 +463,7 @@ EVIDENCE: Final = (
         named=(
             "tests/backends/test_redis_runs.py::test_connections_to_the_server_of_before_are_left_first",
         ),
-        cells=("split_brain",),
+        cells=("switchover",),
         note="the simulator has one server, so nobody is connected to one of before",
     ),
     Mutation(

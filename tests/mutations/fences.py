@@ -511,7 +511,7 @@ FENCES: Final = (
         named=(
             "tests/core/test_tenants_in_batches.py::test_refreshes_of_two_tenants_are_not_gathered_into_one_load",
         ),
-        note="neither the simulator nor the bench has tenants",
+        note="the bench has no tenants",
     ),
 )
 """Stores by fences, L1, flights, and the paths of invalidations and writes."""

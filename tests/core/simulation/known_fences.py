@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from tests.core.simulation.process import OWN
 from tests.core.simulation.spelled import known, step, wait
 
 FENCES: Final = (
@@ -395,6 +396,12 @@ FENCES: Final = (
         step("read", process=1, name="raw:0"),
         wait(0.2),
         step("read", process=0, name="raw:0"),
+    ),
+    known(
+        "tenants",
+        OWN,
+        step("read", process=0, name="own:a:0"),
+        step("read", process=1, name="own:b:0"),
     ),
 )
 """In the order of `tests/mutations/fences.py`."""

@@ -1,11 +1,14 @@
 """One process of a simulated service: a cache with families of several kinds."""
 
 from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 from typing import Any, Final
 
 from async_tiercache import LoadContext, Policy, TierCache
 from async_tiercache.testing import SimulatedClient
 from tests.core.simulation.model import Model, Value
+
+_TENANT: Final[ContextVar[str]] = ContextVar("tenant")
 
 Page = tuple[str, int, list[Value]]
 
@@ -19,6 +22,8 @@ RAWS: Final = ("raw:0", "raw:1")
 DOCS: Final = ("doc:0",)
 PAGES: Final = ("page:0",)
 SHEETS: Final = ("sheet:0",)
+OWN: Final = ("own:a:0", "own:b:0")
+"""What tenants have of their own, each under the same key."""
 LABELLED: Final = ("label/raw:0", "label/raw:1")
 """What is read by calls by key, read by a function that declares a tag."""
 NAMES: Final = ROWS + METHODS + RAWS + PAGES + DOCS
@@ -48,7 +53,7 @@ def everything() -> tuple[str, ...]:
     """Return all rows, and all parts of pages."""
     parts = (f"{page}/{row}" for page, rows in _PARTS.items() for row in rows)
     sheets = (f"{sheet}/doc:{sheet[-1]}" for sheet in SHEETS)
-    return (*NAMES, *parts, *SHEETS, *sheets, *LABELLED)
+    return (*NAMES, *parts, *SHEETS, *sheets, *OWN, *LABELLED)
 
 
 class Process:
@@ -95,6 +100,7 @@ class Process:
                 "page": self._declare_pages,
                 "doc": self._declare_docs,
                 "sheet": self._declare_sheets,
+                "own": self._declare_own,
                 "label/raw": self._declare_labelled,
             }
             declare[kind]()
@@ -165,6 +171,22 @@ class Process:
 
         self._single["label/raw"] = labelled
 
+    def _declare_own(self) -> None:
+        # Not entered: what is of tenants here is in L2 alone.
+        shared = TierCache(
+            namespace="test", client=self.client, clock=self.client.clock, tenant=_TENANT.get
+        )
+
+        @shared.cached("own:{key}")
+        async def own(key: int) -> Value:
+            return (await self.model.load(self.client.clock, f"own:{_TENANT.get()}:{key}"))[0]
+
+        async def read(tenant: str, key: str) -> Value:
+            _TENANT.set(tenant)
+            return await own(int(key))
+
+        self._single["own"] = read
+
     async def _part(self, name: str) -> Value:
         """Read a row inside of a load, which must not miss what L2 has confirmed."""
         kind, _, rest = name.partition(":")
@@ -177,6 +199,8 @@ class Process:
     async def read(self, name: str, how: str) -> dict[str, Any]:
         """Return what a read returns, by row; a page's parts as ``page/row``."""
         kind, _, rest = name.partition(":")
+        if kind == "own":
+            return {name: tuple(await self.single(kind)(*rest.split(":")))}
         arguments = [int(each) for each in rest.split(":")]
         if how == "look" and kind not in {"page", "sheet", "label/raw"}:
             found = await self.cache.get_many([each for each in NAMES if each.startswith(kind)])
