@@ -1,8 +1,8 @@
-"""Which wires are used again, and which are closed."""
+"""Which connections are used again, and which are closed."""
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -10,7 +10,11 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import MasterDownError, ReadOnlyError, ResponseError
 
 from async_tiercache._clock import SystemClock
-from async_tiercache.backends.redis.connection import Wires
+from async_tiercache.backends.redis.wire import Command, Turn
+from async_tiercache.backends.redis.wires import Wires
+
+DEADLINE = 5.0
+"""How long anything may take here; reached only by tests that fail."""
 
 
 class FakeConnection:
@@ -18,6 +22,7 @@ class FakeConnection:
 
     Attributes:
         replies: What is answered next; by default the number of the connection.
+        gate: What replies wait for.
     """
 
     info: Any = b"# Server\r\nrun_id:abc\r\n"
@@ -26,7 +31,10 @@ class FakeConnection:
         self.number = number
         self.is_connected = False
         self.connects = 0
+        self.asked: list[Any] = []
         self.replies: deque[Any] = deque()
+        self.gate = asyncio.Event()
+        self.gate.set()
 
     async def connect(self) -> None:
         """Be open."""
@@ -41,10 +49,12 @@ class FakeConnection:
 
     async def send_packed_command(self, packed: Any, check_health: bool = True) -> None:
         """Take anything."""
+        self.asked.append(packed)
         await asyncio.sleep(0)
 
     async def read_response(self) -> Any:
         """Return or raise what comes next."""
+        await self.gate.wait()
         reply = self.replies.popleft() if self.replies else self.number
         if isinstance(reply, Exception):
             raise reply
@@ -61,6 +71,24 @@ class Fleet:
         """Return a new one."""
         self.made.append(FakeConnection(len(self.made)))
         return self.made[-1]
+
+
+class Asked(Turn):
+    """A turn whose end can be awaited."""
+
+    __slots__ = ("end_of",)
+
+    def __init__(self, *commands: Command, large: bool = False) -> None:
+        super().__init__(commands, large=large)
+        self.end_of: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
+
+    def answered(self, replies: list[Any]) -> None:
+        """Take the replies."""
+        self.end_of.set_result(replies)
+
+    def failed(self, error: Exception) -> None:
+        """Take the error."""
+        self.end_of.set_exception(error)
 
 
 @pytest.fixture
@@ -86,76 +114,103 @@ def wires_of(make: Callable[[], FakeConnection], **options: Any) -> Wires:
     return Wires(make, **settings)
 
 
-async def ask(wires: Wires, count: int = 1) -> list[int]:
-    """Return the numbers of the connections that carry so many turns at once."""
-    turns = await asyncio.gather(*(wires.exchange([("GET", "k")]) for _ in range(count)))
-    return [turn[0] for turn in turns]
+async def exchange(wires: Wires, *commands: Command, large: bool = False) -> list[Any]:
+    """Return the replies to one turn."""
+    turn = Asked(*commands, large=large)
+    wires.send(turn)
+    async with asyncio.timeout(DEADLINE):
+        return await turn.end_of
 
 
-async def test_wires_are_used_again(wires: Wires, fleet: Fleet) -> None:
-    """As many as there are turns at once."""
-    assert sorted(await ask(wires, 3)) == [0, 1, 2]
-    assert sorted(await ask(wires, 3)) == [0, 1, 2]
-
-    assert [each.connects for each in fleet.made] == [1, 1, 1]
+async def ask(wires: Wires, *large: bool) -> Sequence[int]:
+    """Return the numbers of the connections that carry turns that are sent together."""
+    turns = [exchange(wires, ("GET", "k"), large=each) for each in large or (False,)]
+    return [turn[0] for turn in await asyncio.gather(*turns)]
 
 
-async def test_what_breaks_takes_those_along_that_idle(wires: Wires, fleet: Fleet) -> None:
-    """They may lead to a server that was replaced; the turn itself is repeated."""
-    await ask(wires, 3)
-    fleet.made[2].replies.append(RedisConnectionError("closed"))
+async def test_turns_share_a_connection(wires: Wires, fleet: Fleet) -> None:
+    """But for large ones, which have one of their own."""
+    assert await ask(wires, False, False, False) == [0, 0, 0]
+    assert await ask(wires, True, False, True) == [1, 0, 1]
 
-    assert await ask(wires) == [2]
+    assert [each.connects for each in fleet.made] == [1, 1]
+    assert len(wires.open_connections()) == 2
+
+
+async def test_a_single_connection_may_have_to_do(fleet: Fleet) -> None:
+    """For what is large as well."""
+    assert await ask(wires_of(fleet.make, single=True), True, False) == [0, 0]
+
+
+async def test_what_breaks_takes_the_other_along(wires: Wires, fleet: Fleet) -> None:
+    """It may lead to a server that was replaced; the turn itself is repeated."""
+    await ask(wires, False, True)
+    fleet.made[1].replies.append(RedisConnectionError("closed"))
+
+    assert await ask(wires, True) == [2]
 
     assert [each.is_connected for each in fleet.made] == [False, False, True]
-    assert len(wires.idle()) == 1
+    assert len(wires.open_connections()) == 1
 
 
-async def test_what_is_newer_than_what_breaks_stays(wires: Wires, fleet: Fleet) -> None:
-    """Eight wires that break together are not closed eight times."""
-    await ask(wires, 4)
-    for each in fleet.made:
-        each.replies.append(RedisConnectionError("closed"))
+async def test_all_that_was_on_a_wire_that_breaks_is_sent_once_more(
+    wires: Wires, fleet: Fleet
+) -> None:
+    """In its order, on one new connection."""
+    await ask(wires)
+    fleet.made[0].gate.clear()
+    asking = asyncio.ensure_future(ask(wires, *[False] * 4))
+    await asyncio.sleep(0)
+    fleet.made[0].replies.append(RedisConnectionError("closed"))
+    fleet.made[0].gate.set()
 
-    await ask(wires, 4)
-
-    assert len(wires.idle()) == 4
-    assert sum(each.connects for each in fleet.made) == 8
+    assert await asking == [1, 1, 1, 1]
+    assert len(fleet.made) == 2
 
 
 async def test_what_breaks_again_at_once_is_an_error() -> None:
     """One repetition is enough for a server that has hung up."""
-    broken = wires_of(Stubborn)
+
+    class Stubborn(FakeConnection):
+        async def read_response(self) -> Any:
+            raise RedisConnectionError("always closed")
+
+    broken = wires_of(lambda: Stubborn(0))
 
     with pytest.raises(RedisConnectionError, match="always"):
-        await broken.exchange([("GET", "k")])
+        await exchange(broken, ("GET", "k"))
 
-    assert broken.idle() == []
+    assert broken.open_connections() == []
 
 
-class Stubborn(FakeConnection):
-    """Never answers."""
+async def test_what_cannot_be_connected_is_an_error() -> None:
+    """After two refusals."""
+    tried: list[FakeConnection] = []
 
-    def __init__(self) -> None:
-        super().__init__(0)
+    class Refused(FakeConnection):
+        async def connect(self) -> None:
+            tried.append(self)
+            raise RedisConnectionError("refused")
 
-    async def read_response(self) -> Any:
-        """Fail."""
-        raise RedisConnectionError("always closed")
+    with pytest.raises(RedisConnectionError, match="refused"):
+        await exchange(wires_of(lambda: Refused(0)), ("GET", "k"))
+
+    assert len(tried) == 2
 
 
 @pytest.mark.parametrize("error", [ReadOnlyError("r"), MasterDownError("m")])
 async def test_a_wire_to_a_replica_is_not_used_again(
     wires: Wires, fleet: Fleet, error: Exception
 ) -> None:
-    """Nor are those that idle: the name may lead to another server by now."""
-    await ask(wires, 2)
+    """Nor is the other: the name may lead to another server by now."""
+    await ask(wires, False, True)
     fleet.made[1].replies.append(error)
 
-    (reply,) = await wires.exchange([("SET", "k", "v")])
+    (reply,) = await exchange(wires, ("SET", "k", "v"), large=True)
+    await wires.aclose()
 
     assert reply is error
-    assert wires.idle() == []
+    assert wires.open_connections() == []
     assert not any(each.is_connected for each in fleet.made)
 
 
@@ -165,27 +220,24 @@ async def test_a_refused_command_leaves_its_wire_in_use(wires: Wires, fleet: Fle
     error = ResponseError("no")
     fleet.made[0].replies.append(error)
 
-    assert await wires.exchange([("SET", "k", "v")]) == [error]
+    assert await exchange(wires, ("SET", "k", "v")) == [error]
 
     assert await ask(wires) == [0]
     assert fleet.made[0].connects == 1
 
 
-async def test_a_new_wire_proves_that_it_leads_to_a_master(fleet: Fleet) -> None:
+async def test_a_new_wire_proves_that_it_leads_to_a_master() -> None:
     """By a command before the others."""
 
     class Replica(FakeConnection):
-        def __init__(self) -> None:
-            super().__init__(0)
-
         async def connect(self) -> None:
             await super().connect()
             self.replies.append(ReadOnlyError("a replica"))
 
-    wires = wires_of(Replica, proof=("SET", "p", ""))
+    wires = wires_of(lambda: Replica(0), proof=("SET", "p", ""))
 
     with pytest.raises(RedisConnectionError, match="replica"):
-        await wires.exchange([("GET", "k")])
+        await exchange(wires, ("GET", "k"))
 
 
 @pytest.mark.parametrize(
@@ -209,7 +261,7 @@ async def test_a_new_wire_tells_the_run_id_first(info: Any, told: bytes) -> None
 
     wires = wires_of(Server, told_run=order.append)
     for _ in range(2):
-        order += await wires.exchange([("GET", "k")])
+        order += await exchange(wires, ("GET", "k"))
 
     assert order == [told, 7, 7]
 
@@ -218,30 +270,73 @@ async def test_wires_to_a_server_that_was_replaced_are_used_no_more(
     wires: Wires, fleet: Fleet
 ) -> None:
     """The old one may still answer, and what it confirms is lost."""
-    await ask(wires, 2)
+    await ask(wires, False, True)
 
     wires.leave()
 
-    assert wires.idle() == []
+    assert wires.open_connections() == []
     assert await ask(wires) == [2]
     assert not any(each.is_connected for each in fleet.made[:2])
 
 
-async def test_what_is_on_the_wire_to_a_server_that_was_replaced_is_asked_again() -> None:
-    """It has confirmed what the one in its place has not got."""
+async def test_what_is_on_the_wire_to_a_server_that_was_replaced_is_asked_again(
+    wires: Wires, fleet: Fleet
+) -> None:
+    """It may have confirmed what the one in its place has not got."""
+    await ask(wires)
+    fleet.made[0].gate.clear()
+    asking = asyncio.ensure_future(ask(wires))
+    await asyncio.sleep(0)
 
-    class Overtaken(FakeConnection):
-        async def read_response(self) -> Any:
-            reply = await super().read_response()
-            if self.connects == 1 and reply == b"confirmed":
-                server.leave()
-            return reply
+    wires.leave()
+    fleet.made[0].gate.set()
 
-    old = Overtaken(7)
-    server = wires_of(lambda: old)
-    await server.exchange([("GET", "k")])
-    old.replies.append(b"confirmed")
+    assert await asking == [1]
 
-    assert await server.exchange([("DEL", "k")]) == [7]
 
-    assert old.connects == 2
+async def test_the_wire_that_tells_of_another_server_leads_there(fleet: Fleet) -> None:
+    """So it is not left for that."""
+    wires: list[Wires] = []
+    telling = wires_of(fleet.make, told_run=lambda _: wires[0].leave())
+    wires.append(telling)
+
+    assert await ask(telling) == [0]
+    assert await ask(telling) == [0]
+
+
+async def test_a_turn_that_is_given_up_takes_those_behind_it_along(
+    wires: Wires, fleet: Fleet
+) -> None:
+    """Whatever comes for them yet would be read as the replies of others."""
+    await ask(wires)
+    fleet.made[0].gate.clear()
+    first, second = Asked(("GET", "a")), Asked(("GET", "b"))
+    wires.send(first)
+    wires.send(second)
+
+    wires.give_up(first)
+
+    for each in (first, second):
+        with pytest.raises(TimeoutError):
+            await each.end_of
+    assert await ask(wires) == [1]
+
+
+async def test_a_connection_that_takes_too_long_is_given_up(fleet: Fleet) -> None:
+    """With all that waits for it."""
+
+    class Hanging(FakeConnection):
+        async def connect(self) -> None:
+            await asyncio.Event().wait()
+
+    wires = wires_of(lambda: Hanging(0))
+    first, second = Asked(("GET", "a")), Asked(("GET", "b"))
+    wires.send(first)
+    wires.send(second)
+    await asyncio.sleep(0)
+
+    wires.give_up(second)
+
+    for each in (first, second):
+        with pytest.raises(TimeoutError):
+            await each.end_of

@@ -12,8 +12,8 @@ from typing import Any, Final, cast
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
-from async_tiercache.backends.redis.connection import Command, pack
 from async_tiercache.backends.redis.runs import ASK, run_id_of
+from async_tiercache.backends.redis.wire import Command, pack
 
 _AT_ONCE: Final = 100  # messages that are taken in before others get to act
 

@@ -264,6 +264,21 @@ FENCES: Final = (
         step("read", process=0, name="row:0:0"),
     ),
     known(
+        # What the refresh has brought is not in L1 any more when the load that it overtook ends.
+        "refresh-overtakes",
+        ("row:0:0",),
+        step("strike", process=0, what="leases", fate="are lost", times=1),
+        step("read", process=0, name="row:0:0", takes=9.0),
+        wait(0.5),
+        step("change", name="row:0:0"),
+        step("read", process=0, name="row:0:0", how="refresh"),
+        step("strike", process=0, what="proofs", fate="are lost", times=1),
+        wait(2.3),
+        step("read", process=0, name="row:0:0"),
+        wait(7.2),
+        step("read", process=0, name="row:0:0"),
+    ),
+    known(
         "refresh-drops",
         ("row:0:0",),
         step("read", process=0, name="row:0:0"),
