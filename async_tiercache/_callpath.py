@@ -144,17 +144,16 @@ class Table:
         keyed: The parameters that stand in the key, in order.
 
     Attributes:
-        probes: The `get` of each class's dict; a function's stands under the class of `None`.
+        slots: The dict of each class of `self`; a function's stands under the class of `None`.
         expression: The source of the key in it.
         conditions: The source of what must hold before it is asked.
         unsafe: Whether asking may raise `TypeError`, for an argument without a hash.
     """
 
-    __slots__ = ("_checks", "_single", "_slots", "conditions", "expression", "probes", "unsafe")
+    __slots__ = ("_checks", "_single", "conditions", "expression", "slots", "unsafe")
 
     def __init__(self, parts: Parts, keyed: Collection[str]) -> None:
-        self._slots: dict[type, dict[Any, Any]] = {}
-        self.probes = _Probes(self)
+        self.slots = _ByClass()
         self._checks = [(parts.names.index(name), parts.guards.get(name)) for name in keyed]
         self.unsafe = any(name not in parts.guards for name in keyed)
         self._single = len(keyed) == 1 and not self.unsafe
@@ -168,10 +167,6 @@ class Table:
             if name in parts.guards
         ]
 
-    def slots(self, kind: type) -> dict[Any, Any]:
-        """Return the dict of one class of `self`."""
-        return self._slots.setdefault(kind, {})
-
     def alias(self, owner: object, values: Arguments) -> tuple[dict[Any, Any], Any] | None:
         """Return where a call looks for its slot; `None` if equal arguments may differ in text."""
         terms: list[object] = []
@@ -181,21 +176,17 @@ class Table:
             if (kind is not guard) if guard is not None else (kind not in EXACT):
                 return None
             terms += [value] if guard is not None else [value, kind]
-        return self.slots(type(owner)), (terms[0] if self._single else tuple(terms))
+        return self.slots[type(owner)], (terms[0] if self._single else tuple(terms))
 
 
-class _Probes(dict[type, Callable[[Any], Any]]):
+class _ByClass(dict[type, dict[Any, Any]]):
     """Makes the dict of a class when its first call comes."""
 
-    __slots__ = ("_table",)
+    __slots__ = ()
 
-    def __init__(self, table: Table) -> None:
-        super().__init__()
-        self._table = table
-
-    def __missing__(self, kind: type) -> Callable[[Any], Any]:
-        probe = self[kind] = self._table.slots(kind).get
-        return probe
+    def __missing__(self, kind: type) -> dict[Any, Any]:
+        slots = self[kind] = {}
+        return slots
 
 
 class CallPath:
@@ -238,7 +229,8 @@ class CallPath:
         self._space: dict[str, Any] = {
             **parts.defaults,
             **{f"{_RESERVED}{kind.__name__}": kind for kind in EXACT},
-            f"{_RESERVED}TypeError": TypeError,
+            f"{_RESERVED}KeyError": KeyError,
+            f"{_RESERVED}KeyOrTypeError": (KeyError, TypeError),
             f"{_RESERVED}function": function,
             f"{_RESERVED}read": read,
             f"{_RESERVED}counts": counts,
@@ -250,15 +242,15 @@ class CallPath:
         }
         self._of_class: dict[type, FunctionType] = {}
         values = _tuple(parts.names)
-        probe = None
+        slots = None
         if table is not None:
-            self._space[f"{_RESERVED}probes"] = table.probes
-            probe = f"{_RESERVED}probes[{parts.owner}.__class__]"
+            self._space[f"{_RESERVED}by_class"] = table.slots
+            slots = f"{_RESERVED}by_class[{parts.owner}.__class__]"
             if parts.owner == "None":
-                probe = f"{_RESERVED}probe"
-                self._space[probe] = table.probes[type(None)]
+                slots = f"{_RESERVED}slots"
+                self._space[slots] = table.slots[type(None)]
         space = self._compiled(
-            *self._call_lines(probe),
+            *self._call_lines(slots),
             f"def {_RESERVED}collect({parts.header}):",
             f"    return {parts.owner}, {values}",
             f"def {_RESERVED}invoke({_RESERVED}owner, {_RESERVED}values, {_RESERVED}context):",
@@ -276,11 +268,11 @@ class CallPath:
         """Return a `call` of its own for one object; it need not look up the class."""
         made = self._of_class.get(kind)
         if made is None:
-            probe = None
+            slots = None
             if self._table is not None:
-                probe = f"{_RESERVED}probe"
-                self._space[probe] = self._table.probes[kind]
-            made = self._compiled(*self._call_lines(probe))[f"{_RESERVED}call"]
+                slots = f"{_RESERVED}slots"
+                self._space[slots] = self._table.slots[kind]
+            made = self._compiled(*self._call_lines(slots))[f"{_RESERVED}call"]
             self._of_class[kind] = made
         twin = FunctionType(made.__code__, made.__globals__, made.__name__, made.__defaults__)
         twin.__kwdefaults__ = made.__kwdefaults__
@@ -293,47 +285,46 @@ class CallPath:
         exec(compile("\n".join(lines), f"<tiercache {name}>", "exec"), space)  # noqa: S102
         return space
 
-    def _call_lines(self, probe: str | None) -> list[str]:
+    def _call_lines(self, slots: str | None) -> list[str]:
         """Return the source of `call`.
 
         Args:
-            probe: The source of the function that finds a slot.
+            slots: The source of the dict that has the slots.
         """
         parts = self._parts
         return [
             f"async def {_RESERVED}call({parts.header}):",
             *(
                 []
-                if probe is None or self._table is None
-                else _hit_lines(probe, self._table, proven=self._proven)
+                if slots is None or self._table is None
+                else _hit_lines(slots, self._table, proven=self._proven)
             ),
             f"    return await {_RESERVED}read({parts.owner}, {_tuple(parts.names)})",
         ]
 
 
-def _hit_lines(probe: str, table: Table, *, proven: bool) -> list[str]:
+def _hit_lines(slots: str, table: Table, *, proven: bool) -> list[str]:
     """Return the lines that answer a hit."""
     slot, ledger, now = f"{_RESERVED}slot", f"{_RESERVED}ledger", f"{_RESERVED}now"
     proof = f" and {now} < {ledger}.proof_deadline" if proven else ""
+    clock = f"({now} := {_RESERVED}monotonic())" if proven else f"{_RESERVED}monotonic()"
+    # An argument without a hash cannot be in the table; the key's text has the last word.
+    missing = f"{_RESERVED}KeyOrTypeError" if table.unsafe else f"{_RESERVED}KeyError"
     lines = [
-        f"{slot} = {probe}({table.expression})",
-        f"if ({slot} is not None",
-        f"    and ({now} := {_RESERVED}monotonic()) < {slot}.soft_deadline{proof}",
+        # A subscript costs a hit less than a call of `get`, and what is missing costs more anyway.
+        "try:",
+        f"    {slot} = {slots}[{table.expression}]",
+        f"except {missing}:",
+        "    pass",
+        "else:",
+        f"    if ({clock} < {slot}.soft_deadline{proof}",
+        f"        and ({slot}.epoch is {ledger}.epoch or {_RESERVED}recheck({slot}))",
         # While loads run, only the context tells whether this is read inside of one.
-        f"    and ({slot}.epoch is {ledger}.epoch or {_RESERVED}recheck({slot}))",
-        f"    and (not {_RESERVED}running or {_RESERVED}current() is None)):",
-        f"    {slot}.visited = True",
-        f"    {_RESERVED}counts.l1_hits += 1",
-        f"    return {slot}.value",
+        f"        and (not {_RESERVED}running or {_RESERVED}current() is None)):",
+        f"        {slot}.visited = True",
+        f"        {_RESERVED}counts.l1_hits += 1",
+        f"        return {slot}.value",
     ]
     if table.conditions:
         lines = [f"if {' and '.join(table.conditions)}:", *(f"    {line}" for line in lines)]
-    if table.unsafe:
-        # An argument without a hash cannot be in the table; the key's text has the last word.
-        lines = [
-            "try:",
-            *(f"    {line}" for line in lines),
-            f"except {_RESERVED}TypeError:",
-            "    pass",
-        ]
     return [f"    {line}" for line in lines]
