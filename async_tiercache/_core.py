@@ -129,6 +129,7 @@ class Core:
             fences=self._fences,
             compressor=self.compressor,
             clock=self.clock,
+            tasks=self.tasks,
             notify=self.notify,
         )
         self.tiers = Tiers(
@@ -364,6 +365,7 @@ class Core:
             self.bulkhead.restart()
             self.filler.restart()
             self._fences.forget()
+            self.finder.forget()
             self.loads.forget()
             self.tasks.forget()
             self._listening.forget()

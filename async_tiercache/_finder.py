@@ -6,8 +6,7 @@ with the key; those that only the frame names cost a second turn, unless this pr
 """
 
 import asyncio
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Iterable, Sequence
 from math import inf
 from typing import Final, Literal, NamedTuple, TypeAlias
 
@@ -19,6 +18,7 @@ from async_tiercache._guard import Guard
 from async_tiercache._ledger import Basis, Ledger
 from async_tiercache._options import MISSING
 from async_tiercache._statistics import Counts
+from async_tiercache._tasks import Tasks
 from async_tiercache.abc import (
     NAMESPACE,
     TAG_EPOCH,
@@ -70,11 +70,54 @@ REFUSED: Final = Found("refused")
 NOTHING: Final = Found("nothing")
 
 
-@dataclass(slots=True)
-class _Frame:
+class _Ask:
+    """What is asked about one key, and the answer.
+
+    Attributes:
+        basis: What a value of the key rests on.
+        codecs: Those that the value may be decoded by.
+        counts: Where what that takes is counted.
+        found: The answer, once it is there.
+        waiter: Is given the answer, if somebody waits for this one alone.
+    """
+
+    __slots__ = ("basis", "codecs", "counts", "found", "waiter")
+
+    def __init__(
+        self,
+        basis: Basis,
+        counts: Counts,
+        codecs: tuple[Codec, ...],
+    ) -> None:
+        self.basis = basis
+        self.codecs = codecs
+        self.counts = counts
+        self.found: Found | None = None
+        self.waiter: asyncio.Future[Found] | None = None
+
+    def settle(self, found: Found) -> None:
+        """Give the answer."""
+        self.found = found
+        if self.waiter is not None and not self.waiter.done():
+            self.waiter.set_result(found)
+
+    def fail(self, error: Exception) -> None:
+        """Give the error of a codec that raises what it must not.
+
+        Raises:
+            Exception: That, if nobody waits for this answer alone.
+        """
+        if self.waiter is None:
+            raise error
+        self.found = UNKNOWN
+        if not self.waiter.done():
+            self.waiter.set_exception(error)
+
+
+class _Frame(NamedTuple):
     """A sound frame whose tags are still to be judged."""
 
-    basis: Basis
+    ask: _Ask
     raw: bytes
     header: Header
     body: Body
@@ -109,6 +152,7 @@ class Finder:
         fences: Fences,
         compressor: Compressor,
         clock: Clock,
+        tasks: Tasks,
         notify: Observer,
     ) -> None:
         self._namespace = namespace
@@ -119,26 +163,23 @@ class Finder:
         self._fences = fences
         self._compressor = compressor
         self._clock = clock
+        self._tasks = tasks
         self._notify = notify
+        self._asked: list[_Ask] = []
 
-    async def ask(self, basis: Basis, counts: Counts, *codecs: Codec) -> Found:
-        """Return what L2 holds for a key, decoded by the codec that made it."""
-        if self._fences.releasing:
-            await self._fences.released(basis.key)
-        if not self._may_ask(basis):
-            return UNKNOWN
-        tags = _wanted(basis)
-        reading = await self._read((basis.key,), tags)
-        if reading is None:
-            return UNKNOWN
-        states = self._settled(tags, reading.states)
-        self._note(basis, states)
-        found = self._recognise(basis, reading.contents[0], codecs, states)
-        if not isinstance(found, _Frame):
-            return found
-        if found.header.tags and not await self._ask_states((found,), states):
-            return UNKNOWN
-        return self._judged(found, states, counts)
+    def ask(self, basis: Basis, counts: Counts, *codecs: Codec) -> Awaitable[Found]:
+        """Return what L2 holds for a key, decoded by the codec that made it.
+
+        What single readers ask in one tick of the event loop is asked together, by the first.
+        """
+        ask = _Ask(basis, counts, codecs)
+        if basis.key in self._fences.releasing:
+            return self._ask_released(ask)
+        self._asked.append(ask)
+        if len(self._asked) == 1:
+            return self._ask_first(ask)
+        ask.waiter = asyncio.get_running_loop().create_future()
+        return ask.waiter
 
     async def ask_many(
         self, bases: Sequence[Basis], counts: Counts, *codecs: Codec
@@ -147,30 +188,60 @@ class Finder:
 
         What values may rest on from here on is noted in their bases.
         """
-        for basis in bases if self._fences.releasing else ():
-            await self._fences.released(basis.key)
-        found = {basis.key: UNKNOWN for basis in bases}
-        asked = {basis.key: basis for basis in bases if self._may_ask(basis)}
-        if not asked:
-            return found
-        tags = dict.fromkeys(tag for basis in asked.values() for tag in _wanted(basis))
-        reading = await self._read(tuple(asked), tuple(tags))
-        if reading is None:
-            return found
-        states = self._settled(tags, reading.states)
-        frames: list[_Frame] = []
-        for basis, content in zip(asked.values(), reading.contents, strict=True):
-            self._note(basis, states)
-            recognised = self._recognise(basis, content, codecs, states)
-            if isinstance(recognised, _Frame):
-                frames.append(recognised)
-            else:
-                found[basis.key] = recognised
-        named = any(frame.header.tags for frame in frames)
-        if not named or await self._ask_states(frames, states):
-            for frame in frames:
-                found[frame.basis.key] = self._judged(frame, states, counts)
-        return found
+        asks = [_Ask(basis, counts, codecs) for basis in bases]
+        for ask in asks if self._fences.releasing else ():
+            await self._fences.released(ask.basis.key)
+        await self._ask_all(asks)
+        return {ask.basis.key: ask.found or UNKNOWN for ask in asks}
+
+    def forget(self) -> None:
+        """Drop what was to be asked on a loop that is gone."""
+        self._asked = []
+
+    async def _ask_first(self, ask: _Ask) -> Found:
+        """Ask what has gathered when the loop has come to all who are ready by now."""
+        asks: list[_Ask] = []
+        try:
+            try:
+                await asyncio.sleep(0)
+            finally:
+                asks, self._asked = self._asked, []
+            await self._ask_all(asks)
+        except asyncio.CancelledError:
+            others = [each for each in asks if each.waiter and not each.waiter.done()]
+            if others:
+                self._tasks.start(self._ask_all(others), name="tiercache-ask")
+            raise
+        return ask.found or UNKNOWN
+
+    async def _ask_released(self, ask: _Ask) -> Found:
+        """Ask for a key once our own lease on it has been given back."""
+        await self._fences.released(ask.basis.key)
+        await self._ask_all([ask])
+        return ask.found or UNKNOWN
+
+    async def _ask_all(self, asks: Sequence[_Ask]) -> None:
+        """Find the answers; whoever has no other one when this ends knows nothing."""
+        asked = [ask for ask in asks if self._may_ask(ask.basis)]
+        tags = tuple(dict.fromkeys(tag for ask in asked for tag in _wanted(ask.basis)))
+        reading = await self._read([ask.basis.key for ask in asked], tags) if asked else None
+        if reading is not None:
+            states = self._settled(tags, reading.states)
+            named: list[_Frame] = []
+            for ask, content in zip(asked, reading.contents, strict=True):
+                self._note(ask.basis, states)
+                found = self._recognise(ask, content, states)
+                if not isinstance(found, _Frame):
+                    ask.settle(found)
+                elif not found.header.tags:
+                    self._conclude(found, states)
+                elif self._may_ask_states(found):
+                    named.append(found)
+            if named:
+                await self._ask_named(named, states)
+        for ask in asks:
+            if ask.found is None:
+                ask.settle(UNKNOWN)
 
     async def take(
         self, basis: Basis, found: Found, counts: Counts, family: Family
@@ -252,16 +323,17 @@ class Finder:
         return self._ledger.may_ask(basis.key, basis.tags) and not self._in_quarantine()
 
     def _in_quarantine(self) -> bool:
-        return self._clock.monotonic() < self._ledger.quarantine_deadline
+        deadline = self._ledger.quarantine_deadline
+        return deadline > 0 and self._clock.monotonic() < deadline
 
     def _settled(self, tags: Iterable[str], contents: Iterable[Content]) -> States:
         """Return the states of tags; those of a part that does not answer as far as known."""
-        now, states = self._clock.monotonic(), States()
+        states = States()
         for tag, content in zip(tags, contents, strict=True):
             if content is not UNREACHED:
                 states[tag] = content
             else:
-                states[tag] = self._ledger.known(tag, now)
+                states[tag] = self._ledger.known(tag, self._clock.monotonic())
                 if states[tag] is None:
                     states.unreached |= {tag}
         return states
@@ -276,12 +348,31 @@ class Finder:
                 basis.pairs[tag] = pair
                 self._ledger.learn(basis, tag, state)
 
+    async def _ask_named(self, frames: Sequence[_Frame], states: States) -> None:
+        """Find the answers that depend on tags which only frames name."""
+        if await self._ask_states(frames, states):
+            for frame in frames:
+                self._conclude(frame, states)
+
+    def _conclude(self, frame: _Frame, states: States) -> None:
+        try:
+            frame.ask.settle(self._judged(frame, states))
+        except Exception as error:  # noqa: BLE001 - it is that of one reader, and no other's
+            frame.ask.fail(error)
+
+    def _may_ask_states(self, frame: _Frame) -> bool:
+        """Return whether L2 may be believed about the tags that a frame names."""
+        basis = frame.ask.basis
+        for tag, _ in frame.header.tags:
+            self._ledger.rely(basis, tag)
+        # What it says of them now counts, even if it has confirmed by the time that this is heard.
+        return self._ledger.may_ask(basis.key, basis.tags)
+
     async def _ask_states(self, frames: Sequence[_Frame], states: States) -> bool:
         """Find out the states of tags that only frames name; return whether that was possible."""
         now, unknown = self._clock.monotonic(), dict[str, None]()
         for frame in frames:
             for tag, _ in frame.header.tags:
-                self._ledger.rely(frame.basis, tag)
                 if tag not in states:
                     state = self._ledger.known(tag, now)
                     if state is None:
@@ -300,16 +391,10 @@ class Finder:
             for tag, _ in frame.header.tags:
                 state = states[tag]
                 if state is not None and pair_of(state) is not None:
-                    self._ledger.learn(frame.basis, tag, state)
+                    self._ledger.learn(frame.ask.basis, tag, state)
         return True
 
-    def _recognise(
-        self,
-        basis: Basis,
-        content: Content,
-        codecs: tuple[Codec, ...],
-        states: States,
-    ) -> Found | _Frame:
+    def _recognise(self, ask: _Ask, content: Content, states: States) -> Found | _Frame:
         if content is UNREACHED:
             return UNKNOWN
         if content is None:
@@ -318,15 +403,16 @@ class Finder:
             return Found("lease", content)
         if is_block(content):
             return Found("block", content)
+        basis = ask.basis
         try:
             header, body = unpack(content, key_digest=digest_key(self._namespace, basis.key))
         except FrameError as error:
             self._notify(Refused(basis.key, error.cause))
             what: What = "schema" if error.cause in _ELSEWHERE else "damaged"
             return Found(what, content, refused=error.cause)
-        for codec in codecs:
+        for codec in ask.codecs:
             if codec.fingerprint == header.fingerprint:
-                return _Frame(basis, content, header, body, codec)
+                return _Frame(ask, content, header, body, codec)
         if header.namespace != basis.pairs.get(NAMESPACE):
             return self._ended(basis.key, content, "namespace")
         # Another release has left it; what has been invalidated is in nobody's way.
@@ -336,9 +422,9 @@ class Finder:
         self._notify(Refused(basis.key, "schema"))
         return Found("schema", content, refused="schema")
 
-    def _judged(self, frame: _Frame, states: States, counts: Counts) -> Found:
+    def _judged(self, frame: _Frame, states: States) -> Found:
         """Return the entry of a frame, as its tags let it be, or why there is none."""
-        basis, body = frame.basis, frame.body
+        basis, body = frame.ask.basis, frame.body
         if not self._ledger.may_ask(basis.key, basis.tags):
             return UNKNOWN
         if states.unreached and states.leave_open(frame.header):
@@ -349,7 +435,7 @@ class Finder:
         if not isinstance(header, Header):
             return self._ended(basis.key, frame.raw, header)
         try:
-            payload = self._expanded(body, counts)
+            payload = self._expanded(body, frame.ask.counts)
             value = MISSING if header.absent else frame.codec.decode(payload)
         except FrameError as error:
             self._notify(Refused(basis.key, error.cause))
@@ -362,7 +448,7 @@ class Finder:
 
     def _lived(self, frame: _Frame, states: States) -> Header | Literal["tag", "namespace"]:
         """Return a frame's header as the states of its tags let it be, or what has ended it."""
-        basis, header = frame.basis, frame.header
+        basis, header = frame.ask.basis, frame.header
         if header.namespace != pair_of(states[NAMESPACE]):
             return "namespace"
         if basis.declared and not {tag for tag, _ in header.tags}.issuperset(basis.declared):

@@ -86,7 +86,7 @@ class Pilot:
             forced: Whether a stored value must not answer it.
             many: Whether that the source has no such thing is an answer.
         """
-        if forced:
+        if forced or self._flights.find(key) is not None:
             # What began to load before must not be kept after what this brings.
             self._ledger.overtake(key)
         guessed = family.named.get(key, ())

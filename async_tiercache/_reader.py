@@ -28,8 +28,7 @@ from async_tiercache.errors import LoadTimeoutError
 
 MAX_TOGETHER: Final = 1_000
 """Keys of one call that are asked for and loaded together; the next ones come after them."""
-MAX_READS: Final = 1_000
-"""Keys of which it is remembered how they were last read."""
+MAX_READS: Final = 1_000  # keys of which it is remembered how they were last read
 
 
 class Answer(NamedTuple):
@@ -199,6 +198,7 @@ class Reader:
         unproven = self._clock.monotonic() >= ledger.proof_deadline
         age = self._tiers.now() - flight.began_at
         if not self._may_join(flight) or (unproven and age >= ledger.join_seconds):
+            ledger.overtake(key)  # It must not be kept after what replaces it either.
             ledger.overtaken += self._flights.detach(key)
             return None
         return flight

@@ -41,6 +41,7 @@ async def test_a_load_is_joined_no_longer_than_the_bound_without_proof(
     source.gate.set()
 
     assert await soon(after) == "new"
-    assert await soon(before) == "old"
+    # Of two loads at once only the later one is shown; what was offered meanwhile is not loaded.
+    assert await soon(before) == ("new" if kind == "plain" else "old")
     wire._cuts.clear()
     await clock.advance(3)

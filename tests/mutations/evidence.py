@@ -41,6 +41,17 @@ EVIDENCE: Final = (
         ),
     ),
     Mutation(
+        name="pending-asked-tags",
+        safeguard="Nor is it asked about such a tag, for it may confirm before that is heard.",
+        guards="G2",
+        file=_FINDER,
+        before="        return self._ledger.may_ask(basis.key, basis.tags)\n\n    async def _ask",
+        after="        return True\n\n    async def _ask",
+        named=(
+            "tests/core/test_safeguards.py::test_l2_is_not_asked_about_a_tag_that_only_its_entry_names_before_it_has_confirmed",
+        ),
+    ),
+    Mutation(
         name="pending-overflow",
         safeguard="When too much is pending, the whole namespace is.",
         guards="G2",
@@ -491,7 +502,7 @@ EVIDENCE: Final = (
         safeguard="A server that was replaced is not believed until all may have told it again.",
         guards="G9",
         file=_FINDER,
-        before="return self._clock.monotonic() < self._ledger.quarantine_deadline",
+        before="return deadline > 0 and self._clock.monotonic() < deadline",
         after="return False",
         named=(
             "tests/core/test_coherence_proof.py::test_a_server_that_was_replaced_is_not_believed_at_once",

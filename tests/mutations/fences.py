@@ -304,6 +304,29 @@ FENCES: Final = (
         ),
     ),
     Mutation(
+        name="replaced-load",
+        safeguard="A load whose place another one takes, for other tags, is not kept.",
+        guards="G4",
+        file=_PILOT,
+        before="if forced or self._flights.find(key) is not None:",
+        after="if forced:",
+        named=(
+            "tests/core/test_tags.py::test_a_load_without_the_tag_is_not_joined_where_it_is_declared",
+            "tests/core/test_tags.py::test_a_batch_does_not_join_a_load_without_its_tag",
+        ),
+    ),
+    Mutation(
+        name="detached-load",
+        safeguard="Nor is one that is not joined for want of a proof.",
+        guards="G4",
+        file="async_tiercache/_reader.py",
+        before="ledger.overtake(key)  # It must",
+        after="pass  # It must",
+        named=(
+            "tests/core/test_safeguards.py::test_without_a_proof_no_load_is_joined_that_is_older_than_the_bound",
+        ),
+    ),
+    Mutation(
         name="refresh-drops",
         safeguard="A `refresh` removes the copy in L1 that it replaces.",
         guards="G4",

@@ -114,6 +114,11 @@ class Wire(ABC):
         self._demoted = demoted
         self._retired = False
 
+    @property
+    @abstractmethod
+    def free(self) -> bool:
+        """Whether another turn may be sent by now, so that no other connection is needed."""
+
     @abstractmethod
     def send(self, turn: Turn) -> None:
         """Send a turn behind those that were sent before."""
@@ -185,6 +190,11 @@ class StreamWire(Wire, asyncio.Protocol):
         self._stream: Any = self._transport.get_protocol()
         self._transport.set_protocol(self)
 
+    @property
+    def free(self) -> bool:
+        """It carries many."""
+        return True
+
     def send(self, turn: Turn) -> None:
         """Write a turn; the transport keeps what the socket does not take yet."""
         packed = turn.begin(self)
@@ -228,11 +238,25 @@ class PlainWire(Wire):
         connection: redis-py's, which is open.
         lost: Is told once that it has ended, and which turns have got no answer.
         demoted: Is told when the server has said that it is a replica.
+        freed: Is told when another turn may be sent.
     """
 
-    def __init__(self, connection: Any, *, lost: Lost, demoted: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        connection: Any,
+        *,
+        lost: Lost,
+        demoted: Callable[[], None],
+        freed: Callable[[], None],
+    ) -> None:
         super().__init__(connection, lost=lost, demoted=demoted)
+        self._freed = freed
         self._asking: asyncio.Task[None] | None = None
+
+    @property
+    def free(self) -> bool:
+        """It carries one turn, beside its greeting."""
+        return not self.turns
 
     def send(self, turn: Turn) -> None:
         """Ask once those before have their answers."""
@@ -266,6 +290,7 @@ class PlainWire(Wire):
             raise
         finally:
             self._asking = None
+        self._freed()
 
 
 def transport_of(connection: Any) -> Any:

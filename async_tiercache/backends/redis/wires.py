@@ -6,6 +6,7 @@ broken one is sent once more: every command that we send may be repeated.
 
 import asyncio
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -25,12 +26,18 @@ from async_tiercache.backends.redis.wire import (
 
 
 class _Lane:
-    """One of the connections: the wire that is used now, or what waits until there is one."""
+    """One of the two ways to the server.
 
-    __slots__ = ("opening", "waiting", "wire")
+    Attributes:
+        wires: Its connections: one, if that carries many turns at once.
+        opening: Connects another one.
+        waiting: What waits for that.
+    """
+
+    __slots__ = ("opening", "waiting", "wires")
 
     def __init__(self) -> None:
-        self.wire: Wire | None = None
+        self.wires: list[Wire] = []
         self.opening: asyncio.Task[None] | None = None
         self.waiting: list[Turn] = []
 
@@ -68,6 +75,7 @@ class Wires:
         self._proof = proof
         self._small = _Lane()
         self._large = self._small if single else _Lane()
+        self._lanes = (self._small, self._large)
         self._epoch = 0
         self._retired: set[Wire] = set()
         self._telling: Wire | None = None
@@ -76,9 +84,10 @@ class Wires:
     def send(self, turn: Turn) -> None:
         """Send a turn, once there is a connection; it is answered or fails."""
         lane = self._large if turn.large else self._small
-        if lane.wire is not None:
-            lane.wire.send(turn)
-            return
+        for wire in lane.wires:
+            if wire.free:
+                wire.send(turn)
+                return
         turn.wire = None
         lane.waiting.append(turn)
         if lane.opening is None:
@@ -92,19 +101,19 @@ class Wires:
         if turn.wire is not None:
             turn.wire.abort(TimeoutError())
             return
-        for lane in (self._small, self._large):
+        for lane in self._lanes:
             if turn in lane.waiting and lane.opening is not None:
                 lane.opening.cancel()
 
     def open_connections(self) -> list[Any]:
         """Return redis-py's connections that are open."""
-        wires = {lane.wire for lane in (self._small, self._large)} - {None}
-        return [wire.connection for wire in wires if wire is not None]
+        wires = {wire for lane in self._lanes for wire in lane.wires}
+        return [wire.connection for wire in wires]
 
     def renew(self) -> None:
         """Let turns from now on have new connections; those on the wire keep theirs."""
         self._epoch += 1
-        for lane in (self._small, self._large):
+        for lane in self._lanes:
             self._retire(lane)
 
     def leave(self) -> None:
@@ -114,26 +123,26 @@ class Wires:
         connection that has told of the other server leads to that.
         """
         self._epoch += 1
-        left = set(self._retired)
-        for lane in (self._small, self._large):
-            if lane.wire is not None and lane.wire is not self._telling:
-                left.add(lane.wire)
-                lane.wire = None
-        for wire in left - {self._telling}:
-            wire.abort(RedisConnectionError("Another server has taken this one's place meanwhile"))
+        telling = self._telling
+        left = [*self._retired, *(wire for lane in self._lanes for wire in lane.wires)]
+        for lane in self._lanes:
+            lane.wires = [wire for wire in lane.wires if wire is telling]
+        for wire in dict.fromkeys(left):
+            if wire is not telling:
+                wire.abort(RedisConnectionError("Another server has taken its place meanwhile"))
 
     async def aclose(self) -> None:
         """Close the connections; nothing is on the wire any more."""
-        for lane in (self._small, self._large):
+        for lane in self._lanes:
             if lane.opening is not None:
                 lane.opening.cancel()
         self.renew()
         await self._tasks.settle()
 
     def _retire(self, lane: _Lane) -> None:
-        wire, lane.wire = lane.wire, None
-        if wire is not None:
-            self._retired.add(wire)
+        wires, lane.wires = lane.wires, []
+        self._retired.update(wires)
+        for wire in wires:
             wire.retire()
 
     async def _open(self, lane: _Lane) -> None:
@@ -143,8 +152,11 @@ class Wires:
         error: Exception = TimeoutError()
         try:
             await connection.connect()
-            kind = PlainWire if transport_of(connection) is None else StreamWire
-            wire = kind(connection, lost=self._lost, demoted=self.renew)
+            told: Any = {"lost": self._lost, "demoted": self.renew}
+            if transport_of(connection) is None:
+                wire = PlainWire(connection, **told, freed=partial(self._resume, lane))
+            else:
+                wire = StreamWire(connection, **told)
         except Exception as raised:  # noqa: BLE001 - those that wait have to know
             error = raised
         finally:
@@ -154,24 +166,32 @@ class Wires:
                 self._hang_up(connection)
                 self._again(waiting, error)
             else:
-                self._begin(lane, wire, waiting)
+                self._begin(lane, wire, [turn for turn in waiting if not turn.over])
                 if epoch != self._epoch:
                     self._retire(lane)
 
     def _begin(self, lane: _Lane, wire: Wire, waiting: Sequence[Turn]) -> None:
-        lane.wire = wire
+        lane.wires.append(wire)
         wire.send(_Greeting(self, self._proof, self._clock))
+        for turn in waiting[:1]:
+            wire.send(turn)
+        lane.waiting += waiting[1:]
+        self._resume(lane)
+
+    def _resume(self, lane: _Lane) -> None:
+        """Send what waits, as far as there are connections."""
+        waiting, lane.waiting = lane.waiting, []
         for turn in waiting:
             if not turn.over:
-                wire.send(turn)
+                self.send(turn)
 
     def _lost(self, wire: Wire, turns: list[Turn], error: Exception) -> None:
         """Send the turns of a connection that has ended once more."""
         self._hang_up(wire.connection)
         self._retired.discard(wire)
-        for lane in (self._small, self._large):
-            if lane.wire is wire:
-                lane.wire = None
+        for lane in self._lanes:
+            if wire in lane.wires:
+                lane.wires.remove(wire)
                 self.renew()
         self._again(turns, error)
 

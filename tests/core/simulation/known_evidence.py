@@ -42,6 +42,20 @@ EVIDENCE: Final = (
         step("read", process=0, name="doc:0"),
     ),
     known(
+        # The state of the tag is from before L2 confirms, and is heard after that.
+        "pending-asked-tags",
+        ("sheet:0", "doc:0"),
+        step("read", process=0, name="sheet:0"),
+        wait(0.1),
+        step("strike", process=1, what="invalidations", fate="are slow", times=1),
+        step("invalidate", process=1, tags=["d:0"]),
+        wait(0.01),
+        step("strike", process=1, what="reads", fate="come twice", times=1),
+        step("strike", process=1, what="reads", fate="have slow replies", times=1),
+        step("read", process=1, name="sheet:0"),
+        wait(0.5),
+    ),
+    known(
         # The load stands between its part and the end of its own.
         "proven-parts",
         ("sheet:0", "doc:0"),
