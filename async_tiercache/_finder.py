@@ -78,10 +78,11 @@ class _Ask:
         codecs: Those that the value may be decoded by.
         counts: Where what that takes is counted.
         found: The answer, once it is there.
+        error: What a codec has raised that it must not.
         waiter: Is given the answer, if somebody waits for this one alone.
     """
 
-    __slots__ = ("basis", "codecs", "counts", "found", "waiter")
+    __slots__ = ("basis", "codecs", "counts", "error", "found", "waiter")
 
     def __init__(
         self,
@@ -93,6 +94,7 @@ class _Ask:
         self.codecs = codecs
         self.counts = counts
         self.found: Found | None = None
+        self.error: Exception | None = None
         self.waiter: asyncio.Future[Found] | None = None
 
     def settle(self, found: Found) -> None:
@@ -102,16 +104,20 @@ class _Ask:
             self.waiter.set_result(found)
 
     def fail(self, error: Exception) -> None:
-        """Give the error of a codec that raises what it must not.
+        """Give the error of a codec instead."""
+        self.found, self.error = UNKNOWN, error
+        if self.waiter is not None and not self.waiter.done():
+            self.waiter.set_exception(error)
+
+    def answer(self) -> Found:
+        """Return the answer.
 
         Raises:
-            Exception: That, if nobody waits for this answer alone.
+            Exception: What a codec has raised that it must not.
         """
-        if self.waiter is None:
-            raise error
-        self.found = UNKNOWN
-        if not self.waiter.done():
-            self.waiter.set_exception(error)
+        if self.error is not None:
+            raise self.error
+        return self.found or UNKNOWN
 
 
 class _Frame(NamedTuple):
@@ -192,7 +198,7 @@ class Finder:
         for ask in asks if self._fences.releasing else ():
             await self._fences.released(ask.basis.key)
         await self._ask_all(asks)
-        return {ask.basis.key: ask.found or UNKNOWN for ask in asks}
+        return {ask.basis.key: ask.answer() for ask in asks}
 
     def forget(self) -> None:
         """Drop what was to be asked on a loop that is gone."""
@@ -206,42 +212,51 @@ class Finder:
                 await asyncio.sleep(0)
             finally:
                 asks, self._asked = self._asked, []
-            await self._ask_all(asks)
+            await self._ask_all(asks, first=ask)
         except asyncio.CancelledError:
             others = [each for each in asks if each.waiter and not each.waiter.done()]
             if others:
                 self._tasks.start(self._ask_all(others), name="tiercache-ask")
             raise
-        return ask.found or UNKNOWN
+        return ask.answer()
 
     async def _ask_released(self, ask: _Ask) -> Found:
         """Ask for a key once our own lease on it has been given back."""
         await self._fences.released(ask.basis.key)
         await self._ask_all([ask])
-        return ask.found or UNKNOWN
+        return ask.answer()
 
-    async def _ask_all(self, asks: Sequence[_Ask]) -> None:
-        """Find the answers; whoever has no other one when this ends knows nothing."""
-        asked = [ask for ask in asks if self._may_ask(ask.basis)]
+    async def _ask_all(self, asks: Sequence[_Ask], *, first: _Ask | None = None) -> None:
+        """Find the answers.
+
+        Args:
+            asks: The questions.
+            first: Who asks for all of them, and shall not wait for what only others need.
+        """
+        asked: list[_Ask] = []
+        for ask in asks:
+            if self._may_ask(ask.basis):
+                asked.append(ask)
+            else:
+                ask.settle(UNKNOWN)
         tags = tuple(dict.fromkeys(tag for ask in asked for tag in _wanted(ask.basis)))
         reading = await self._read([ask.basis.key for ask in asked], tags) if asked else None
-        if reading is not None:
-            states = self._settled(tags, reading.states)
-            named: list[_Frame] = []
-            for ask, content in zip(asked, reading.contents, strict=True):
-                self._note(ask.basis, states)
-                found = self._recognise(ask, content, states)
-                if not isinstance(found, _Frame):
-                    ask.settle(found)
-                elif not found.header.tags:
-                    self._conclude(found, states)
-                elif self._may_ask_states(found):
-                    named.append(found)
-            if named:
-                await self._ask_named(named, states)
-        for ask in asks:
-            if ask.found is None:
+        if reading is None:
+            for ask in asked:
                 ask.settle(UNKNOWN)
+            return
+        states = self._settled(tags, reading.states)
+        named = [
+            frame
+            for ask, content in zip(asked, reading.contents, strict=True)
+            if (frame := self._taken_in(ask, content, states)) is not None
+        ]
+        if named:
+            naming = self._ask_named(named, states)
+            if first is not None and first.found is not None:
+                self._tasks.start(naming, name="tiercache-ask")
+            else:
+                await naming
 
     async def take(
         self, basis: Basis, found: Found, counts: Counts, family: Family
@@ -348,17 +363,32 @@ class Finder:
                 basis.pairs[tag] = pair
                 self._ledger.learn(basis, tag, state)
 
+    def _taken_in(self, ask: _Ask, content: Content, states: States) -> _Frame | None:
+        """Give the answer, or return a frame that names tags whose states are still to be asked."""
+        self._note(ask.basis, states)
+        try:
+            found = self._recognise(ask, content, states)
+            if isinstance(found, _Frame) and not found.header.tags:
+                found = self._judged(found, states)
+        except Exception as error:  # noqa: BLE001 - it is that of one reader, and no other's
+            ask.fail(error)
+            return None
+        if not isinstance(found, _Frame):
+            ask.settle(found)
+            return None
+        if not self._may_ask_states(found):
+            ask.settle(UNKNOWN)
+            return None
+        return found
+
     async def _ask_named(self, frames: Sequence[_Frame], states: States) -> None:
         """Find the answers that depend on tags which only frames name."""
-        if await self._ask_states(frames, states):
-            for frame in frames:
-                self._conclude(frame, states)
-
-    def _conclude(self, frame: _Frame, states: States) -> None:
-        try:
-            frame.ask.settle(self._judged(frame, states))
-        except Exception as error:  # noqa: BLE001 - it is that of one reader, and no other's
-            frame.ask.fail(error)
+        known = await self._ask_states(frames, states)
+        for frame in frames:
+            try:
+                frame.ask.settle(self._judged(frame, states) if known else UNKNOWN)
+            except Exception as error:  # noqa: BLE001 - it is that of one reader, and no other's
+                frame.ask.fail(error)
 
     def _may_ask_states(self, frame: _Frame) -> bool:
         """Return whether L2 may be believed about the tags that a frame names."""

