@@ -1,7 +1,7 @@
 """A session: one connection of redis-py that is subscribed to channels, as long as it lasts.
 
-It is driven as the wires are: redis-py makes, secures and parses the connection. Replies and
-messages come in one order, so that whatever was published before a PING arrives before its answer.
+redis-py makes, secures and parses the connection, without its pool. Replies and messages come in
+one order, so that whatever was published before a PING arrives before its answer.
 """
 
 import asyncio
