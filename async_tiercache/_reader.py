@@ -197,11 +197,12 @@ class Reader:
         ledger = self._ledger
         unproven = self._clock.monotonic() >= ledger.proof_deadline
         age = self._tiers.now() - flight.began_at
-        if not self._may_join(flight) or (unproven and age >= ledger.join_seconds):
+        if self._may_join(flight):
+            if not unproven or age < ledger.join_seconds:
+                return flight
             ledger.overtake(key)  # It must not be kept after what replaces it either.
-            ledger.overtaken += self._flights.detach(key)
-            return None
-        return flight
+        ledger.overtaken += self._flights.detach(key)
+        return None
 
     def _may_join(self, flight: Flight) -> bool:
         # Tags of what the loader waits for are its own only once it has that.
