@@ -455,8 +455,6 @@ class Finder:
     def _judged(self, frame: _Frame, states: States) -> Found:
         """Return the entry of a frame, as its tags let it be, or why there is none."""
         basis, body = frame.ask.basis, frame.body
-        if not self._ledger.may_ask(basis.key, basis.tags):
-            return UNKNOWN
         if states.unreached and states.leave_open(frame.header):
             return UNKNOWN
         if self._ledger.is_below_floor(basis.key, frame.header.created_at):

@@ -96,7 +96,6 @@ class Invalidator:
             operation = Operation("invalidate", "", record.keys, tags=record.tags)
             with self._tracing.around(operation):
                 l2 = operation.stored = await self._tell(self._remote, record, block)
-            self._forget(record)
         self._notify(Invalidated(record.keys, l2, record.tags))
         token = "" if l2 == "off" else self._tokens.token(record, queued=l2 == "queued")
         report = Report(l2, token=token)

@@ -162,9 +162,6 @@ class Tiers:
         soft, hard = keep_until(now=now, header=header, l1_ttl=l1_ttl, early_at=early)
         tags = tuple(basis.tags)
         before = self._held(key)
-        if before is not None and 0 < header.created_at < before.header.created_at:
-            # Two callers that declare different tags load side by side.
-            return True
         if before is not None and not all(tag in tags for tag in before.tags):
             # A call path that has found it does not ask for the tags again.
             self.store.drop(key)

@@ -30,25 +30,16 @@ EVIDENCE: Final = (
         ),
     ),
     Mutation(
-        name="pending-named-tags",
-        safeguard="Nor about a tag that only the stored entry names, nor once the reply is there.",
-        guards="G2",
-        file=_FINDER,
-        before="        if not self._ledger.may_ask(basis.key, basis.tags):\n",
-        after="        if False:\n",
-        named=(
-            "tests/core/test_safeguards.py::test_l2_is_not_believed_about_a_tag_that_only_its_entry_names",
-        ),
-    ),
-    Mutation(
         name="pending-asked-tags",
-        safeguard="Nor is it asked about such a tag, for it may confirm before that is heard.",
+        safeguard="Nor is it asked about a tag that only the stored entry names.",
         guards="G2",
         file=_FINDER,
         before="        return self._ledger.may_ask(basis.key, basis.tags)\n\n    async def _ask",
         after="        return True\n\n    async def _ask",
         named=(
             "tests/core/test_safeguards.py::test_l2_is_not_asked_about_a_tag_that_only_its_entry_names_before_it_has_confirmed",
+            "tests/core/test_safeguards.py::test_l2_is_not_believed_about_a_tag_that_only_its_entry_names",
+            "tests/core/test_safeguards.py::test_the_state_of_a_tag_from_before_is_forgotten_when_l2_has_confirmed",
         ),
     ),
     Mutation(

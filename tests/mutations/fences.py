@@ -241,18 +241,6 @@ FENCES: Final = (
         cells=("sigstop_redis",),
     ),
     Mutation(
-        name="forget-after",
-        safeguard="An invalidation forgets here once more when L2 has been told.",
-        guards="G2",
-        file=_INVALIDATOR,
-        before="(self._remote, record, block)\n            self._forget(record)\n",
-        after="(self._remote, record, block)\n",
-        named=(
-            "tests/core/test_safeguards.py::test_the_state_of_a_tag_from_before_is_forgotten_when_l2_has_confirmed",
-        ),
-        cells=("none",),
-    ),
-    Mutation(
         name="detach",
         safeguard="An invalidation detaches the load in progress: later readers do not join it.",
         guards="G2, G5",
@@ -313,6 +301,7 @@ FENCES: Final = (
         named=(
             "tests/core/test_tags.py::test_a_load_without_the_tag_is_not_joined_where_it_is_declared",
             "tests/core/test_tags.py::test_a_batch_does_not_join_a_load_without_its_tag",
+            "tests/core/test_nothing_older.py::test_a_copy_is_not_replaced_by_what_an_earlier_load_has_brought",
         ),
     ),
     Mutation(
@@ -399,17 +388,6 @@ FENCES: Final = (
         after="if key in self._pending:",
         named=(
             "tests/core/test_coherence_soft.py::test_what_was_loaded_around_l2_is_not_followed_by_what_is_softened",
-        ),
-    ),
-    Mutation(
-        name="newer-copy",
-        safeguard="A copy in L1 is not replaced by what a load brings that began earlier.",
-        guards="G4",
-        file=_TIERS,
-        before="if before is not None and 0 < header.created_at < before.header.created_at:",
-        after="if False:",
-        named=(
-            "tests/core/test_nothing_older.py::test_a_copy_is_not_replaced_by_what_an_earlier_load_has_brought",
         ),
     ),
     Mutation(

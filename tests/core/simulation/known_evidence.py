@@ -34,7 +34,7 @@ EVIDENCE: Final = (
     ),
     known(
         # This process learns of the tag from the entry.
-        "pending-named-tags",
+        "pending-asked-tags",
         ("doc:0",),
         step("read", process=1, name="doc:0"),
         step("strike", process=0, what="invalidations", fate="are slow", times=1),

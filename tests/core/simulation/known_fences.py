@@ -8,7 +8,7 @@ from tests.core.simulation.spelled import known, step, wait
 FENCES: Final = (
     known(
         # The answer to the first commit comes after the second one's.
-        "newer-copy",
+        "replaced-load",
         ("raw:0",),
         step("strike", process=1, what="commits", fate="have slow replies", times=1),
         step("read", process=1, name="raw:0", takes=0.1),
@@ -56,7 +56,7 @@ FENCES: Final = (
     ),
     known(
         # What is read in between learns the state that the tag has had.
-        "forget-after",
+        "pending-asked-tags",
         ("sheet:0", "doc:0"),
         step("read", process=1, name="sheet:0"),
         step("read", process=0, name="doc:0"),
