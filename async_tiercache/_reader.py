@@ -197,9 +197,9 @@ class Reader:
         ledger = self._ledger
         unproven = self._clock.monotonic() >= ledger.proof_deadline
         age = self._tiers.now() - flight.began_at
-        if self._may_join(flight):
-            if not unproven or age < ledger.join_seconds:
-                return flight
+        if self._may_join(flight) and not (unproven and age >= ledger.join_seconds):
+            return flight
+        if not ledger.is_overtaken(flight.basis):
             ledger.overtake(key)  # It must not be kept after what replaces it either.
         ledger.overtaken += self._flights.detach(key)
         return None

@@ -306,7 +306,7 @@ FENCES: Final = (
     ),
     Mutation(
         name="detached-load",
-        safeguard="Nor is one that is not joined for want of a proof.",
+        safeguard="Nor is one that is not joined for want of a proof, or for a part of it.",
         guards="G4",
         file="async_tiercache/_reader.py",
         before="ledger.overtake(key)  # It must",

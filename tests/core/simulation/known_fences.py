@@ -48,6 +48,19 @@ FENCES: Final = (
         step("read", process=0, name="row:0:0"),
     ),
     known(
+        # It is the part's tag that is invalidated; the page reads the part anew, and is whole then.
+        "detached-load",
+        ("page:0", "row:0:0"),
+        wait(0.1),
+        step("clear", process=1),
+        step("invalidating", process=1, keys=["row:0:0"]),
+        step("read", process=1, name="row:0:0", takes=0.5),
+        step("read", process=1, name="page:0", takes=0.5),
+        step("invalidate", process=1, tags=["g:0"]),
+        step("read", process=1, name="page:0"),
+        network=619,
+    ),
+    known(
         "key-digest",
         ("met:0", "met:1"),
         step("read", process=1, name="met:0"),

@@ -10,16 +10,23 @@ class Known(NamedTuple):
 
     Attributes:
         name: The safeguard, as `tests/mutations` calls it.
-        schedule: What happens; nothing is delayed but what a step says.
+        schedule: What happens.
     """
 
     name: str
     schedule: Schedule
 
 
-def known(name: str, rows: tuple[str, ...], *steps: Step) -> Known:
-    """Return a known schedule about some rows, which are read once more at its end."""
-    return Known(name, Schedule(0, steps, rows))
+def known(name: str, rows: tuple[str, ...], *steps: Step, network: int = 0) -> Known:
+    """Return a known schedule about some rows, which are read once more at its end.
+
+    Args:
+        name: The safeguard.
+        rows: The rows.
+        steps: What happens.
+        network: From which delays are drawn; 0 for none but those of the steps.
+    """
+    return Known(name, Schedule(network, steps, rows))
 
 
 def step(kind: str, *, then: int | str = "rest", **arguments: Any) -> Step:
