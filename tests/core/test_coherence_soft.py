@@ -79,6 +79,10 @@ async def test_what_was_loaded_around_l2_is_not_followed_by_what_is_softened(
     await soon(softening)
 
     source.error = OSError("down")
+    assert await soon(value(1)) == "new"
+    store = cache._core.store
+    assert store is not None
+    store.clear()
     with pytest.raises(OSError, match="down"):
         await soon(value(1))
     await clock.advance(1)

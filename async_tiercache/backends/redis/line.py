@@ -191,24 +191,28 @@ class Line:
         """
         self.attempts += 1
         session = Session(self._make(), self._heard, self._answered)
-        tasks = Tasks()
+        tasks, work = Tasks(), list[asyncio.Task[None]]()
         self._newest, self._resumed = None, False
         self._answered_at = self._vouched_at = float("-inf")
         try:
             async with self._clock.timeout(self._bound):
                 run_id = await session.open([self._names.bus, *self._waits])
-            work = [
+            work += [
                 tasks.start(session.read(), name="tiercache-bus-read"),
                 tasks.start(self._keep(session, run_id), name="tiercache-bus-ping"),
             ]
             if self._vouch is not None:
                 vouching = self._be_vouched_for(session, self._vouch)
                 work.append(tasks.start(vouching, name="tiercache-bus-vouch"))
-            # Both may fail at once, and then nobody else asks what the second one has to say.
-            await asyncio.gather(*work)
+            done, _ = await asyncio.wait(work, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
         finally:
             self._session = None
             await tasks.cancel()
+            for task in work:
+                # Two may fail at once, and nobody else asks what the second one has to say.
+                _ = task.cancelled() or task.exception()
             await session.close()
 
     async def _keep(self, session: Session, run_id: bytes) -> None:
