@@ -1,4 +1,4 @@
-"""What is asked of a server is told of when it takes too long, many by one timer."""
+"""Tasks that ask a server are cancelled when they take too long, many by one timer."""
 
 import asyncio
 import time
@@ -12,84 +12,61 @@ DEADLINE = 5.0
 """How long anything may take here; reached only by tests that fail."""
 
 
-class Expired:
-    """Takes in what has taken too long."""
-
-    def __init__(self) -> None:
-        self.names: list[str] = []
-        self._more = asyncio.Event()
-
-    def __call__(self, name: str) -> None:
-        self.names.append(name)
-        self._more.set()
-
-    async def until(self, count: int) -> list[str]:
-        """Return the names once there are so many."""
-        async with asyncio.timeout(DEADLINE):
-            while len(self.names) < count:
-                self._more.clear()
-                await self._more.wait()
-        return self.names
+def hanging() -> "asyncio.Task[object]":
+    """Return a task that does not end by itself."""
+    return asyncio.create_task(asyncio.Event().wait())
 
 
-async def test_all_that_takes_too_long_is_told() -> None:
-    """Also what begins while others run, or after all have ended."""
-    expired = Expired()
-    deadlines = Deadlines(LIMIT, expired)
-    deadlines.begin("first")
+async def cancelled(*tasks: "asyncio.Task[object]") -> bool:
+    """Return whether tasks are cancelled, once they have ended."""
+    await asyncio.wait(tasks, timeout=DEADLINE)
+    return all(task.cancelled() for task in tasks)
+
+
+async def test_all_that_take_too_long_are_cancelled() -> None:
+    """Also those that begin while others run, or after all have ended."""
+    deadlines = Deadlines(LIMIT)
+    first, second = hanging(), hanging()
+    deadlines.begin(first)
     await asyncio.sleep(0)
-    deadlines.begin("second")
-    assert len(deadlines) == 2
+    deadlines.begin(second)
+    assert deadlines.running == [first, second]
 
-    assert await expired.until(2) == ["first", "second"]
+    assert await cancelled(first, second)
 
-    deadlines.begin("third")
-    assert await expired.until(3) == ["first", "second", "third"]
-    assert len(deadlines) == 0
-
-
-async def test_what_has_its_answer_is_let_be() -> None:
-    """Whatever becomes of the others."""
-    expired = Expired()
-    deadlines = Deadlines(LIMIT, expired)
-    deadlines.begin("answered")
-    deadlines.begin("late")
-    deadlines.end("answered")
-
-    assert await expired.until(1) == ["late"]
+    third = hanging()
+    deadlines.begin(third)
+    assert await cancelled(third)
+    assert deadlines.running == []
 
 
-async def test_what_goes_with_another_is_told_once() -> None:
-    """Who is told of one may end others that are due as well."""
-    expired = Expired()
+async def test_a_task_that_has_its_answer_is_let_be() -> None:
+    """It goes on with what it does then."""
+    deadlines = Deadlines(LIMIT)
+    answered, late = hanging(), hanging()
+    deadlines.begin(answered)
+    deadlines.begin(late)
+    deadlines.end(answered)
 
-    def take_along(name: str) -> None:
-        deadlines.end("second")
-        expired(name)
-
-    deadlines = Deadlines(LIMIT, take_along)
-    deadlines.begin("first")
-    deadlines.begin("second")
-    await expired.until(1)
-    deadlines.begin("third")
-
-    assert await expired.until(2) == ["first", "third"]
+    assert await cancelled(late)
+    assert not answered.done()
+    answered.cancel()
 
 
 async def test_a_loop_that_was_busy_takes_nothing_for_late() -> None:
-    """The answer may wait in the socket; whatever is asked has its whole time again."""
-    expired = Expired()
-    deadlines = Deadlines(LIMIT, expired)
-    deadlines.begin("asked")
+    """The answer may wait in the socket; the task has its whole time again."""
+    deadlines = Deadlines(LIMIT)
+    task = hanging()
+    deadlines.begin(task)
     busy_until = time.monotonic() + 3 * LIMIT
     while time.monotonic() < busy_until:
         pass
     await asyncio.sleep(0)
     await asyncio.sleep(0)
 
-    assert expired.names == []
-    assert len(deadlines) == 1
-    assert await expired.until(1) == ["asked"]
+    assert not task.done()
+    assert deadlines.running == [task]
+    assert await cancelled(task)
 
 
 @pytest.mark.parametrize("ends", [True, False])
@@ -101,6 +78,4 @@ async def test_one_task_may_be_watched_alone(ends: bool) -> None:
     if ends:
         gate.set()
 
-    await asyncio.wait([task], timeout=DEADLINE)
-
-    assert task.cancelled() is not ends
+    assert await cancelled(task) is not ends
