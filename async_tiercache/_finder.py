@@ -78,7 +78,7 @@ class _Ask:
         codecs: Those that the value may be decoded by.
         counts: Where what that takes is counted.
         found: The answer, once it is there.
-        error: What a codec has raised that it must not.
+        error: What a codec or the remote tier has raised that it must not.
         waiter: Is given the answer, if somebody waits for this one alone.
     """
 
@@ -104,7 +104,7 @@ class _Ask:
             self.waiter.set_result(found)
 
     def fail(self, error: Exception) -> None:
-        """Give the error of a codec instead."""
+        """Give an error instead."""
         self.found, self.error = UNKNOWN, error
         if self.waiter is not None and not self.waiter.done():
             self.waiter.set_exception(error)
@@ -113,7 +113,7 @@ class _Ask:
         """Return the answer.
 
         Raises:
-            Exception: What a codec has raised that it must not.
+            Exception: What a codec or the remote tier has raised that it must not.
         """
         if self.error is not None:
             raise self.error
@@ -233,6 +233,12 @@ class Finder:
             asks: The questions.
             first: Who asks for all of them, and shall not wait for what only others need.
         """
+        try:
+            await self._ask_together(asks, first)
+        except Exception as error:  # noqa: BLE001 - each has to know, or it would wait for ever
+            _fail_open(asks, error)
+
+    async def _ask_together(self, asks: Sequence[_Ask], first: _Ask | None) -> None:
         asked: list[_Ask] = []
         for ask in asks:
             if self._may_ask(ask.basis):
@@ -383,7 +389,11 @@ class Finder:
 
     async def _ask_named(self, frames: Sequence[_Frame], states: States) -> None:
         """Find the answers that depend on tags which only frames name."""
-        known = await self._ask_states(frames, states)
+        try:
+            known = await self._ask_states(frames, states)
+        except Exception as error:  # noqa: BLE001 - each has to know, or it would wait for ever
+            _fail_open([frame.ask for frame in frames], error)
+            return
         for frame in frames:
             try:
                 frame.ask.settle(self._judged(frame, states) if known else UNKNOWN)
@@ -509,6 +519,13 @@ class Finder:
         payload = self._compressor.expand(body)
         counts.decompress_seconds += self._clock.monotonic() - started
         return payload
+
+
+def _fail_open(asks: Iterable[_Ask], error: Exception) -> None:
+    """Give an error to those who have no answer yet."""
+    for ask in asks:
+        if ask.found is None:
+            ask.fail(error)
 
 
 def with_evidence(header: Header, basis: Basis) -> Header:

@@ -8,6 +8,7 @@ import pytest
 import pytest_asyncio
 
 from async_tiercache import LoadContext, TierCache
+from async_tiercache.backends.null import NullRemote
 from async_tiercache.errors import ConfigurationError
 from async_tiercache.testing import MemoryServer, settled
 from tests.conftest import MakeCache
@@ -159,3 +160,31 @@ async def test_a_reader_whose_value_has_no_codec_has_an_error_of_its_own(
 
     assert isinstance(values.pop(place), ConfigurationError)
     assert values == [f"row {key}" for key in KEYS if key != place]
+
+
+class Broken(NullRemote):
+    """A remote tier that raises what it must not."""
+
+    async def get_many(self, keys: Any, tags: Any = (), /) -> Any:
+        """Raise."""
+        raise ZeroDivisionError
+
+
+class BrokenClient:
+    """Leads there."""
+
+    def tiercache_remote(self, *, namespace: str, clock: Any) -> Broken:
+        """Return the remote tier."""
+        del namespace
+        return Broken(clock)
+
+
+async def test_an_error_that_no_tier_may_raise_reaches_every_reader_of_the_tick(
+    make_cache: MakeCache,
+) -> None:
+    """Nobody waits for an answer that does not come."""
+    row = reader_of(await make_cache(client=BrokenClient(), entered=False))
+
+    values = await soon(asyncio.gather(*map(row, KEYS), return_exceptions=True))
+
+    assert [type(value) for value in values] == [ZeroDivisionError] * len(KEYS)
