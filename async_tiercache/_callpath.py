@@ -18,6 +18,7 @@ from uuid import UUID
 from async_tiercache._context import LoadContext
 from async_tiercache._flight import CURRENT, RUNNING
 from async_tiercache._ledger import Ledger
+from async_tiercache._looks import Look, Waiter
 from async_tiercache._statistics import Counts
 from async_tiercache.errors import ConfigurationError
 
@@ -196,7 +197,8 @@ class CallPath:
         function: The decorated coroutine function.
         parts: Its parameter list.
         table: Where slots are found by the bare arguments; `None` always goes through `read`.
-        read: Answers a call that found no slot, from `self` and the values.
+        look: Looks into L2 for a call that found no slot, from `self` and the values.
+        read: Answers a call that had no value from there.
         counts: Where hits are counted.
         monotonic: The clock that slots are held against.
         ledger: Says whether what is in memory may be served.
@@ -215,7 +217,8 @@ class CallPath:
         parts: Parts,
         table: Table | None,
         *,
-        read: Callable[[Any, Arguments], Coroutine[Any, Any, Any]],
+        look: Callable[[Any, Arguments], Waiter | None],
+        read: Callable[[Any, Arguments, Look | None], Coroutine[Any, Any, Any]],
         counts: Counts,
         monotonic: Callable[[], float],
         ledger: Ledger,
@@ -232,6 +235,8 @@ class CallPath:
             f"{_RESERVED}KeyError": KeyError,
             f"{_RESERVED}KeyOrTypeError": (KeyError, TypeError),
             f"{_RESERVED}function": function,
+            f"{_RESERVED}look": look,
+            f"{_RESERVED}Look": Look,
             f"{_RESERVED}read": read,
             f"{_RESERVED}counts": counts,
             f"{_RESERVED}monotonic": monotonic,
@@ -292,6 +297,8 @@ class CallPath:
             slots: The source of the dict that has the slots.
         """
         parts = self._parts
+        values = f"{parts.owner}, {_tuple(parts.names)}"
+        look = f"{_RESERVED}look({values})"
         return [
             f"async def {_RESERVED}call({parts.header}):",
             *(
@@ -299,7 +306,12 @@ class CallPath:
                 if slots is None or self._table is None
                 else _hit_lines(slots, self._table, proven=self._proven)
             ),
-            f"    return await {_RESERVED}read({parts.owner}, {_tuple(parts.names)})",
+            f"    {_RESERVED}waiter = {look}",
+            f"    if {_RESERVED}waiter is not None:",
+            f"        {_RESERVED}waiter = await {_RESERVED}waiter",
+            f"        if {_RESERVED}waiter.__class__ is not {_RESERVED}Look:",
+            f"            return {_RESERVED}waiter",
+            f"    return await {_RESERVED}read({values}, {_RESERVED}waiter)",
         ]
 
 

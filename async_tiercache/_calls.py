@@ -19,6 +19,7 @@ from async_tiercache._family import Load
 from async_tiercache._filler import awaited
 from async_tiercache._flight import CURRENT, RUNNING, keep_nothing
 from async_tiercache._gatherer import Gatherer, check_found
+from async_tiercache._looks import Look
 from async_tiercache._options import MISSING, Policy, PolicyFields
 from async_tiercache._report import Report
 from async_tiercache._writer import Writing
@@ -147,10 +148,15 @@ class Calls:
             if core.enabled:
                 keep_nothing()
             return cast("R", await awaited(partial(alone, LoadContext()), key))
-        core.admit()
+        loop = core.admit()
         family = self._families.direct_of(returned_by(loader), policy, policy_fields)
-        load = Load(alone, tags=core.tenancy.tags(checked_tags(tags)), open=opened)
-        return cast("R", await core.reader.read(family, self._text(key), load))
+        text, under = self._text(key), core.tenancy.tags(checked_tags(tags))
+        waiter = core.looks.begin(family, text, under, opened=opened, loop=loop)
+        looked: Any = None if waiter is None else await waiter
+        if waiter is not None and type(looked) is not Look:
+            return cast("R", looked)
+        load = Load(alone, tags=under, open=opened)
+        return cast("R", await core.reader.read(family, text, load, looked=looked))
 
     async def get_or_load_many(
         self,

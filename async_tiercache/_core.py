@@ -26,8 +26,10 @@ from async_tiercache._flight import Flights
 from async_tiercache._guard import Guard
 from async_tiercache._invalidator import Invalidator
 from async_tiercache._ledger import Ledger
+from async_tiercache._looks import Looks
 from async_tiercache._options import L1
 from async_tiercache._pilot import Pilot
+from async_tiercache._read_log import ReadLog
 from async_tiercache._reader import Reader
 from async_tiercache._recovery import Recovery
 from async_tiercache._selfcheck import SelfCheck
@@ -38,6 +40,7 @@ from async_tiercache._tenancy import Tenancy
 from async_tiercache._tiers import Tiers
 from async_tiercache._tokens import Tokens
 from async_tiercache._tracing import Tracing
+from async_tiercache._view import View
 from async_tiercache._writer import Writer
 from async_tiercache.abc import NAMESPACE, TAG_EPOCH, Clock, Observer, Remote, Tracer
 from async_tiercache.backends.memory import MemoryStore
@@ -108,7 +111,7 @@ class Core:
         tracing = Tracing(tracer, namespace)
         self._wire_tiers(remote, namespace, bound)
         self._wire_bus(remote if enabled else None, bound, self_check)
-        self._wire_reads(tracing, bound, self_check if check_source else None)
+        self._wire_reads(namespace, tracing, bound, self_check if check_source else None)
         self._wire_invalidations(remote, tracing)
         self._wire_writes(remote, tracing)
         if self.store is not None:
@@ -129,7 +132,6 @@ class Core:
             fences=self._fences,
             compressor=self.compressor,
             clock=self.clock,
-            tasks=self.tasks,
             notify=self.notify,
         )
         self.tiers = Tiers(
@@ -178,7 +180,9 @@ class Core:
                 clock=self.clock,
             )
 
-    def _wire_reads(self, tracing: Tracing, bound: float, source_check: float | None) -> None:
+    def _wire_reads(
+        self, namespace: str, tracing: Tracing, bound: float, source_check: float | None
+    ) -> None:
         """Make the path of reads, and what checks it against the source."""
         self.filler = Filler(
             tiers=self.tiers,
@@ -203,11 +207,29 @@ class Core:
                 filler=self.filler,
                 clock=self.clock,
             )
+        log = ReadLog(
+            clock=self.clock,
+            advise=self.advise,
+            notify=self.notify if self._observers else None,
+        )
+        self.looks = Looks(
+            namespace=namespace,
+            on=self.has_remote and self.enabled and not tracing.on and self.source_check is None,
+            tiers=self.tiers,
+            finder=self.finder,
+            ledger=self.ledger,
+            flights=self.flights,
+            fences=self._fences,
+            log=log,
+            tasks=self.tasks,
+            clock=self.clock,
+        )
         pilot = Pilot(
             tiers=self.tiers,
             finder=self.finder,
             bus=self.bus,
             ledger=self.ledger,
+            looks=self.looks,
             flights=self.flights,
             fences=self._fences,
             filler=self.filler,
@@ -220,19 +242,26 @@ class Core:
             tiers=self.tiers,
             finder=self.finder,
             ledger=self.ledger,
+            view=View(
+                tiers=self.tiers,
+                ledger=self.ledger,
+                looks=self.looks,
+                flights=self.flights,
+                clock=self.clock,
+            ),
+            looks=self.looks,
             flights=self.flights,
             filler=self.filler,
             pilot=pilot,
             clock=self.clock,
             tracing=tracing,
-            advise=self.advise,
+            log=log,
             sample=None if self.source_check is None else self.source_check.sample,
-            notify=self.notify if self._observers else None,
         )
         self.explainer = Explainer(
             tiers=self.tiers,
             finder=self.finder,
-            reader=self.reader,
+            log=log,
             ledger=self.ledger,
             guard=self.guard,
             clock=self.clock,
@@ -323,13 +352,16 @@ class Core:
         _log.error("The value of %r was changed after it had been cached", key)
         self.notify(Mutated(key))
 
-    def admit(self) -> None:
-        """Let a call that leaves L1 through.
+    def admit(self) -> asyncio.AbstractEventLoop:
+        """Let a call that leaves L1 through, and return the loop that it runs on.
 
         Raises:
             CacheClosedError: The cache was closed, or belongs to the parent of this process.
             UsageError: Another loop that is still running uses the cache.
         """
+        loop = asyncio.get_running_loop()
+        if self.state == "open" and loop is self._loop:
+            return loop
         if self.state in {"closed", "forked"}:
             raise CacheClosedError(
                 "The cache was closed"
@@ -337,7 +369,6 @@ class Core:
                 else "The cache belongs to the parent of this forked process",
                 hint="Make a TierCache per process, and use it inside `async with cache:`.",
             )
-        loop = asyncio.get_running_loop()
         if loop is not self._loop:
             self._bind(loop)
         if self.state == "new" and self.has_remote and self.enabled:
@@ -346,6 +377,7 @@ class Core:
                 "The cache is used before it was entered: it asks L2 each time and keeps "
                 "nothing in memory. Use it inside `async with cache:`.",
             )
+        return loop
 
     async def settle(self) -> None:
         """Return when nothing runs in the background."""
@@ -365,7 +397,7 @@ class Core:
             self.bulkhead.restart()
             self.filler.restart()
             self._fences.forget()
-            self.finder.forget()
+            self.looks.forget()
             self.loads.forget()
             self.tasks.forget()
             self._listening.forget()

@@ -8,7 +8,7 @@ from async_tiercache._family import Family
 from async_tiercache._finder import Finder
 from async_tiercache._guard import Guard
 from async_tiercache._ledger import Ledger
-from async_tiercache._reader import Reader
+from async_tiercache._read_log import ReadLog
 from async_tiercache._tiers import UNPROVEN, Tiers
 from async_tiercache.abc import Clock
 
@@ -67,7 +67,7 @@ class Explainer:
         *,
         tiers: Tiers,
         finder: Finder,
-        reader: Reader,
+        log: ReadLog,
         ledger: Ledger,
         guard: Guard,
         clock: Clock,
@@ -75,7 +75,7 @@ class Explainer:
     ) -> None:
         self._tiers = tiers
         self._finder = finder
-        self._reader = reader
+        self._log = log
         self._ledger = ledger
         self._guard = guard
         self._clock = clock
@@ -98,7 +98,7 @@ class Explainer:
         heard = self._tiers.heard.get(key)
         return Explanation(
             key=key,
-            last_read=" ".join(self._reader.last_reads.get(key, ())),
+            last_read=" ".join(self._log.last.get(key, ())),
             in_l1=slot is not None,
             l1_seconds=l1_seconds,
             l1_why="" if slot is None else self._why_not(key, monotonic),

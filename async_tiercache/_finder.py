@@ -6,9 +6,9 @@ with the key; those that only the frame names cost a second turn, unless this pr
 """
 
 import asyncio
-from collections.abc import Awaitable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from math import inf
-from typing import Final, Literal, NamedTuple, TypeAlias
+from typing import Final, Literal, NamedTuple, TypeAlias, TypeVar
 
 from async_tiercache._entry import Entry, Header
 from async_tiercache._events import Refused
@@ -18,7 +18,6 @@ from async_tiercache._guard import Guard
 from async_tiercache._ledger import Basis, Ledger
 from async_tiercache._options import MISSING
 from async_tiercache._statistics import Counts
-from async_tiercache._tasks import Tasks
 from async_tiercache.abc import (
     NAMESPACE,
     TAG_EPOCH,
@@ -70,7 +69,7 @@ REFUSED: Final = Found("refused")
 NOTHING: Final = Found("nothing")
 
 
-class _Ask:
+class Ask:
     """What is asked about one key, and the answer.
 
     Attributes:
@@ -79,35 +78,25 @@ class _Ask:
         counts: Where what that takes is counted.
         found: The answer, once it is there.
         error: What a codec or the remote tier has raised that it must not.
-        waiter: Is given the answer, if somebody waits for this one alone.
     """
 
-    __slots__ = ("basis", "codecs", "counts", "error", "found", "waiter")
+    __slots__ = ("basis", "codecs", "counts", "error", "found")
 
-    def __init__(
-        self,
-        basis: Basis,
-        counts: Counts,
-        codecs: tuple[Codec, ...],
-    ) -> None:
+    def __init__(self, basis: Basis, counts: Counts, codecs: tuple[Codec, ...]) -> None:
         self.basis = basis
         self.codecs = codecs
         self.counts = counts
         self.found: Found | None = None
         self.error: Exception | None = None
-        self.waiter: asyncio.Future[Found] | None = None
 
     def settle(self, found: Found) -> None:
         """Give the answer."""
         self.found = found
-        if self.waiter is not None and not self.waiter.done():
-            self.waiter.set_result(found)
 
     def fail(self, error: Exception) -> None:
         """Give an error instead."""
-        self.found, self.error = UNKNOWN, error
-        if self.waiter is not None and not self.waiter.done():
-            self.waiter.set_exception(error)
+        self.error = error
+        self.settle(UNKNOWN)
 
     def answer(self) -> Found:
         """Return the answer.
@@ -123,7 +112,7 @@ class _Ask:
 class _Frame(NamedTuple):
     """A sound frame whose tags are still to be judged."""
 
-    ask: _Ask
+    ask: Ask
     raw: bytes
     header: Header
     body: Body
@@ -135,13 +124,31 @@ class States(dict[str, "bytes | None"]):
 
     Attributes:
         unreached: Tags of which nothing is known, not even that they have no state.
+        namespace: What an entry carries of the namespace's, if there is evidence in it.
+        learned: Whether the ledger knows the namespace's.
     """
 
     unreached: frozenset[str] = frozenset()
+    namespace: bytes | None = None
+    learned: bool = False
+
+    def pairs(self, tags: Iterable[str]) -> tuple[tuple[str, bytes], ...] | None:
+        """Return tags with what an entry carries of them; `None` if one has no evidence."""
+        pairs: list[tuple[str, bytes]] = []
+        for tag in tags:
+            pair = pair_of(self.get(tag))
+            if pair is None:
+                return None
+            pairs.append((tag, pair))
+        return tuple(pairs)
 
     def leave_open(self, header: Header) -> bool:
         """Return whether they do not tell if an entry is alive."""
         return NAMESPACE in self.unreached or any(tag in self.unreached for tag, _ in header.tags)
+
+
+A = TypeVar("A", bound=Ask)
+AtOnce: TypeAlias = Callable[[A, Content, States], bool]
 
 
 class Finder:
@@ -158,7 +165,6 @@ class Finder:
         fences: Fences,
         compressor: Compressor,
         clock: Clock,
-        tasks: Tasks,
         notify: Observer,
     ) -> None:
         self._namespace = namespace
@@ -169,23 +175,12 @@ class Finder:
         self._fences = fences
         self._compressor = compressor
         self._clock = clock
-        self._tasks = tasks
         self._notify = notify
-        self._asked: list[_Ask] = []
 
-    def ask(self, basis: Basis, counts: Counts, *codecs: Codec) -> Awaitable[Found]:
-        """Return what L2 holds for a key, decoded by the codec that made it.
-
-        What single readers ask in one tick of the event loop is asked together, by the first.
-        """
-        ask = _Ask(basis, counts, codecs)
-        if basis.key in self._fences.releasing:
-            return self._ask_released(ask)
-        self._asked.append(ask)
-        if len(self._asked) == 1:
-            return self._ask_first(ask)
-        ask.waiter = asyncio.get_running_loop().create_future()
-        return ask.waiter
+    async def ask(self, basis: Basis, counts: Counts, *codecs: Codec) -> Found:
+        """Return what L2 holds for a key, decoded by the codec that made it."""
+        found = await self.ask_many((basis,), counts, *codecs)
+        return found[basis.key]
 
     async def ask_many(
         self, bases: Sequence[Basis], counts: Counts, *codecs: Codec
@@ -194,59 +189,37 @@ class Finder:
 
         What values may rest on from here on is noted in their bases.
         """
-        asks = [_Ask(basis, counts, codecs) for basis in bases]
+        asks = [Ask(basis, counts, codecs) for basis in bases]
         for ask in asks if self._fences.releasing else ():
             await self._fences.released(ask.basis.key)
-        await self._ask_all(asks)
+        await self.answer(asks)
         return {ask.basis.key: ask.answer() for ask in asks}
 
-    def forget(self) -> None:
-        """Drop what was to be asked on a loop that is gone."""
-        self._asked = []
-
-    async def _ask_first(self, ask: _Ask) -> Found:
-        """Ask what has gathered when the loop has come to all who are ready by now."""
-        asks: list[_Ask] = []
-        try:
-            try:
-                await asyncio.sleep(0)
-            finally:
-                asks, self._asked = self._asked, []
-            await self._ask_all(asks, first=ask)
-        except asyncio.CancelledError:
-            others = [each for each in asks if each.waiter and not each.waiter.done()]
-            if others:
-                self._tasks.start(self._ask_all(others), name="tiercache-ask")
-            raise
-        return ask.answer()
-
-    async def _ask_released(self, ask: _Ask) -> Found:
-        """Ask for a key once our own lease on it has been given back."""
-        await self._fences.released(ask.basis.key)
-        await self._ask_all([ask])
-        return ask.answer()
-
-    async def _ask_all(self, asks: Sequence[_Ask], *, first: _Ask | None = None) -> None:
-        """Find the answers.
+    async def answer(self, asks: Sequence[A], at_once: AtOnce[A] | None = None) -> None:
+        """Find the answers, in one turn, or in two where entries name tags that nobody knows.
 
         Args:
             asks: The questions.
-            first: Who asks for all of them, and shall not wait for what only others need.
+            at_once: Is shown each content first; returns whether nothing else is to be found.
         """
         try:
-            await self._ask_together(asks, first)
+            await self._answer(asks, at_once)
         except Exception as error:  # noqa: BLE001 - each has to know, or it would wait for ever
             _fail_open(asks, error)
 
-    async def _ask_together(self, asks: Sequence[_Ask], first: _Ask | None) -> None:
-        asked: list[_Ask] = []
+    async def _answer(self, asks: Sequence[A], at_once: AtOnce[A] | None) -> None:
+        asked: list[A] = []
+        tags = {NAMESPACE: None}
+        ledger, believed = self._ledger, not self._in_quarantine()
         for ask in asks:
-            if self._may_ask(ask.basis):
+            basis = ask.basis
+            if believed and ledger.may_ask(basis.key, basis.tags):
                 asked.append(ask)
+                if basis.tags or basis.open:
+                    tags.update(dict.fromkeys(_wanted(basis)))
             else:
                 ask.settle(UNKNOWN)
-        tags = tuple(dict.fromkeys(tag for ask in asked for tag in _wanted(ask.basis)))
-        reading = await self._read([ask.basis.key for ask in asked], tags) if asked else None
+        reading = await self._read([ask.basis.key for ask in asked], tuple(tags)) if asked else None
         if reading is None:
             for ask in asked:
                 ask.settle(UNKNOWN)
@@ -255,14 +228,11 @@ class Finder:
         named = [
             frame
             for ask, content in zip(asked, reading.contents, strict=True)
-            if (frame := self._taken_in(ask, content, states)) is not None
+            if (at_once is None or not at_once(ask, content, states))
+            and (frame := self._taken_in(ask, content, states)) is not None
         ]
         if named:
-            naming = self._ask_named(named, states)
-            if first is not None and first.found is not None:
-                self._tasks.start(naming, name="tiercache-ask")
-            else:
-                await naming
+            await self._ask_named(named, states)
 
     async def take(
         self, basis: Basis, found: Found, counts: Counts, family: Family
@@ -340,9 +310,6 @@ class Finder:
         # The answer may have come with the news that the server is another one.
         return None if self._in_quarantine() else reading
 
-    def _may_ask(self, basis: Basis) -> bool:
-        return self._ledger.may_ask(basis.key, basis.tags) and not self._in_quarantine()
-
     def _in_quarantine(self) -> bool:
         deadline = self._ledger.quarantine_deadline
         return deadline > 0 and self._clock.monotonic() < deadline
@@ -357,19 +324,32 @@ class Finder:
                 states[tag] = self._ledger.known(tag, self._clock.monotonic())
                 if states[tag] is None:
                     states.unreached |= {tag}
+        states.namespace = pair_of(states.get(NAMESPACE))
         return states
+
+    def learn(self, basis: Basis, states: States) -> None:
+        """Let the ledger remember states that were asked for after a basis was made."""
+        if not states.learned:
+            states.learned = True
+            self._learn(basis, NAMESPACE, states[NAMESPACE])
+        for tag in basis.tags:
+            self._learn(basis, tag, states[tag])
+
+    def _learn(self, basis: Basis, tag: str, state: bytes | None) -> None:
+        if state is not None and pair_of(state) is not None:
+            self._ledger.learn(basis, tag, state)
 
     def _note(self, basis: Basis, states: States) -> None:
         for tag in _wanted(basis):
             state = states[tag]
             pair = pair_of(state)
-            if pair is None or state is None:
+            if pair is None:
                 basis.pairs.pop(tag, None)
             else:
                 basis.pairs[tag] = pair
-                self._ledger.learn(basis, tag, state)
+                self._learn(basis, tag, state)
 
-    def _taken_in(self, ask: _Ask, content: Content, states: States) -> _Frame | None:
+    def _taken_in(self, ask: Ask, content: Content, states: States) -> _Frame | None:
         """Give the answer, or return a frame that names tags whose states are still to be asked."""
         self._note(ask.basis, states)
         try:
@@ -429,12 +409,10 @@ class Finder:
         states.unreached |= found.unreached
         for frame in frames:
             for tag, _ in frame.header.tags:
-                state = states[tag]
-                if state is not None and pair_of(state) is not None:
-                    self._ledger.learn(frame.ask.basis, tag, state)
+                self._learn(frame.ask.basis, tag, states[tag])
         return True
 
-    def _recognise(self, ask: _Ask, content: Content, states: States) -> Found | _Frame:
+    def _recognise(self, ask: Ask, content: Content, states: States) -> Found | _Frame:
         if content is UNREACHED:
             return UNKNOWN
         if content is None:
@@ -521,7 +499,7 @@ class Finder:
         return payload
 
 
-def _fail_open(asks: Iterable[_Ask], error: Exception) -> None:
+def _fail_open(asks: Iterable[Ask], error: Exception) -> None:
     """Give an error to those who have no answer yet."""
     for ask in asks:
         if ask.found is None:

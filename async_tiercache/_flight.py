@@ -301,40 +301,44 @@ class Flight:
 
 
 class Flights:
-    """The flights of one cache, one per key."""
+    """The flights of one cache, one per key.
 
-    __slots__ = ("_by_key",)
+    Attributes:
+        by_key: The flight that readers of each key join.
+    """
+
+    __slots__ = ("by_key",)
 
     def __init__(self) -> None:
-        self._by_key: dict[str, Flight] = {}
+        self.by_key: dict[str, Flight] = {}
 
     def __len__(self) -> int:
-        return len(self._by_key)
+        return len(self.by_key)
 
     def keys(self) -> list[str]:
         """Return the keys that are being loaded."""
-        return list(self._by_key)
+        return list(self.by_key)
 
     def find(self, key: str) -> Flight | None:
         """Return the flight that readers of the key join."""
-        return self._by_key.get(key)
+        return self.by_key.get(key)
 
     def begin(self, flight: Flight) -> None:
         """Let readers of the flight's key join it from here on."""
-        self._by_key[flight.key] = flight
+        self.by_key[flight.key] = flight
 
     def end(self, flight: Flight) -> None:
         """Let no more readers join the flight."""
-        if self._by_key.get(flight.key) is flight:
-            del self._by_key[flight.key]
+        if self.by_key.get(flight.key) is flight:
+            del self.by_key[flight.key]
 
     def detach(self, key: str) -> bool:
         """Let later readers of the key start a flight of their own; return whether there is one."""
-        return self._by_key.pop(key, None) is not None
+        return self.by_key.pop(key, None) is not None
 
     def forget(self) -> None:
         """Drop flights that belong to a loop that is gone."""
-        self._by_key.clear()
+        self.by_key.clear()
 
     async def join(self, flight: Flight, *, patient: bool = False) -> Outcome:
         """Return the flight's outcome, or what it offers meanwhile.

@@ -18,9 +18,10 @@ from async_tiercache._context import LoadContext, context_parameter
 from async_tiercache._core import Core
 from async_tiercache._explain import Explanation
 from async_tiercache._families import Families
-from async_tiercache._family import Family, Load
+from async_tiercache._family import Alias, Family, Load
 from async_tiercache._flight import keep_nothing
 from async_tiercache._gatherer import Part
+from async_tiercache._looks import Look, Waiter
 from async_tiercache._options import MISSING, Limits
 from async_tiercache._report import Report
 from async_tiercache.abc import Codec
@@ -105,6 +106,7 @@ class Operations:
             function,
             parts,
             self._table,
+            look=self.look,
             read=self.read,
             counts=counts,
             monotonic=core.clock.monotonic,
@@ -117,20 +119,43 @@ class Operations:
         self._via = via
         self.behind: Callable[[Any, Arguments], Part | None] | None = None
 
-    async def read(self, owner: Any, values: Arguments) -> Any:
-        """Answer a call that the compiled path could not."""
+    def look(self, owner: Any, values: Arguments) -> Waiter | None:
+        """Look into L2 for a call that the compiled path could not answer.
+
+        Returns:
+            A future of the value, or of the look that `read` is to go on with; `None` if only
+            `read` can tell.
+        """
+        core = self.core
+        if not core.looks.on or self.uncommitted:
+            return None
+        loop = core.admit()
+        family = self.family if self._generic is None else self.family_of(owner)
+        if core.tenancy.on:
+            key, tags = self.text(owner, values), self.tags_of(owner, values)
+        else:
+            key, tags = self.maker.text(values, owner), self._tags.texts(self.names, owner, values)
+        alias = self._alias(owner, values)
+        opened = self.takes_context
+        return core.looks.begin(family, key, tags, opened=opened, loop=loop, alias=alias)
+
+    async def read(self, owner: Any, values: Arguments, looked: Look | None = None) -> Any:
+        """Answer a call that neither the compiled path nor a look could."""
         core = self.core
         if not core.enabled or self.uncommitted:
             if core.enabled:
                 keep_nothing()
             return await self._invoke(owner, values, LoadContext())
         core.admit()
-        alias = None
-        if self._table is not None and core.store is not None:
-            alias = self._table.alias(owner, values)
-        load = self._load_of(owner, values)
-        key = self.text(owner, values)
-        return await core.reader.read(self.family_of(owner), key, load, alias=alias)
+        alias, load = self._alias(owner, values), self._load_of(owner, values)
+        key, family = self.text(owner, values), self.family_of(owner)
+        return await core.reader.read(family, key, load, alias=alias, looked=looked)
+
+    def _alias(self, owner: Any, values: Arguments) -> Alias | None:
+        """Return where the compiled path looks for the slot of a call, if L1 is on."""
+        if self._table is None or self.core.store is None:
+            return None
+        return self._table.alias(owner, values)
 
     @property
     def uncommitted(self) -> bool:

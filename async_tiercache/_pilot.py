@@ -16,7 +16,8 @@ from async_tiercache._fence import LEASE_SECONDS, Fence, Fences
 from async_tiercache._filler import Filler
 from async_tiercache._finder import Finder, Found
 from async_tiercache._flight import ABANDONED, Flight, Flights, Outcome, begin_wait
-from async_tiercache._ledger import Ledger
+from async_tiercache._ledger import Basis, Ledger
+from async_tiercache._looks import Looks
 from async_tiercache._tasks import Tasks
 from async_tiercache._tiers import Tiers
 from async_tiercache._tracing import Tracing
@@ -44,6 +45,7 @@ class Pilot:
         finder: Finder,
         bus: Bus,
         ledger: Ledger,
+        looks: Looks,
         flights: Flights,
         fences: Fences,
         filler: Filler,
@@ -56,6 +58,7 @@ class Pilot:
         self._finder = finder
         self._bus = bus
         self._ledger = ledger
+        self._looks = looks
         self._flights = flights
         self._fences = fences
         self._filler = filler
@@ -74,6 +77,7 @@ class Pilot:
         opened: bool,
         forced: bool = False,
         many: bool,
+        basis: Basis | None = None,
     ) -> Flight:
         """Begin a flight that later readers of the key join.
 
@@ -85,7 +89,9 @@ class Pilot:
             opened: Whether the loader may name more.
             forced: Whether a stored value must not answer it.
             many: Whether that the source has no such thing is an answer.
+            basis: What the value rests on, if that is known already.
         """
+        self._looks.detach(key)
         if forced or self._flights.find(key) is not None:
             # What began to load before must not be kept after what this brings.
             self._ledger.overtake(key)
@@ -95,7 +101,7 @@ class Pilot:
             guessed = (*guessed, *slot.tags)
         flight = Flight(
             self._flights,
-            basis=self._ledger.basis(key, tags, guessed=guessed, opened=opened),
+            basis=basis or self._ledger.basis(key, tags, guessed=guessed, opened=opened),
             began_at=self._tiers.now(),
             forced=forced,
             many=many,
@@ -111,8 +117,10 @@ class Pilot:
         self._flights.begin(flight)
         return flight
 
-    async def lead(self, flight: Flight, family: Family, load: Load) -> Outcome:
-        """Ask L2; if that is not the answer, run the flight.
+    async def lead(
+        self, flight: Flight, family: Family, load: Load, found: Found | None = None
+    ) -> Outcome:
+        """Ask L2, unless it is known what that holds; if it is not the answer, run the flight.
 
         A bound load runs here, in the life of its first caller. Any other runs as a task, so that
         it survives that caller.
@@ -123,7 +131,8 @@ class Pilot:
         outcome, outer = ABANDONED, None
         try:
             outer = begin_wait(flight)
-            found = await self._finder.ask(flight.basis, family.counts, family.codec)
+            if found is None:
+                found = await self._finder.ask(flight.basis, family.counts, family.codec)
             fresh = self.fresh(flight, family, found)
             if fresh is not None:
                 outcome = fresh

@@ -8,27 +8,29 @@ import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from async_tiercache._entry import Entry, Tier
-from async_tiercache._events import Operation, Read, State
+from async_tiercache._entry import Entry
+from async_tiercache._events import Operation
 from async_tiercache._families import DIRECT
 from async_tiercache._family import Alias, Family, Load
 from async_tiercache._fence import LEASE_SECONDS
 from async_tiercache._filler import Filler
-from async_tiercache._finder import Finder
+from async_tiercache._finder import Finder, Found
 from async_tiercache._flight import ABANDONED, Flight, Flights, Outcome, inside
-from async_tiercache._ledger import Basis, Ledger
+from async_tiercache._ledger import Ledger
+from async_tiercache._looks import Look, Looks
 from async_tiercache._options import MISSING
 from async_tiercache._pilot import RETRY_SECONDS, Pilot, old_answer
+from async_tiercache._read_log import ReadLog
 from async_tiercache._statistics import Counts
 from async_tiercache._tiers import Tiers
 from async_tiercache._tracing import Tracing, note_answers
-from async_tiercache.abc import Clock, Observer
+from async_tiercache._view import View
+from async_tiercache.abc import Clock
 from async_tiercache.backends.memory import Slot
 from async_tiercache.errors import LoadTimeoutError
 
 MAX_TOGETHER: Final = 1_000
 """Keys of one call that are asked for and loaded together; the next ones come after them."""
-MAX_READS: Final = 1_000  # keys of which it is remembered how they were last read
 
 
 class Answer(NamedTuple):
@@ -46,11 +48,7 @@ class Answer(NamedTuple):
 
 
 class Reader:
-    """Answers reads from the tiers and loads what they lack.
-
-    Attributes:
-        last_reads: By key, how the last read that went past L1 was answered; of the latest ones.
-    """
+    """Answers reads from the tiers and loads what they lack."""
 
     def __init__(
         self,
@@ -58,27 +56,28 @@ class Reader:
         tiers: Tiers,
         finder: Finder,
         ledger: Ledger,
+        view: View,
+        looks: Looks,
         flights: Flights,
         filler: Filler,
         pilot: Pilot,
         clock: Clock,
         tracing: Tracing,
-        advise: Callable[[str, str], None],
+        log: ReadLog,
         sample: Callable[[Family, str, Load], None] | None,
-        notify: Observer | None,
     ) -> None:
         self._tiers = tiers
         self._finder = finder
         self._ledger = ledger
+        self._view = view
+        self._looks = looks
         self._flights = flights
         self._filler = filler
         self._pilot = pilot
         self._clock = clock
         self._tracing = tracing
-        self._advise = advise
+        self._log = log
         self._sample = sample
-        self._notify = notify
-        self.last_reads: dict[str, tuple[Tier, State]] = {}
 
     # The caller's side.
 
@@ -90,6 +89,7 @@ class Reader:
         *,
         alias: Alias | None = None,
         forced: bool = False,
+        looked: Look | None = None,
     ) -> Any:
         """Return the value of a key, loading it if no tier has it.
 
@@ -99,6 +99,7 @@ class Reader:
             load: Fetches the value.
             alias: Where a compiled call path looks for the slot of this key.
             forced: Load even if a tier has the value.
+            looked: The look that left this to a flight, if there was one.
 
         Raises:
             Exception: Whatever the loader raised; each waiter gets its own copy.
@@ -114,11 +115,11 @@ class Reader:
         if self._tracing.on:
             operation = Operation("get", family.name, (key,))
             with self._tracing.around(operation):
-                answer = await self._answer(family, key, load, forced=forced)
+                answer = await self._answer(family, key, load, forced=forced, looked=looked)
                 note_answers(operation, [answer.outcome], [answer.flight] if answer.joined else ())
                 value = self._deliver(family, answer, started)
         else:
-            answer = await self._answer(family, key, load, forced=forced)
+            answer = await self._answer(family, key, load, forced=forced, looked=looked)
             value = self._deliver(family, answer, started)
         self._tiers.link(key, alias, load.tags)
         if self._sample is not None:
@@ -135,20 +136,13 @@ class Reader:
         """
         flight, outcome, joined = answer
         value = flight.value_of(outcome, joined=joined)
-        self._count(family, outcome)
-        self._rest_on(flight.basis, outcome)
-        self.last_reads[flight.key] = outcome.tier, outcome.state
-        if len(self.last_reads) > MAX_READS:
-            del self.last_reads[next(iter(self.last_reads))]
-        if self._notify is not None:
-            seconds = self._clock.monotonic() - started
-            read = Read(family.name, flight.key, outcome.tier, outcome.state, joined, seconds)
-            self._notify(read)
+        self._view.rest_on(flight.basis, outcome)
+        self._log.note(family, flight.key, outcome, joined=joined, started=started)
         return value
 
     def _servable(self, family: Family, key: str, tags: tuple[str, ...], now: float) -> Slot | None:
         """Return the slot if L1 may answer at once, and count that."""
-        slot = self._slot(key, tags)
+        slot = self._view.slot(key, tags)
         if slot is None:
             return None
         if now >= slot.soft_deadline:
@@ -158,86 +152,41 @@ class Reader:
             self._tiers.postpone(key, slot.header.entry_id, RETRY_SECONDS)
         slot.visited = True
         family.counts.l1_hits += 1
-        self._rest_on_slot(slot)
+        self._view.rest_on_slot(slot)
         return slot
 
-    def _slot(self, key: str, tags: tuple[str, ...] = ()) -> Slot | None:
-        """Return what L1 holds for a key under some tags; a read inside of a load asks L2.
-
-        What such a read got from L1 might be older than an invalidation that this process has not
-        heard of, and would be stored under the evidence of a load that began after it.
-        """
-        if inside() is not None and self._tiers.has_remote:
-            return None
-        return self._tiers.probe(key, tags)
-
-    def _rest_on_slot(self, slot: Slot) -> None:
-        """Let the load that this runs in, if any, rest on what L1 has given it."""
-        if inside() is not None:
-            outcome = Outcome(fresh_until=slot.header.fresh_until)
-            self._rest_on(self._ledger.basis(slot.key, slot.tags), outcome)
-
-    def _rest_on(self, basis: Basis, outcome: Outcome) -> None:
-        """Let the load that this runs in, if any, rest on what it has read."""
-        loading = inside()
-        if loading is not None:
-            loading.rest_on(self._flights, basis, outcome)
-
-    def _find(self, key: str, tags: tuple[str, ...] = ()) -> Flight | None:
-        """Return the flight that a read which begins now may join.
-
-        Args:
-            key: The key's text.
-            tags: Those that the value must stand under; another family's may not, and then nothing
-                tells whether one of them was invalidated since the flight began.
-        """
-        flight = self._flights.find(key)
-        if flight is None or any(tag not in flight.basis.declared for tag in tags):
-            return None
-        ledger = self._ledger
-        unproven = self._clock.monotonic() >= ledger.proof_deadline
-        age = self._tiers.now() - flight.began_at
-        if self._may_join(flight) and not (unproven and age >= ledger.join_seconds):
-            return flight
-        if not ledger.is_overtaken(flight.basis):
-            ledger.overtake(key)  # It must not be kept after what replaces it either.
-        ledger.overtaken += self._flights.detach(key)
-        return None
-
-    def _may_join(self, flight: Flight) -> bool:
-        # Tags of what the loader waits for are its own only once it has that.
-        may_join = self._ledger.may_join(flight.basis)
-        return may_join and all(map(self._may_join, flight.parts))
-
-    def _is_ahead(self, flight: Flight, outcome: Outcome | None = None) -> bool:
-        """Return whether a flight, or what it offers from L1, began before the load around this.
-
-        It may be older than an invalidation that the load began after.
-        """
-        loading = inside()
-        if loading is None or not self._tiers.has_remote:
-            return False
-        return flight.number < loading.number or (outcome is not None and outcome.tier == "l1")
-
-    async def _answer(self, family: Family, key: str, load: Load, *, forced: bool) -> Answer:
+    async def _answer(
+        self, family: Family, key: str, load: Load, *, forced: bool, looked: Look | None
+    ) -> Answer:
         """Return the answer of a flight, another call's or one that begins here."""
         spared, again = False, forced
         while True:
-            flight = self._find(key, load.tags)
+            flight = self._view.find(key, load.tags)
             joined = flight is not None and not forced
             outcome = ABANDONED
             if flight is not None and joined:
-                outcome = await self._join(flight)
-                joined = outcome.error is not None or not self._is_ahead(flight, outcome)
+                outcome = await self._view.join(flight)
+                joined = outcome.error is not None or not self._view.is_ahead(flight, outcome)
             if flight is None or not joined:
-                slot = self._slot(key, load.tags)
+                slot = self._view.slot(key, load.tags)
+                found, basis = self._view.found(looked, slot), None
+                if looked is not None and found is not None:
+                    basis = looked.basis
+                looked = None
                 flight = self._pilot.begin(
-                    family, key, slot, tags=load.tags, opened=load.open, forced=forced, many=False
+                    family,
+                    key,
+                    slot,
+                    tags=load.tags,
+                    opened=load.open,
+                    forced=forced,
+                    many=False,
+                    basis=basis,
                 )
-                outcome = await self._pilot.lead(flight, family, load)
+                outcome = await self._pilot.lead(flight, family, load, found)
             if outcome is ABANDONED:
                 continue
-            shown = self._shown(flight, outcome, again=again)
+            shown = self._view.shown(flight, outcome, again=again)
             if shown is None:
                 again = True
                 continue
@@ -253,34 +202,6 @@ class Reader:
             if flight.proving is not None:
                 await _proven([flight])
             return Answer(flight, outcome, joined)
-
-    def _shown(self, flight: Flight, outcome: Outcome, *, again: bool) -> Outcome | None:
-        """Return what a caller gets of a flight; `None` if it shall wait for a later one instead.
-
-        What has taken the place of an overtaken flight began later, but may have read the source
-        earlier. So a caller has the value of only one of them, and nothing older follows it.
-
-        Args:
-            flight: The flight that the caller has waited for.
-            outcome: What it has ended with.
-            again: Whether the caller has waited for another one before, and does so no more.
-        """
-        overtaken = outcome.error is None and self._ledger.is_overtaken(flight.basis)
-        if not overtaken or inside() is not None:
-            return outcome
-        key, slot = flight.key, self._tiers.probe(flight.key, flight.basis.declared)
-        if slot is not None and slot.header.created_at > flight.load_began_at:
-            fresh_until = slot.header.fresh_until
-            if self._tiers.now() < fresh_until:
-                return Outcome(slot.value, "l1", fresh_until=fresh_until, payload=slot.payload)
-        if self._find(key, flight.basis.declared) in {None, flight}:
-            if slot is not None:
-                # It may be older than this, and nothing tells.
-                self._tiers.drop(key, slot.header.entry_id)
-            return outcome
-        if again:
-            self._tiers.supersede(key)
-        return outcome if again else None
 
     async def read_many(
         self,
@@ -321,19 +242,38 @@ class Reader:
                 answers: dict[str, Answer] = {}
                 for start in range(0, len(left), MAX_TOGETHER):
                     part = {key: keys[key] for key in left[start : start + MAX_TOGETHER]}
-                    answers |= await self._answers(family, part, load_of, opened=opened)
+                    joins = filter(None, map(self._view.find, part, part.values()))
+                    with self._flights.held(list(joins)):
+                        async with self._looks.asked(family, part, opened=opened) as looks:
+                            looked = {look.basis.key: look for look in looks}
+                            values |= self._seen(looked, started)
+                            part = {key: part[key] for key in part if values[key] is MISSING}
+                            answers |= await self._answers(
+                                family, part, load_of, looked, opened=opened
+                            )
                 if self._tracing.on:
                     joined = [each.flight for each in answers.values() if each.joined]
                     note_answers(operation, [each.outcome for each in answers.values()], joined)
                 for key in left:
-                    values[key] = self._deliver(family, answers[key], started)
+                    if key in answers:
+                        values[key] = self._deliver(family, answers[key], started)
         return {key: value for key, value in values.items() if value is not MISSING}
+
+    def _seen(self, looked: Mapping[str, Look], started: float) -> dict[str, Any]:
+        """Return the values that looks have found, counted."""
+        values: dict[str, Any] = {}
+        for key, look in looked.items():
+            if look.value is not MISSING:
+                values[key] = look.value
+                self._log.note_hit(look.family, key, joined=False, started=started)
+        return values
 
     async def _answers(
         self,
         family: Family,
         keys: Mapping[str, tuple[str, ...]],
         load_of: Callable[[str], Load],
+        looked: dict[str, Look],
         *,
         opened: bool,
     ) -> dict[str, Answer]:
@@ -341,26 +281,26 @@ class Reader:
         answers: dict[str, Answer] = {}
         spared: set[str] = set()
         again: set[str] = set()
-        found = map(self._find, keys, keys.values())
-        ahead = [each for each in found if each and self._is_ahead(each)]
+        found = map(self._view.find, keys, keys.values())
+        ahead = [each for each in found if each and self._view.is_ahead(each)]
         passed = set(ahead)
         for each, outcome in zip(ahead, await self._flights.join_all(ahead), strict=True):
             if outcome.error is not None:
                 answers[each.key] = Answer(each, outcome, joined=True)
         left = [key for key in keys if key not in answers]
         while left:
-            leads, joins = self._begin_or_find(family, left, keys, passed, opened=opened)
-            led = set(leads)
+            leads, joins = self._begin_or_find(family, left, keys, passed, looked, opened=opened)
+            led = leads.keys()
             outcomes = await self._round(family, leads, joins, load_of)
             for flight, outcome in outcomes.items():
                 key, joined = flight.key, outcome is not ABANDONED and flight not in led
                 strangers = not flight.many or family.bound
-                if joined and self._is_ahead(flight, outcome) and outcome.error is None:
+                if joined and self._view.is_ahead(flight, outcome) and outcome.error is None:
                     passed.add(flight)
                 elif joined and strangers and key not in spared and _may_be_theirs(outcome):
                     spared.add(key)
                 elif outcome is not ABANDONED:
-                    shown = self._shown(flight, outcome, again=key in again)
+                    shown = self._view.shown(flight, outcome, again=key in again)
                     again.add(key)
                     if shown is not None:
                         answers[key] = Answer(flight, shown, joined or shown is not outcome)
@@ -374,29 +314,37 @@ class Reader:
         left: Sequence[str],
         keys: Mapping[str, tuple[str, ...]],
         passed: Collection[Flight],
+        looked: dict[str, Look],
         *,
         opened: bool,
-    ) -> tuple[list[Flight], list[Flight]]:
-        """Return the flights that a call begins for its keys, and those of others that it joins."""
-        leads: list[Flight] = []
+    ) -> tuple[dict[Flight, Found | None], list[Flight]]:
+        """Return the flights that a call begins for its keys, and those of others that it joins.
+
+        Beside each that begins stands what a look has found for it.
+        """
+        leads: dict[Flight, Found | None] = {}
         joins: list[Flight] = []
         for key in left:
             tags = keys[key]
-            flight = self._find(key, tags)
+            flight = self._view.find(key, tags)
             if flight is None or flight in passed:
-                slot = self._slot(key, tags)
-                leads.append(
-                    self._pilot.begin(family, key, slot, tags=tags, opened=opened, many=True)
+                slot, look = self._view.slot(key, tags), looked.pop(key, None)
+                found, basis = self._view.found(look, slot), None
+                if look is not None and found is not None:
+                    basis = look.basis
+                flight = self._pilot.begin(
+                    family, key, slot, tags=tags, opened=opened, many=True, basis=basis
                 )
+                leads[flight] = found
             else:
-                self._withdraw_dead_offer(flight)
+                self._view.withdraw_dead_offer(flight)
                 joins.append(flight)
         return leads, joins
 
     async def _round(
         self,
         family: Family,
-        leads: Sequence[Flight],
+        leads: Mapping[Flight, Found | None],
         joins: Sequence[Flight],
         load_of: Callable[[str], Load],
     ) -> dict[Flight, Outcome]:
@@ -423,15 +371,23 @@ class Reader:
                 await asyncio.wait(ending)
 
     async def _lead(
-        self, family: Family, leads: Sequence[Flight], load_of: Callable[[str], Load]
+        self, family: Family, leads: Mapping[Flight, Found | None], load_of: Callable[[str], Load]
     ) -> None:
-        """Ask L2 for the keys of flights, end those that it answers and start the others."""
-        asked = [flight.basis for flight in leads if flight.outcome is None]
-        found = await self._finder.ask_many(asked, family.counts, family.codec)
-        for flight in leads:
+        """Ask L2 for the keys of flights, end those that it answers and start the others.
+
+        Args:
+            family: The family.
+            leads: The flights, each with what L2 holds if that is known.
+            load_of: Is asked for the load of each key that has to be loaded.
+        """
+        asked = [
+            flight.basis for flight, found in leads.items() if not found and not flight.outcome
+        ]
+        answers = await self._finder.ask_many(asked, family.counts, family.codec)
+        for flight, found in leads.items():
             held = None
             if flight.outcome is None:
-                held = found[flight.key]
+                held = found or answers[flight.key]
                 fresh = self._pilot.fresh(flight, family, held)
                 if fresh is not None:
                     self._pilot.end(flight, fresh)
@@ -440,10 +396,10 @@ class Reader:
 
     def peek(self, key: str) -> Slot | None:
         """Return the slot that L1 would serve at once."""
-        slot = self._slot(key)
+        slot = self._view.slot(key)
         if slot is None or self._clock.monotonic() >= slot.soft_deadline:
             return None
-        self._rest_on_slot(slot)
+        self._view.rest_on_slot(slot)
         return slot
 
     async def look(
@@ -465,13 +421,13 @@ class Reader:
         outcomes: dict[str, Outcome] = {}
         left: list[str] = []
         for key in keys:
-            slot = self._slot(key)
+            slot = self._view.slot(key)
             if slot is not None:
                 entry = Entry(slot.value, slot.header, slot.size)
                 old = old_answer(entry, "l1", self._tiers.now())
                 if old.state == "early" or stale:
                     outcomes[key] = old
-                    self._rest_on_slot(slot)
+                    self._view.rest_on_slot(slot)
                     continue
             left.append(key)
         if left:
@@ -489,7 +445,7 @@ class Reader:
                     note_answers(operation, beyond.values(), joined)
             outcomes |= beyond
         for outcome in outcomes.values():
-            self._count(direct, outcome)
+            self._log.count(direct, outcome)
         found = {key: outcomes[key].value for key in keys if key in outcomes}
         return {key: value for key, value in found.items() if value is not MISSING}
 
@@ -498,16 +454,16 @@ class Reader:
         joined: dict[Flight, Outcome] = {}
         for key in keys:
             shown, again = None, False
-            while shown is None and (flight := self._find(key)) is not None:
-                outcome = await self._join(flight)
+            while shown is None and (flight := self._view.find(key)) is not None:
+                outcome = await self._view.join(flight)
                 failed = outcome is ABANDONED or outcome.error is not None
-                if failed or self._is_ahead(flight, outcome):
+                if failed or self._view.is_ahead(flight, outcome):
                     break
-                shown, again = self._shown(flight, outcome, again=again), True
+                shown, again = self._view.shown(flight, outcome, again=again), True
                 if shown is not None:
                     joined[flight] = shown
                     await _proven([flight])
-                    self._rest_on(flight.basis, shown)
+                    self._view.rest_on(flight.basis, shown)
         return joined
 
     async def _look_up(
@@ -520,6 +476,8 @@ class Reader:
     ) -> dict[str, Outcome]:
         """Return what L2 has for keys that L1 cannot answer."""
         outcomes: dict[str, Outcome] = {}
+        for key in keys:
+            self._looks.detach(key)
         bases = [self._ledger.basis(key) for key in keys]
         codecs = [family.codec for family in understood.values()]
         answers = await self._finder.ask_many(bases, counts, *codecs)
@@ -541,38 +499,11 @@ class Reader:
                 )
                 value, until = found.entry.value, header.fresh_until
                 outcomes[key] = Outcome(value, "l2", fresh_until=until)
-                self._rest_on(basis, outcomes[key])
+                self._view.rest_on(basis, outcomes[key])
             elif stale and now < header.stale_until:
                 outcomes[key] = old_answer(found.entry, "l2", now)
-                self._rest_on(basis, outcomes[key])
+                self._view.rest_on(basis, outcomes[key])
         return outcomes
-
-    def _count(self, family: Family, outcome: Outcome) -> None:
-        """Count an answer that left the hit path, by the tier that gave it."""
-        counts = family.counts
-        if outcome.tier == "l1":
-            counts.l1_hits += 1
-        elif outcome.tier == "l2":
-            counts.l2_hits += 1
-        elif counts.miss(self._clock.monotonic(), family.limits.ttl):
-            self._advise(
-                "low-hit-ratio",
-                f"Most calls of {family.name} are misses: it is better off without a cache, or "
-                "with a longer ttl, or with fewer arguments in its key.",
-            )
-        if outcome.state == "early":
-            counts.early_reads += 1
-        elif outcome.state == "stale":
-            counts.stale_reads += 1
-            counts.stale_ages.add(outcome.age)
-
-    async def _join(self, flight: Flight) -> Outcome:
-        self._withdraw_dead_offer(flight)
-        return await self._flights.join(flight)
-
-    def _withdraw_dead_offer(self, flight: Flight) -> None:
-        if self._tiers.now() >= flight.offered_until:
-            flight.offered = None
 
 
 async def _proven(flights: Sequence[Flight]) -> None:

@@ -106,7 +106,7 @@ async def _left_behind(cache: TierCache, request: pytest.FixtureRequest) -> list
         if core.ledger.pending:
             problems.append(f"invalidations were left: {core.ledger.pending}")
     if len(core.flights):
-        problems.append(f"flights were left: {list(core.flights._by_key)}")
+        problems.append(f"flights were left: {list(core.flights.by_key)}")
     return problems + _broken(core)
 
 

@@ -60,6 +60,7 @@ _HEAD: Final = struct.Struct(">3s3B")
 _STAMP: Final = struct.Struct(">16sdddf")
 _BINDING: Final = struct.Struct(f">8s16s{PAIR_BYTES}sI")
 _LAYOUT: Final = struct.Struct(f">3s3B16sdddfII8s16s{PAIR_BYTES}sI")
+_PLAIN: Final = struct.Struct(f">6x16sdddfII{8 + 16 + PAIR_BYTES}sI")
 _TAG_SIZE: Final = struct.Struct(">H")
 _CHECKSUM: Final = struct.Struct(">I")
 
@@ -71,6 +72,7 @@ _BOUND: Final = _STAMP_END + 2 * _CHECKSUM.size
 _MAGIC: Final = b"VT"
 _VERSION: Final = b"VT\x03"
 _MSGPACK: Final = 1
+_PLAIN_HEAD: Final = _VERSION + bytes((0, _MSGPACK))  # and the number of tags
 _LEASE_PREFIX: Final = b"L"
 # A token and, by the server's clock in milliseconds, the time until which it counts.
 _BLOCK: Final = re.compile(rb"B(?:.{16}[0-9]{13})+", re.DOTALL)
@@ -86,6 +88,7 @@ _COMPRESSION: Final = 0b111 << _COMPRESSION_SHIFT
 _DICTIONARY: Final = 32
 _KNOWN_FLAGS: Final = _ABSENT | _ETAG | _COMPRESSION | _DICTIONARY
 _EXTRAS: Final = _ETAG | _DICTIONARY
+_COUNTS: Final = tuple(bytes((count,)) for count in range(MAX_TAGS + 1))
 _NO_EXTRAS: Final = ("", 0, HEADER_BYTES)
 
 Refusal: TypeAlias = Literal["frame", "key", "format", "compression", "dictionary"]
@@ -201,7 +204,7 @@ def pack(header: Header, body: Body, *, key_digest: bytes) -> bytes:
     if body.dictionary_id:
         flags |= _DICTIONARY
         tail += body.dictionary_id.to_bytes(4)
-    tail += _packed_tags(header.tags)
+    tail += pack_tags(header.tags)
     head = _HEAD.pack(_VERSION, flags, _MSGPACK, len(header.tags))
     checksum = crc32(body.payload, crc32(tail, crc32(head)))
     return b"".join((head, stamped, _CHECKSUM.pack(checksum), tail, body.payload))
@@ -250,6 +253,42 @@ def unpack(frame: bytes, *, key_digest: bytes) -> tuple[Header, Body]:
     return header, Body(payload, plain_bytes, compression, dictionary_id)
 
 
+def unpack_plain(
+    frame: bytes, binding: bytes, count: int, tags: bytes
+) -> tuple[bytes, float, float, float, float, memoryview] | None:
+    """Return what is in a frame that is just as expected, for half of what `unpack` costs.
+
+    Args:
+        frame: The bytes.
+        binding: The fingerprint, the digest of the key and the ids of the namespace.
+        count: How many tags it has.
+        tags: These, as `pack_tags` packs them.
+
+    Returns:
+        The entry id, when it was created, until when it is fresh and stale, the load seconds, and
+        the payload; `None` if anything is otherwise: it may still be a frame then, with an etag or
+        a compressed payload.
+    """
+    head = _PLAIN_HEAD + _COUNTS[count]
+    if len(frame) < HEADER_BYTES or not frame.startswith(head):
+        return None
+    entry_id, created, fresh, stale, load, stamp_checksum, checksum, bound, size = (
+        _PLAIN.unpack_from(frame)
+    )
+    rest = memoryview(frame)[_BOUND:]
+    start = HEADER_BYTES - _BOUND + len(tags)
+    if (
+        bound != binding
+        or crc32(frame[STAMP_OFFSET:_STAMP_END]) != stamp_checksum
+        or crc32(rest, crc32(head)) != checksum
+        or len(rest) - start != size
+        or (count and not frame.startswith(tags, HEADER_BYTES))
+        or _problem(created, fresh, stale, load)
+    ):
+        return None
+    return entry_id, created, fresh, stale, load, rest[start:]
+
+
 def _no_frame(raw: bytes) -> FrameError:
     """Return what is wrong with bytes that do not begin like a frame of this version."""
     if raw.startswith(_VERSION):
@@ -281,7 +320,12 @@ def _extras(frame: bytes, flags: int) -> tuple[str, int, int]:
     return etag, dictionary_id, offset
 
 
-def _packed_tags(tags: tuple[tuple[str, bytes], ...]) -> bytes:
+def pack_tags(tags: tuple[tuple[str, bytes], ...]) -> bytes:
+    """Return tags as they stand in a frame.
+
+    Raises:
+        EncodeError: There are too many of them, or their ids have the wrong width.
+    """
     if len(tags) > MAX_TAGS:
         raise EncodeError(f"no frame can be made: {len(tags)} tags are more than {MAX_TAGS}")
     parts: list[bytes] = []

@@ -84,7 +84,7 @@ class Shop:
     async def waiting(self, number: int) -> None:
         """Return when so many requests wait for the load of one user."""
         flights = self.module.cache._core.flights
-        await until(lambda: sum(len(each._waiters) for each in flights._by_key.values()) == number)
+        await until(lambda: sum(len(each._waiters) for each in flights.by_key.values()) == number)
 
 
 async def until(true: Callable[[], bool]) -> None:

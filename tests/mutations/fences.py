@@ -209,7 +209,7 @@ FENCES: Final = (
         after="if not basis.sound:",
         named=(
             "tests/core/test_coherence_schedules.py::test_a_commit_that_was_followed_by_an_invalidation_elsewhere_is_not_kept_in_l1",
-            "tests/core/test_coherence_schedules.py::test_a_read_of_l2_that_was_followed_by_an_invalidation_elsewhere_is_not_kept",
+            "tests/core/test_coherence_schedules.py::test_a_read_of_l2_that_was_followed_by_an_invalidation_elsewhere_is_not_believed",
         ),
         cells=("none",),
     ),
@@ -269,7 +269,7 @@ FENCES: Final = (
         name="join-bound",
         safeguard="Without a proof no reader joins a load that began longer ago than the bound.",
         guards="G3, G5",
-        file="async_tiercache/_reader.py",
+        file="async_tiercache/_view.py",
         before="(unproven and age >= ledger.join_seconds)",
         after="False",
         named=(
@@ -308,7 +308,7 @@ FENCES: Final = (
         name="detached-load",
         safeguard="Nor is one that is not joined for want of a proof, or for a part of it.",
         guards="G4",
-        file="async_tiercache/_reader.py",
+        file="async_tiercache/_view.py",
         before="ledger.overtake(key)  # It must",
         after="pass  # It must",
         named=(
@@ -345,7 +345,7 @@ FENCES: Final = (
         name="overtaken-shown",
         safeguard="Of a load that was overtaken and the one in its place only one is shown.",
         guards="G4",
-        file="async_tiercache/_reader.py",
+        file="async_tiercache/_view.py",
         before="if not overtaken or inside() is not None:",
         after="if True:",
         named=(
@@ -358,7 +358,7 @@ FENCES: Final = (
         name="overtaken-again",
         safeguard="Where the overtaken one is shown, what is loaded in its place is left behind.",
         guards="G4",
-        file="async_tiercache/_reader.py",
+        file="async_tiercache/_view.py",
         before="            self._tiers.supersede(key)",
         after="            pass",
         named=(
@@ -394,7 +394,7 @@ FENCES: Final = (
         name="unordered-copy",
         safeguard="Where an overtaken load is shown, no copy stays that may be older than it.",
         guards="G4",
-        file="async_tiercache/_reader.py",
+        file="async_tiercache/_view.py",
         before="            if slot is not None:\n                # It may be older",
         after="            if False:\n                # It may be older",
         named=(

@@ -1,0 +1,337 @@
+"""Looks: what readers ask of L2 first, before any flight begins.
+
+Most keys that L1 lacks have a fresh value in L2. A look finds it and answers, without the tasks and
+the bookkeeping that a load needs. Anything else, be it nothing, a lease, what is due, or only an
+unusual frame, is left to a flight, which goes on with what the look has found.
+
+What single readers ask in one tick of the event loop is asked together. A look answers only while
+nothing has happened to what its value rests on, and while nobody else asks L2 for its key: then two
+answers would be on their way, and the older one might come last.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+from async_tiercache._entry import Entry, Header
+from async_tiercache._family import Alias, Family
+from async_tiercache._fence import Fences
+from async_tiercache._finder import UNKNOWN, Ask, Finder, Found, States
+from async_tiercache._flight import RUNNING, Flights, inside
+from async_tiercache._ledger import Basis, Ledger
+from async_tiercache._options import MISSING
+from async_tiercache._read_log import ReadLog
+from async_tiercache._tasks import Tasks
+from async_tiercache._tiers import Tiers
+from async_tiercache.abc import Clock, Content
+from async_tiercache.codecs.frame import digest_key, pack_tags, unpack_plain
+from async_tiercache.errors import DecodeError
+from async_tiercache.policies.freshness import early_at
+
+Waiter = asyncio.Future[Any]
+
+
+class Look(Ask):
+    """What readers ask about one key.
+
+    Attributes:
+        family: The key's family.
+        alias: Where a compiled call path looks for the slot of this key.
+        began: When it began, monotonic.
+        many: Whether a batch waits for it, which then calls `leave`.
+        value: The value, if there is a fresh one.
+        waiters: Get the value, or else the look itself; each with when its call came, monotonic.
+    """
+
+    __slots__ = ("_home", "alias", "began", "family", "many", "value", "waiters")
+
+    def __init__(
+        self,
+        home: "Home",
+        family: Family,
+        basis: Basis,
+        *,
+        alias: Alias | None = None,
+        began: float,
+        many: bool = False,
+    ) -> None:
+        # Not by the base class, which would cost each read a call more.
+        self.basis = basis
+        self.codecs = (family.codec,)
+        self.counts = family.counts
+        self.found = None
+        self.error = None
+        self._home = home
+        self.family = family
+        self.alias = alias
+        self.began = began
+        self.many = many
+        self.value: Any = MISSING
+        self.waiters: list[tuple[Waiter, float]] = []
+        home.by_key[basis.key] = self
+
+    @property
+    def current(self) -> bool:
+        """Whether nobody else has asked L2 for the key since."""
+        return self._home.by_key.get(self.basis.key) is self
+
+    def leave(self) -> None:
+        """Be the look of the key no more."""
+        if self.current:
+            del self._home.by_key[self.basis.key]
+
+    def settle(self, found: Found) -> None:
+        """Leave the question to a flight, with what was found if that still counts."""
+        self.found = found
+        if not self.many:
+            self._home.settled.append(self)
+        for waiter, _ in self.waiters:
+            if not waiter.done():
+                waiter.set_result(self)
+
+
+class Home:
+    """Where looks are.
+
+    Attributes:
+        by_key: The look of each key, until it was answered or a flight has taken it over.
+        settled: Looks that were left to flights.
+    """
+
+    __slots__ = ("by_key", "settled")
+
+    def __init__(self) -> None:
+        self.by_key: dict[str, Look] = {}
+        self.settled: list[Look] = []
+
+
+class Looks:
+    """The looks of one cache, one per key.
+
+    Args:
+        namespace: The cache's namespace.
+        on: Whether there are any; a read that somebody watches begins with a flight.
+        tiers: Keep what is found.
+        finder: Asks L2.
+        ledger: Says whether an answer still counts.
+        flights: What is being loaded is not looked for.
+        fences: Nor is what this process has a lease on that is on its way back.
+        log: Is told of the answers.
+        tasks: Keep who asks alive.
+        clock: The clock of this process.
+
+    Attributes:
+        on: Whether there are any.
+    """
+
+    def __init__(
+        self,
+        *,
+        namespace: str,
+        on: bool,
+        tiers: Tiers,
+        finder: Finder,
+        ledger: Ledger,
+        flights: Flights,
+        fences: Fences,
+        log: ReadLog,
+        tasks: Tasks,
+        clock: Clock,
+    ) -> None:
+        self._namespace = namespace
+        self.on = on
+        self._tiers = tiers
+        self._finder = finder
+        self._ledger = ledger
+        self._flights = flights.by_key
+        self._releasing = fences.releasing
+        self._log = log
+        self._tasks = tasks
+        self._monotonic = clock.monotonic
+        self._random = clock.random
+        self._home = Home()
+        self._gathered: list[Look] = []
+        self._asking: asyncio.Task[None] | None = None
+
+    def begin(
+        self,
+        family: Family,
+        key: str,
+        tags: tuple[str, ...],
+        *,
+        opened: bool,
+        loop: asyncio.AbstractEventLoop,
+        alias: Alias | None = None,
+    ) -> Waiter | None:
+        """Let a reader look for a key; `None` if that is no case for a look.
+
+        Args:
+            family: The key's family.
+            key: The key's text.
+            tags: The tags that the value must stand under.
+            opened: Whether the loader may name more.
+            loop: The loop on which this runs.
+            alias: Where a compiled call path looks for the slot of this key.
+
+        Returns:
+            A future of the value, or of the look where only a flight can tell.
+        """
+        if not self._may_begin(key):
+            return None
+        now = self._monotonic()
+        look = self._home.by_key.get(key)
+        if look is None or not self._may_join(look, family, tags, now):
+            look = self._made(family, key, tags, opened=opened, now=now, alias=alias)
+        waiter: Waiter = loop.create_future()
+        look.waiters.append((waiter, now))
+        return waiter
+
+    @asynccontextmanager
+    async def asked(
+        self, family: Family, keys: Mapping[str, tuple[str, ...]], *, opened: bool
+    ) -> AsyncGenerator[list[Look]]:
+        """Look for several keys; those that are no case for a look are left out.
+
+        What they have found counts inside of the block.
+
+        Args:
+            family: The keys' family.
+            keys: The texts of the keys, each with the tags that its value must stand under.
+            opened: Whether the loader may name more.
+        """
+        now = self._monotonic()
+        looks = [
+            self._made(family, key, tags, opened=opened, now=now, many=True)
+            for key, tags in keys.items()
+            if key not in self._home.by_key and self._may_begin(key)
+        ]
+        try:
+            if self._asking is not None and looks:
+                await asyncio.wait((self._asking,))
+            yield looks
+        finally:
+            for look in looks:
+                look.leave()
+
+    def detach(self, key: str) -> None:
+        """Let the readers of a look ask again: somebody else asks L2 for its key."""
+        self._home.by_key.pop(key, None)
+
+    def forget(self) -> None:
+        """Drop looks that belong to a loop that is gone."""
+        self._home = Home()
+        self._gathered = []
+        self._asking = None
+
+    def _may_begin(self, key: str) -> bool:
+        # A read inside of a load needs to know what its value rests on.
+        if not self.on or (RUNNING and inside() is not None):
+            return False
+        store = self._tiers.store
+        held = store is not None and key in store.slots
+        return not held and key not in self._flights and key not in self._releasing
+
+    def _may_join(self, look: Look, family: Family, tags: tuple[str, ...], now: float) -> bool:
+        """Return whether a reader that comes now may have what a look brings."""
+        ledger = self._ledger
+        return (
+            look.found is None
+            and look.family is family
+            and look.basis.declared == tags
+            and not ledger.is_overtaken(look.basis)
+            and (now < ledger.proof_deadline or now - look.began < ledger.join_seconds)
+        )
+
+    def _made(
+        self,
+        family: Family,
+        key: str,
+        tags: tuple[str, ...],
+        *,
+        opened: bool,
+        now: float,
+        alias: Alias | None = None,
+        many: bool = False,
+    ) -> Look:
+        """Return a new look, in place of the key's last one, which will be asked soon."""
+        guessed = family.named.get(key, ()) if family.named else ()
+        basis = self._ledger.basis(key, tags, guessed=guessed, opened=opened)
+        look = Look(self._home, family, basis, alias=alias, began=now, many=many)
+        if not self._gathered:
+            self._asking = self._tasks.start(self._ask_gathered(), name="tiercache-look")
+        self._gathered.append(look)
+        return look
+
+    async def _ask_gathered(self) -> None:
+        """Ask what has gathered when the loop has come to all who were ready."""
+        looks, self._gathered = self._gathered, []
+        # Their readers have gone on, or were cancelled.
+        settled, self._home.settled = self._home.settled, []
+        for look in settled:
+            look.leave()
+        try:
+            await self._finder.answer(looks, self._answers)
+        finally:
+            # Nobody may hang if this is cancelled.
+            for look in looks:
+                if look.found is None and look.value is MISSING:
+                    look.settle(UNKNOWN)
+
+    def _answers(self, look: Look, content: Content, states: States) -> bool:
+        """Answer a look if what L2 holds is a plain frame of a fresh value, as most are."""
+        basis, family, namespace = look.basis, look.family, states.namespace
+        key, codec = basis.key, family.codec
+        if (
+            not isinstance(content, bytes)
+            or namespace is None
+            or not look.current
+            or not self._ledger.holds(basis)
+        ):
+            return False
+        tags = states.pairs(basis.tags) if basis.tags else ()
+        if tags is None:
+            return False
+        binding = codec.fingerprint + digest_key(self._namespace, key) + namespace
+        plain = unpack_plain(content, binding, len(tags), pack_tags(tags) if tags else b"")
+        if plain is None:
+            return False
+        entry_id, created_at, fresh_until, stale_until, load_seconds, payload = plain
+        early = early_at(
+            created_at=created_at,
+            fresh_until=fresh_until,
+            load_seconds=load_seconds,
+            beta=family.limits.early,
+            u=self._random(),
+        )
+        if self._tiers.now() >= early or self._ledger.is_below_floor(key, created_at):
+            return False
+        try:
+            value = codec.decode(payload)
+        except DecodeError:
+            return False
+        self._finder.learn(basis, states)
+        if self._tiers.store is not None:
+            header = Header(
+                entry_id, created_at, fresh_until, stale_until, load_seconds,
+                codec.fingerprint, "", False, namespace, tags,
+            )  # fmt: skip
+            entry = Entry(value, header, len(payload), payload)
+            self._tiers.keep(basis, family, entry, l1_ttl=family.limits.l1_ttl, early=early)
+            self._tiers.link(key, look.alias, basis.declared)
+        self._give(look, value, payload)
+        return True
+
+    def _give(self, look: Look, value: Any, payload: bytes | memoryview) -> None:
+        """Give a value to all who wait for it."""
+        family, key, joined = look.family, look.basis.key, look.many
+        look.leave()
+        look.value = value
+        for waiter, started in look.waiters:
+            if waiter.done():
+                continue
+            if joined and family.limits.isolation == "copy":
+                value = family.codec.decode(payload)
+            waiter.set_result(value)
+            self._log.note_hit(family, key, joined=joined, started=started)
+            joined = True

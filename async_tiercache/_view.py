@@ -1,0 +1,136 @@
+"""The view: what readers may see of L1 and of the flights of their keys.
+
+No method but `join` awaits, so each decision is made on one state.
+"""
+
+from async_tiercache._finder import Found
+from async_tiercache._flight import Flight, Flights, Outcome, inside
+from async_tiercache._ledger import Basis, Ledger
+from async_tiercache._looks import Look, Looks
+from async_tiercache._tiers import Tiers
+from async_tiercache.abc import Clock
+from async_tiercache.backends.memory import Slot
+
+
+class View:
+    """What a reader may be served, join, and be shown.
+
+    Args:
+        tiers: Have L1.
+        ledger: Says what was invalidated.
+        looks: End where a flight's value is shown.
+        flights: May be joined.
+        clock: The clock of this process.
+    """
+
+    def __init__(
+        self, *, tiers: Tiers, ledger: Ledger, looks: Looks, flights: Flights, clock: Clock
+    ) -> None:
+        self._tiers = tiers
+        self._ledger = ledger
+        self._looks = looks
+        self._flights = flights
+        self._clock = clock
+
+    def slot(self, key: str, tags: tuple[str, ...] = ()) -> Slot | None:
+        """Return what L1 holds for a key under some tags; a read inside of a load asks L2.
+
+        What such a read got from L1 might be older than an invalidation that this process has not
+        heard of, and would be stored under the evidence of a load that began after it.
+        """
+        if inside() is not None and self._tiers.has_remote:
+            return None
+        return self._tiers.probe(key, tags)
+
+    def rest_on_slot(self, slot: Slot) -> None:
+        """Let the load that this runs in, if any, rest on what L1 has given it."""
+        if inside() is not None:
+            outcome = Outcome(fresh_until=slot.header.fresh_until)
+            self.rest_on(self._ledger.basis(slot.key, slot.tags), outcome)
+
+    def rest_on(self, basis: Basis, outcome: Outcome) -> None:
+        """Let the load that this runs in, if any, rest on what it has read."""
+        loading = inside()
+        if loading is not None:
+            loading.rest_on(self._flights, basis, outcome)
+
+    def find(self, key: str, tags: tuple[str, ...] = ()) -> Flight | None:
+        """Return the flight that a read which begins now may join.
+
+        Args:
+            key: The key's text.
+            tags: Those that the value must stand under; another family's may not, and then nothing
+                tells whether one of them was invalidated since the flight began.
+        """
+        flight = self._flights.find(key)
+        if flight is None or any(tag not in flight.basis.declared for tag in tags):
+            return None
+        ledger = self._ledger
+        unproven = self._clock.monotonic() >= ledger.proof_deadline
+        age = self._tiers.now() - flight.began_at
+        if self._may_join(flight) and not (unproven and age >= ledger.join_seconds):
+            return flight
+        if not ledger.is_overtaken(flight.basis):
+            ledger.overtake(key)  # It must not be kept after what replaces it either.
+        ledger.overtaken += self._flights.detach(key)
+        return None
+
+    def _may_join(self, flight: Flight) -> bool:
+        # Tags of what the loader waits for are its own only once it has that.
+        may_join = self._ledger.may_join(flight.basis)
+        return may_join and all(map(self._may_join, flight.parts))
+
+    def is_ahead(self, flight: Flight, outcome: Outcome | None = None) -> bool:
+        """Return whether a flight, or what it offers from L1, began before the load around this.
+
+        It may be older than an invalidation that the load began after.
+        """
+        loading = inside()
+        if loading is None or not self._tiers.has_remote:
+            return False
+        return flight.number < loading.number or (outcome is not None and outcome.tier == "l1")
+
+    def found(self, looked: Look | None, slot: Slot | None) -> Found | None:
+        """Return what a look has found, if a flight that begins now would find nothing else."""
+        if looked is None or slot is not None or looked.error is not None:
+            return None
+        return looked.found if looked.current and self._ledger.holds(looked.basis) else None
+
+    def shown(self, flight: Flight, outcome: Outcome, *, again: bool) -> Outcome | None:
+        """Return what a caller gets of a flight; `None` if it shall wait for a later one instead.
+
+        What has taken the place of an overtaken flight began later, but may have read the source
+        earlier. So a caller has the value of only one of them, and nothing older follows it.
+
+        Args:
+            flight: The flight that the caller has waited for.
+            outcome: What it has ended with.
+            again: Whether the caller has waited for another one before, and does so no more.
+        """
+        overtaken = outcome.error is None and self._ledger.is_overtaken(flight.basis)
+        if not overtaken or inside() is not None:
+            return outcome
+        self._looks.detach(flight.key)
+        key, slot = flight.key, self._tiers.probe(flight.key, flight.basis.declared)
+        if slot is not None and slot.header.created_at > flight.load_began_at:
+            fresh_until = slot.header.fresh_until
+            if self._tiers.now() < fresh_until:
+                return Outcome(slot.value, "l1", fresh_until=fresh_until, payload=slot.payload)
+        if self.find(key, flight.basis.declared) in {None, flight}:
+            if slot is not None:
+                # It may be older than this, and nothing tells.
+                self._tiers.drop(key, slot.header.entry_id)
+            return outcome
+        if again:
+            self._tiers.supersede(key)
+        return outcome if again else None
+
+    async def join(self, flight: Flight) -> Outcome:
+        """Return the flight's outcome, or what it offers meanwhile."""
+        self.withdraw_dead_offer(flight)
+        return await self._flights.join(flight)
+
+    def withdraw_dead_offer(self, flight: Flight) -> None:
+        """Let a flight offer nothing that is dead by now."""
+        if self._tiers.now() >= flight.offered_until:
+            flight.offered = None
