@@ -53,7 +53,8 @@ class ReadLog:
             started: When the call came, monotonic.
         """
         self.count(family, outcome)
-        last, answered = self.last, (outcome.tier, outcome.state)
+        last = self.last
+        answered: Answered = outcome.tier, outcome.state
         last[key] = answered
         if len(last) > MAX_READS:
             del last[next(iter(last))]

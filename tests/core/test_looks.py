@@ -299,7 +299,7 @@ async def held(make_cache: MakeCache, server: MemoryServer, other: TierCache) ->
 async def test_a_batch_overtakes_a_look(held: Held) -> None:
     """It asks L2 for itself."""
 
-    @held.value.batch
+    @held.value.batch  # type: ignore[untyped-decorator]
     async def many(keys: list[int]) -> dict[int, Any]:
         return dict.fromkeys(keys, "unused")
 

@@ -1,0 +1,117 @@
+"""Safeguards of looks, by which most reads of L2 are answered."""
+
+from typing import Final
+
+from tests.mutations.mutation import Mutation
+
+_LOOKS: Final = "async_tiercache/_looks.py"
+_TESTS: Final = "tests/core/test_looks.py::"
+
+LOOKS: Final = (
+    Mutation(
+        name="look-holds",
+        safeguard="A look that something has happened to answers nobody.",
+        guards="G2, G3",
+        file=_LOOKS,
+        before="            or not self._ledger.holds(basis)\n",
+        after="",
+        named=(
+            "tests/core/test_coherence_schedules.py::test_a_read_of_l2_that_was_followed_by_an_invalidation_elsewhere_is_not_believed",
+            "tests/core/test_invalidation.py::test_a_read_of_l2_that_began_before_the_delete_is_not_believed",
+        ),
+        cells=("none",),
+    ),
+    Mutation(
+        name="look-current",
+        safeguard="Nor does one whose key somebody else has asked L2 for since.",
+        guards="G4",
+        file=_LOOKS,
+        before="            or not look.current\n",
+        after="",
+        named=(
+            f"{_TESTS}test_a_batch_overtakes_a_look",
+            f"{_TESTS}test_a_get_overtakes_a_look",
+            f"{_TESTS}test_a_reader_of_another_function_overtakes_a_look",
+            f"{_TESTS}test_a_reader_joins_no_old_look_without_a_proof",
+        ),
+        cells=("proxy_delay",),
+    ),
+    Mutation(
+        name="look-flight",
+        safeguard="A flight asks L2 for itself, so that the key's look answers no more.",
+        guards="G4",
+        file="async_tiercache/_pilot.py",
+        before="        self._looks.detach(key)\n",
+        after="",
+        named=(f"{_TESTS}test_a_batch_overtakes_a_look",),
+    ),
+    Mutation(
+        name="look-get",
+        safeguard="So does a call by key.",
+        guards="G4",
+        file="async_tiercache/_reader.py",
+        before="            self._looks.detach(key)\n",
+        after="            pass\n",
+        named=(f"{_TESTS}test_a_get_overtakes_a_look",),
+    ),
+    Mutation(
+        name="look-shown",
+        safeguard="What an overtaken load shows is not followed by what a look has read before.",
+        guards="G4",
+        file="async_tiercache/_view.py",
+        before="        self._looks.detach(flight.key)\n",
+        after="",
+        named=(f"{_TESTS}test_what_was_kept_nowhere_overtakes_a_look",),
+    ),
+    Mutation(
+        name="look-floor",
+        safeguard="Nor is it answered with what may be older than what was shown and kept nowhere.",
+        guards="G4",
+        file=_LOOKS,
+        before=" or self._ledger.is_below_floor(key, created_at)",
+        after="",
+        named=(
+            "tests/core/test_overtaken.py::test_what_another_process_has_loaded_before_is_older_though_this_one_is_behind",
+        ),
+    ),
+    Mutation(
+        name="look-proof",
+        safeguard="Without a proof no look is joined that began longer ago than the bound.",
+        guards="G3",
+        file=_LOOKS,
+        before="            and (now < ledger.proof_deadline "
+        "or now - look.began < ledger.join_seconds)\n",
+        after="",
+        named=(f"{_TESTS}test_a_reader_joins_no_old_look_without_a_proof",),
+    ),
+    Mutation(
+        name="look-tags",
+        safeguard="A look is joined only under the tags that it looks for.",
+        guards="G2",
+        file=_LOOKS,
+        before="            and look.basis.declared == tags\n",
+        after="",
+        named=(f"{_TESTS}test_a_reader_under_another_tag_joins_no_look",),
+    ),
+    Mutation(
+        name="look-found-holds",
+        safeguard="A flight goes on with what a look has found only if nothing has happened since.",
+        guards="G2, G3",
+        file="async_tiercache/_view.py",
+        before="looked.found if looked.current and self._ledger.holds(looked.basis) else None",
+        after="looked.found if looked.current else None",
+        named=(
+            "tests/core/test_coherence_schedules.py::test_a_read_of_l2_that_was_followed_by_an_invalidation_elsewhere_is_not_believed",
+        ),
+    ),
+    Mutation(
+        name="look-found-current",
+        safeguard="And only if nobody else has asked L2 for the key since.",
+        guards="G4",
+        file="async_tiercache/_view.py",
+        before="looked.found if looked.current and self._ledger.holds(looked.basis) else None",
+        after="looked.found if self._ledger.holds(looked.basis) else None",
+        named=(f"{_TESTS}test_a_reader_joins_no_old_look_without_a_proof",),
+    ),
+)
+"""Each of them, taken out."""
