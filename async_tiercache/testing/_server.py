@@ -163,14 +163,14 @@ class _Faulty:
     """
 
     server: MemoryServer
-    _broken = False
+    _broken = False  # of all connections of a client: the next one is another object
     _listening = False
     _sock: Any
 
     async def connect(self) -> None:
         """Connect, but not at once after a fault: what it struck has failed."""
         if self._broken:
-            self._broken = False
+            type(self)._broken = False  # noqa: SLF001 - of this very class
             raise ConnectionResetError(_BROKEN)
         await cast("Any", super()).connect()
 
@@ -186,7 +186,7 @@ class _Faulty:
         try:
             await self.server.inject(commands, listening=self._listening)
         except ConnectionResetError:
-            self._broken = True
+            type(self)._broken = not self._listening  # noqa: SLF001 - of this very class
             raise
         if socket is not self._sock:
             raise ConnectionResetError(_CLOSED)

@@ -1,4 +1,4 @@
-"""Tasks that ask a server are cancelled when they take too long, many by one timer."""
+"""What is asked of a server is told of when it takes too long, many by one timer."""
 
 import asyncio
 import time
@@ -12,61 +12,84 @@ DEADLINE = 5.0
 """How long anything may take here; reached only by tests that fail."""
 
 
-def hanging() -> "asyncio.Task[object]":
-    """Return a task that does not end by itself."""
-    return asyncio.create_task(asyncio.Event().wait())
+class Expired:
+    """Takes in what has taken too long."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+        self._more = asyncio.Event()
+
+    def __call__(self, name: str) -> None:
+        self.names.append(name)
+        self._more.set()
+
+    async def until(self, count: int) -> list[str]:
+        """Return the names once there are so many."""
+        async with asyncio.timeout(DEADLINE):
+            while len(self.names) < count:
+                self._more.clear()
+                await self._more.wait()
+        return self.names
 
 
-async def cancelled(*tasks: "asyncio.Task[object]") -> bool:
-    """Return whether tasks are cancelled, once they have ended."""
-    await asyncio.wait(tasks, timeout=DEADLINE)
-    return all(task.cancelled() for task in tasks)
-
-
-async def test_all_that_take_too_long_are_cancelled() -> None:
-    """Also those that begin while others run, or after all have ended."""
-    deadlines = Deadlines(LIMIT)
-    first, second = hanging(), hanging()
-    deadlines.begin(first)
+async def test_all_that_takes_too_long_is_told() -> None:
+    """Also what begins while others run, or after all have ended."""
+    expired = Expired()
+    deadlines = Deadlines(LIMIT, expired)
+    deadlines.begin("first")
     await asyncio.sleep(0)
-    deadlines.begin(second)
-    assert deadlines.running == [first, second]
+    deadlines.begin("second")
+    assert len(deadlines) == 2
 
-    assert await cancelled(first, second)
+    assert await expired.until(2) == ["first", "second"]
 
-    third = hanging()
-    deadlines.begin(third)
-    assert await cancelled(third)
-    assert deadlines.running == []
+    deadlines.begin("third")
+    assert await expired.until(3) == ["first", "second", "third"]
+    assert len(deadlines) == 0
 
 
-async def test_a_task_that_has_its_answer_is_let_be() -> None:
-    """It goes on with what it does then."""
-    deadlines = Deadlines(LIMIT)
-    answered, late = hanging(), hanging()
-    deadlines.begin(answered)
-    deadlines.begin(late)
-    deadlines.end(answered)
+async def test_what_has_its_answer_is_let_be() -> None:
+    """Whatever becomes of the others."""
+    expired = Expired()
+    deadlines = Deadlines(LIMIT, expired)
+    deadlines.begin("answered")
+    deadlines.begin("late")
+    deadlines.end("answered")
 
-    assert await cancelled(late)
-    assert not answered.done()
-    answered.cancel()
+    assert await expired.until(1) == ["late"]
+
+
+async def test_what_goes_with_another_is_told_once() -> None:
+    """Who is told of one may end others that are due as well."""
+    expired = Expired()
+
+    def take_along(name: str) -> None:
+        deadlines.end("second")
+        expired(name)
+
+    deadlines = Deadlines(LIMIT, take_along)
+    deadlines.begin("first")
+    deadlines.begin("second")
+    await expired.until(1)
+    deadlines.begin("third")
+
+    assert await expired.until(2) == ["first", "third"]
 
 
 async def test_a_loop_that_was_busy_takes_nothing_for_late() -> None:
-    """The answer may wait in the socket; the task has its whole time again."""
-    deadlines = Deadlines(LIMIT)
-    task = hanging()
-    deadlines.begin(task)
+    """The answer may wait in the socket; whatever is asked has its whole time again."""
+    expired = Expired()
+    deadlines = Deadlines(LIMIT, expired)
+    deadlines.begin("asked")
     busy_until = time.monotonic() + 3 * LIMIT
     while time.monotonic() < busy_until:
         pass
     await asyncio.sleep(0)
     await asyncio.sleep(0)
 
-    assert not task.done()
-    assert deadlines.running == [task]
-    assert await cancelled(task)
+    assert expired.names == []
+    assert len(deadlines) == 1
+    assert await expired.until(1) == ["asked"]
 
 
 @pytest.mark.parametrize("ends", [True, False])
@@ -78,4 +101,6 @@ async def test_one_task_may_be_watched_alone(ends: bool) -> None:
     if ends:
         gate.set()
 
-    assert await cancelled(task) is not ends
+    await asyncio.wait([task], timeout=DEADLINE)
+
+    assert task.cancelled() is not ends

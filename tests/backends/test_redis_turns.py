@@ -1,13 +1,14 @@
 """What shares a turn, and what has one of its own."""
 
 import asyncio
-from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from redis.exceptions import InvalidResponse
 
-from async_tiercache.backends.redis.connection import Command, Wires
 from async_tiercache.backends.redis.turns import LARGE_BYTES, MAX_READS, Turns
+from async_tiercache.backends.redis.wire import Command, Turn
+from async_tiercache.backends.redis.wires import Wires
 
 
 class RecordingWires(Wires):
@@ -15,16 +16,31 @@ class RecordingWires(Wires):
 
     Attributes:
         turns: The commands of each turn.
+        large: Which of them go where they delay nobody.
+        instead: What is answered instead.
     """
 
     def __init__(self) -> None:
         self.turns: list[list[Command]] = []
+        self.large: list[bool] = []
+        self.instead: list[Any] | None = None
 
-    async def exchange(self, commands: Sequence[Command]) -> list[Any]:
-        """Return the last words."""
-        self.turns.append(list(commands))
-        await asyncio.sleep(0)
-        return [list(command[1:]) if command[0] == "MGET" else command[-1] for command in commands]
+    def send(self, turn: Turn) -> None:
+        """Answer soon."""
+        self.turns.append(list(turn.commands))
+        self.large.append(turn.large)
+        asyncio.get_running_loop().call_soon(self._answer, turn)
+
+    def _answer(self, turn: Turn) -> None:
+        turn.over = True
+        turn.answered(
+            [
+                list(command[1:]) if command[0] == "MGET" else command[-1]
+                for command in turn.commands
+            ]
+            if self.instead is None
+            else self.instead
+        )
 
 
 @pytest.fixture
@@ -54,6 +70,19 @@ async def test_a_large_value_has_a_turn_of_its_own(wires: RecordingWires) -> Non
         ["EVALSHA"],
         ["MGET"],
     ]
+    assert wires.large == [False, True, True, False]
+
+
+@pytest.mark.parametrize("instead", [["not a list"], [["one", "too", "many"]], [None]])
+async def test_values_that_are_none_are_an_error(wires: RecordingWires, instead: list[Any]) -> None:
+    """For all who have asked."""
+    turns, wires.instead = Turns(wires, limit=1.0), instead
+
+    answers = await asyncio.gather(
+        turns.submit("GET", "a"), turns.submit("GET", "b"), return_exceptions=True
+    )
+
+    assert [type(each) for each in answers] == [InvalidResponse] * 2
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from async_tiercache import TierCache, TierChanged
 from async_tiercache._clock import SYSTEM_CLOCK
 from async_tiercache.abc import UNREACHED, Invalidation
 from async_tiercache.backends.redis import RedisRemote
+from async_tiercache.backends.redis.turns import LARGE_BYTES
 from async_tiercache.errors import TierError, TierPartError
 from async_tiercache.testing import Recorder, settled
 from async_tiercache.testing.contracts._samples import contents
@@ -286,25 +287,27 @@ async def test_a_cluster_that_refuses_everything_while_a_part_is_down_comes_back
     await _served_from_l2(cluster, open_many, KEYS)
 
 
-@pytest.mark.parametrize(("query", "opened"), [("&max_connections=2", 2), ("", 8)])
-async def test_at_most_as_many_connections_as_the_url_allows(
+@pytest.mark.parametrize(("query", "opened"), [("&max_connections=1", 1), ("", 2)])
+async def test_a_node_has_one_connection_and_one_for_what_is_large(
     cluster: ClusterGroup, query: str, opened: int
 ) -> None:
-    """On each node, however many turns would like one."""
+    """However many turns there are, unless the URL allows one only."""
     url = f"{cluster.url}?client_name=ours{query}"
     remote = RedisRemote(url, namespace="test", clock=SYSTEM_CLOCK)
     await remote.probe()
     for node in cluster.masters:
         node.stop()
-    reading: list[asyncio.Task[Any]] = []
+    asking: list[asyncio.Task[Any]] = []
     for number in range(60):
-        reading.append(asyncio.create_task(remote.get_many([f"k{number}"])))
+        frame, fence = bytes(LARGE_BYTES + 1), b"L" * 17
+        storing = remote.commit(f"k{number}", frame, 1.0, fence=fence)
+        asking += map(asyncio.ensure_future, (remote.get_many([f"k{number}"]), storing))
         await asyncio.sleep(0)
         await asyncio.sleep(0)
     for node in cluster.nodes:
         if node.stopped:
             node.cont()
-    await asyncio.gather(*reading)
+    await asyncio.gather(*asking)
 
     lines = [_lines(node) for node in cluster.nodes]
     assert max(sum("name=ours" in line for line in each) for each in lines) == opened

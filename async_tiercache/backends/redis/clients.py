@@ -1,7 +1,7 @@
 """Clients: redis-py's, made from a URL with settings that fail fast, or borrowed and checked.
 
 redis-py's own defaults cost seconds on a dead port and a minute on a hung server. Only the settings
-of a client are used: its connections are driven by `connection`, and a Cluster's map is kept by
+of a client are used: its connections are driven by `wires`, and a Cluster's map is kept by
 `cluster`. Whatever a URL cannot say can be said by a client of the caller's own.
 """
 

@@ -17,12 +17,13 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from async_tiercache._tasks import Tasks
 from async_tiercache.abc import Clock
-from async_tiercache.backends.redis.connection import Asking, Command, Wires, seconds_of
 from async_tiercache.backends.redis.deadlines import watch
 from async_tiercache.backends.redis.directory import SLOTS, Address, Directory
 from async_tiercache.backends.redis.failures import NodeDownError, is_down
 from async_tiercache.backends.redis.runs import Runs
-from async_tiercache.backends.redis.turns import MAX_TURNS, Turns
+from async_tiercache.backends.redis.turns import Turns
+from async_tiercache.backends.redis.wire import Asking, Command
+from async_tiercache.backends.redis.wires import Wires, seconds_of
 from async_tiercache.policies.breaker import Breaker
 
 MAX_REDIRECTS: Final = 5
@@ -129,7 +130,7 @@ class Cluster:
         return None if node is None else node.address
 
     def connections(self) -> list[Any]:
-        """Return the open connections that carry nothing."""
+        """Return the open connections."""
         return [wire for node in self._nodes.values() for wire in node.turns.connections()]
 
     async def prove(self, name: Callable[[int], str]) -> None:
@@ -282,12 +283,12 @@ class Cluster:
                 clock=self._clock,
                 told_time=partial(self._told, address),
                 told_run=partial(self._runs.saw, address),
+                single=self._directory.max_connections == 1,
             )
             self._runs.hold(address, wires.leave)
             node.turns = Turns(
                 wires,
                 limit=self._limit,
-                width=min(MAX_TURNS, self._directory.max_connections),
                 merging=False,
                 rejected=partial(self._rejected, node),
             )

@@ -36,7 +36,6 @@ from async_tiercache.backends.redis.bus import Bus, bus_of
 from async_tiercache.backends.redis.clients import Client, check_client, check_url, close, connect
 from async_tiercache.backends.redis.cluster import Cluster
 from async_tiercache.backends.redis.cluster_bus import ClusterBus
-from async_tiercache.backends.redis.connection import Wires
 from async_tiercache.backends.redis.directory import Directory
 from async_tiercache.backends.redis.failures import NodeDownError, is_down
 from async_tiercache.backends.redis.line import WAIT_SECONDS
@@ -44,7 +43,8 @@ from async_tiercache.backends.redis.names import Names
 from async_tiercache.backends.redis.route import Route
 from async_tiercache.backends.redis.runs import Runs
 from async_tiercache.backends.redis.sentinel import MasterWires
-from async_tiercache.backends.redis.turns import MAX_TURNS, Turns
+from async_tiercache.backends.redis.turns import Turns
+from async_tiercache.backends.redis.wires import Wires
 from async_tiercache.errors import (
     ConfigurationError,
     TierError,
@@ -423,6 +423,7 @@ class RedisRemote:
             "clock": self._clock,
             "told_time": self._set_time,
             "told_run": partial(self._runs.saw, None),
+            "single": getattr(pool, "max_connections", None) == 1,
         }
         if isinstance(pool, SentinelConnectionPool):
             proof = ("SET", self._names.key("*"), b"", "PX", 1)
@@ -430,8 +431,7 @@ class RedisRemote:
         else:
             wires = Wires(pool.make_connection, **told)
         self._runs.hold(None, wires.leave)
-        width = min(MAX_TURNS, getattr(pool, "max_connections", MAX_TURNS))
-        return Turns(wires, limit=OPERATION_LIMIT, width=width)
+        return Turns(wires, limit=OPERATION_LIMIT)
 
     def _bus_of(self, listener: Listener, bound: float) -> Bus:
         route = self._on_loop()

@@ -26,7 +26,7 @@ class Route(Protocol):
         ...
 
     def connections(self) -> list[Any]:
-        """Return the connections of redis-py that are open and carry nothing."""
+        """Return the connections of redis-py that are open."""
         ...
 
     async def prove(self, name: Callable[[int], str]) -> None:

@@ -6,15 +6,15 @@ Sentinels are asked on each new connection, as redis-py does, and every second w
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Final
 
 from redis.asyncio.sentinel import MasterNotFoundError, Sentinel, SentinelConnectionPool
 
-from async_tiercache._tasks import Tasks
 from async_tiercache.abc import Clock
-from async_tiercache.backends.redis.connection import Command, Wires
 from async_tiercache.backends.redis.hedging import HEDGE_SECONDS
+from async_tiercache.backends.redis.wire import Command, Turn
+from async_tiercache.backends.redis.wires import Wires
 
 FOLLOW_SECONDS: Final = 1.0
 _FOLLOW_LIMIT: Final = 1.0
@@ -77,16 +77,8 @@ class MasterWires(Wires):
         told_time: Is told the server's time, in seconds since the epoch, on each new connection.
         told_run: Is told its run id then.
         proof: A command that only a master obeys.
+        single: Whether there must be no second connection.
     """
-
-    __slots__ = (
-        "_asking",
-        "_follow_deadline",
-        "_master",
-        "_patience_deadline",
-        "_pool",
-        "_tasks",
-    )
 
     def __init__(
         self,
@@ -96,6 +88,7 @@ class MasterWires(Wires):
         told_time: Callable[[float, float], None],
         told_run: Callable[[bytes], None],
         proof: Command,
+        single: bool,
     ) -> None:
         super().__init__(
             pool.make_connection,
@@ -103,35 +96,32 @@ class MasterWires(Wires):
             told_time=told_time,
             told_run=told_run,
             proof=proof,
+            single=single,
         )
         self._pool: Any = pool
         self._master: Any = None
         self._asking: asyncio.Task[None] | None = None
         self._follow_deadline = 0.0
-        self._patience_deadline = 0.0
-        self._tasks = Tasks()
+        self._patience: asyncio.TimerHandle | None = None
+        self._held: list[Turn] = []
 
-    async def exchange(self, commands: Sequence[Command]) -> list[Any]:
-        """Send commands together to the present master and return their replies.
-
-        Raises:
-            RedisError: The master is out of reach, or the Sentinels know none.
-        """
-        now = asyncio.get_running_loop().time()
-        asking = self._asking
-        if now >= self._follow_deadline and (asking is None or asking.done()):
-            self._follow_deadline = now + FOLLOW_SECONDS
-            self._patience_deadline = now + HEDGE_SECONDS
-            asking = self._asking = self._tasks.start(self._follow(), name="tiercache-follow")
-        patience = self._patience_deadline - now
-        if asking is not None and not asking.done() and patience > 0:
-            # Without an answer the wires that there are must do.
-            await asyncio.wait([asking], timeout=patience)
-        return await super().exchange(commands)
+    def send(self, turn: Turn) -> None:
+        """Send a turn to the present master, once the Sentinels have named it or say nothing."""
+        loop = asyncio.get_running_loop()
+        if loop.time() >= self._follow_deadline and self._asking is None:
+            self._follow_deadline = loop.time() + FOLLOW_SECONDS
+            self._asking = self._tasks.start(self._follow(), name="tiercache-follow")
+            # Without an answer the connection that there is must do.
+            self._patience = loop.call_later(HEDGE_SECONDS, self._go_on)
+        if self._patience is not None:
+            self._held.append(turn)
+        else:
+            super().send(turn)
 
     async def aclose(self) -> None:
-        """Close the wires that carry nothing."""
-        await self._tasks.cancel()
+        """Close the connections; nothing is on the wire any more."""
+        if self._asking is not None:
+            self._asking.cancel()
         await super().aclose()
 
     async def _follow(self) -> None:
@@ -139,8 +129,21 @@ class MasterWires(Wires):
         try:
             async with asyncio.timeout(_FOLLOW_LIMIT):
                 master = await sentinels.discover_master(service)
-        except Exception:  # noqa: BLE001 - the next connection will tell
-            return
-        if self._master is not None and master != self._master:
-            await self.renew()
-        self._master = master
+            if self._master is not None and master != self._master:
+                self.renew()
+            self._master = master
+        except Exception:  # noqa: BLE001, S110 - the next connection will tell
+            pass
+        finally:
+            self._asking = None
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """Send what was held back."""
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
+        held, self._held = self._held, []
+        for turn in held:
+            if not turn.over:
+                super().send(turn)

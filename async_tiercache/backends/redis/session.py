@@ -1,7 +1,7 @@
 """A session: one connection of redis-py that is subscribed to channels, as long as it lasts.
 
-It is driven as the wires are: redis-py makes, secures and parses the connection. Replies and
-messages come in one order, so that whatever was published before a PING arrives before its answer.
+redis-py makes, secures and parses the connection, without its pool. Replies and messages come in
+one order, so that whatever was published before a PING arrives before its answer.
 """
 
 import asyncio
@@ -12,8 +12,8 @@ from typing import Any, Final, cast
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
-from async_tiercache.backends.redis.connection import Command, pack
 from async_tiercache.backends.redis.runs import ASK, run_id_of
+from async_tiercache.backends.redis.wire import Command, pack
 
 _AT_ONCE: Final = 100  # messages that are taken in before others get to act
 

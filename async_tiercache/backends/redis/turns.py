@@ -1,8 +1,8 @@
 """Turns: the commands of one loop tick go to a server together.
 
 A caller submits a command and awaits its future. All that was submitted in one tick is written as
-one turn: the reads as one MGET, anything else pipelined behind it. The turn is a task of its own,
-so a caller's cancellation never reaches a socket, and every turn ends within the limit.
+one turn: the reads as one MGET, anything else pipelined behind it. A caller's cancellation never
+reaches a socket, and every turn ends within the limit.
 """
 
 import asyncio
@@ -11,8 +11,9 @@ from typing import Any, Final, TypeAlias
 
 from redis.exceptions import InvalidResponse, ResponseError
 
-from async_tiercache.backends.redis.connection import Command, Wires
 from async_tiercache.backends.redis.deadlines import Deadlines
+from async_tiercache.backends.redis.wire import Command, Turn
+from async_tiercache.backends.redis.wires import Wires
 
 MAX_TURNS: Final = 8
 """Turns on the wire at the same time; what comes meanwhile gathers for the next one."""
@@ -21,6 +22,7 @@ MAX_READS: Final = 1024
 LARGE_BYTES: Final = 64 * 1024
 """A value that is larger is sent in a turn of its own, so that no other waits behind it."""
 
+Submitted: TypeAlias = "tuple[Command, asyncio.Future[Any]]"
 Rejected: TypeAlias = Callable[[Command, "asyncio.Future[Any]", Exception], bool]
 
 
@@ -38,11 +40,12 @@ class Turns:
 
     __slots__ = (
         "_deadlines",
+        "_ended",
+        "_loop",
         "_merging",
         "_queue",
         "_rejected",
         "_scheduled",
-        "_sending",
         "_width",
         "_wires",
     )
@@ -57,28 +60,28 @@ class Turns:
         rejected: Rejected | None = None,
     ) -> None:
         self._wires = wires
-        self._deadlines = Deadlines(limit)
+        self._loop = asyncio.get_running_loop()
+        self._deadlines = Deadlines[_Batch](limit, self._expired)
         self._width = width
         self._merging = merging
         self._rejected = rejected
-        self._queue: list[tuple[Command, asyncio.Future[Any]]] = []
+        self._queue: list[Submitted] = []
         self._scheduled = False
-        self._sending = 0
+        self._ended: asyncio.Future[None] | None = None
 
     def submit(self, *command: Any) -> asyncio.Future[Any]:
         """Queue a command for the next turn and return the future of its reply.
 
         The future raises what redis-py raises, or `TimeoutError`.
         """
-        reply: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        reply: asyncio.Future[Any] = self._loop.create_future()
         self.enqueue(command, reply)
         return reply
 
     def enqueue(self, command: Command, reply: asyncio.Future[Any]) -> None:
         """Queue a command whose reply somebody waits for already."""
         self._queue.append((command, reply))
-        if not self._scheduled and self._sending < self._width:
-            self._start()
+        self._schedule()
 
     @property
     def whole(self) -> bool:
@@ -90,8 +93,8 @@ class Turns:
         return (self.submit,)
 
     def connections(self) -> list[Any]:
-        """Return the open connections that carry nothing."""
-        return self._wires.idle()
+        """Return the open connections."""
+        return self._wires.open_connections()
 
     async def prove(self, name: Callable[[int], str]) -> None:
         """Return once the server has been written."""
@@ -99,19 +102,31 @@ class Turns:
 
     async def aclose(self) -> None:
         """Wait for the turns on the wire, each of which ends within the limit, and hang up."""
-        while turns := self._deadlines.running:
-            await asyncio.wait(turns)
+        while self._queue or len(self._deadlines):
+            self._ended = self._loop.create_future()
+            await self._ended
         await self._wires.aclose()
 
-    def _start(self) -> None:
-        """Begin a turn; it takes what has gathered by the time that the loop comes to it."""
-        self._scheduled = True
-        turn = asyncio.get_running_loop().create_task(self._turn(), name="tiercache-turn")
-        self._deadlines.begin(turn)
+    def _schedule(self) -> None:
+        """Let the next turn be what has gathered by the time that the loop comes to it."""
+        if not self._scheduled and len(self._deadlines) < self._width:
+            self._scheduled = True
+            self._loop.call_soon(self._flush)
 
-    def _take(self) -> list[tuple[Command, asyncio.Future[Any]]]:
+    def _flush(self) -> None:
+        """Send what has gathered, in as many turns as it takes and as may be on the wire."""
+        self._scheduled = False
+        while self._queue and len(self._deadlines) < self._width:
+            batch = self._take()
+            if batch:
+                turn = _Batch(self, batch, merging=self._merging)
+                self._deadlines.begin(turn)
+                self._wires.send(turn)
+        self._rest()
+
+    def _take(self) -> list[Submitted]:
         """Take from the queue what makes the next turn, but for what nobody waits for any more."""
-        batch: list[tuple[Command, asyncio.Future[Any]]] = []
+        batch: list[Submitted] = []
         if len(self._queue) == 1:
             alone, self._queue = self._queue, batch
             return batch if alone[0][1].done() else alone
@@ -128,33 +143,24 @@ class Turns:
             room -= len(command) - 1 if command[0] in _READS else 2
             if room < 0 and count:
                 break
-            if command[0] == "EVALSHA" and _is_large(command):
+            if _is_large(command):
                 return max(1, count)
             count += 1
         return count
 
-    async def _turn(self) -> None:
-        turn = asyncio.current_task()
-        assert turn is not None
-        self._scheduled = False
-        batch = self._take()
-        if not batch:
-            self._deadlines.end(turn)
-            return
-        self._sending += 1
-        if self._queue and self._sending < self._width:
-            self._start()
-        try:
-            replies = await self._exchange([command for command, _ in batch])
-        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - nobody may hang
-            # What waits behind a dead server would only wait as long again.
-            batch += self._queue
-            self._queue = []
-            late = isinstance(error, asyncio.CancelledError)
-            replies = [TimeoutError() if late else error] * len(batch)
-        finally:
-            self._deadlines.end(turn)
-            self._sending -= 1
+    def answered(self, turn: "_Batch", replies: Sequence[Any]) -> None:
+        """Give everybody the reply to a command."""
+        self._deadlines.end(turn)
+        self._settle(turn.batch, replies)
+
+    def failed(self, turn: "_Batch", error: Exception) -> None:
+        """Tell everybody why there are no replies."""
+        self._deadlines.end(turn)
+        # What waits behind a dead server would only wait as long again.
+        batch, self._queue = [*turn.batch, *self._queue], []
+        self._settle(batch, [error] * len(batch))
+
+    def _settle(self, batch: Sequence[Submitted], replies: Sequence[Any]) -> None:
         for (command, future), reply in zip(batch, replies, strict=True):
             failed = isinstance(reply, Exception)
             if failed and self._rejected is not None and self._rejected(command, future, reply):
@@ -165,33 +171,85 @@ class Turns:
                 future.set_exception(reply)
             else:
                 future.set_result(reply)
-        if self._queue and not self._scheduled:
-            self._start()
+        if self._queue:
+            self._schedule()
+        self._rest()
 
-    async def _exchange(self, commands: list[Command]) -> list[Any]:
-        """Send the commands as one turn and return the replies in their order."""
-        if len(commands) == 1:
-            command = commands[0]
-            if command[0] == "MGET":
-                (reply,) = await self._wires.exchange(commands)
-                return [_of_many(reply, len(command) - 1)]
-        reads: dict[tuple[type[Command], str], None] = {}
-        others: list[Command] = []
-        for command in commands:
+    def _expired(self, turn: "_Batch") -> None:
+        self._wires.give_up(turn)
+        if not turn.over:
+            turn.over = True
+            self.failed(turn, TimeoutError())
+
+    def _rest(self) -> None:
+        """Let a close go on, if nothing is queued or on the wire."""
+        ended = self._ended
+        if ended is not None and not ended.done() and not self._queue and not self._deadlines:
+            ended.set_result(None)
+
+
+class _Batch(Turn):
+    """What has gathered: its reads are asked for once each, and merged if they may be.
+
+    Attributes:
+        batch: The commands, as they were submitted.
+    """
+
+    __slots__ = ("_merged", "_reads", "_turns", "batch")
+
+    def __init__(self, turns: Turns, batch: list[Submitted], *, merging: bool) -> None:
+        self._turns = turns
+        self.batch = batch
+        self._reads: dict[tuple[type[Command], str], None] = {}
+        self._merged = False
+        large = False
+        if len(batch) == 1:
+            commands = [batch[0][0]]
+            large = _is_large(commands[0])
+        else:
+            commands = self._gathered(merging=merging)
+        super().__init__(commands, large=large)
+
+    def _gathered(self, *, merging: bool) -> list[Command]:
+        """Return the commands with the reads of all in front."""
+        reads, others = self._reads, list[Command]()
+        for command, _ in self.batch:
             if command[0] in _READS:
                 # What many ask for, such as the state of a tag, is read once.
                 reads.update(dict.fromkeys(_names(command)))
             else:
                 others.append(command)
-        if not reads:
-            return await self._wires.exchange(commands)
-        merged = self._merging and len(reads) > 1
-        first = [("MGET", *(name for _, name in reads))] if merged else list(map(_get, reads))
-        answers = await self._wires.exchange([*first, *others])
-        values, rest = answers[: len(first)], iter(answers[len(first) :])
-        values = _each(values[0], len(reads)) if merged else list(map(_value, values))
+        self._merged = merging and len(reads) > 1
+        if self._merged:
+            return [("MGET", *(name for _, name in reads)), *others]
+        return [*map(_get, reads), *others]
+
+    def answered(self, replies: list[Any]) -> None:
+        """Hand the replies on, in the order of what was submitted."""
+        try:
+            answers = self._answers(replies)
+        except InvalidResponse as error:
+            self._turns.failed(self, error)
+        else:
+            self._turns.answered(self, answers)
+
+    def failed(self, error: Exception) -> None:
+        """Hand the error on."""
+        self._turns.failed(self, error)
+
+    def _answers(self, replies: list[Any]) -> list[Any]:
+        if len(self.batch) == 1:
+            (command, _), (reply,) = self.batch[0], replies
+            if command[0] == "MGET":
+                return [_of_many(reply, len(command) - 1)]
+            return [_value(reply) if command[0] == "GET" else reply]
+        reads = self._reads
+        if self._merged:
+            values, rest = _each(replies[0], len(reads)), iter(replies[1:])
+        else:
+            values, rest = list(map(_value, replies[: len(reads)])), iter(replies[len(reads) :])
         found = dict(zip(reads, values, strict=True))
-        return [_found(each, found) if each[0] in _READS else next(rest) for each in commands]
+        return [_found(each, found) if each[0] in _READS else next(rest) for each, _ in self.batch]
 
 
 _READS: Final = frozenset({"GET", "MGET"})

@@ -1,0 +1,298 @@
+"""Wire: one connection that carries many turns at once, each answered when its replies are there.
+
+redis-py makes and secures a connection. Its stream, its reader's coroutines and its timeouts are
+most of the cost of a command, so they are left behind then: what is sent goes to the transport, and
+what comes is parsed by hiredis as it comes. The deadline of a turn belongs to `turns`.
+"""
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, Final, TypeAlias, cast
+
+import hiredis
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import InvalidResponse, ResponseError
+
+from async_tiercache.backends.redis.failures import is_demoted
+
+Command: TypeAlias = tuple[Any, ...]
+
+
+class Asking(tuple[Any, ...]):
+    """A command for a node that is still receiving the slot of its key."""
+
+    __slots__ = ()
+
+
+pack = cast("Any", hiredis).pack_command
+"""Return a command as it goes over the wire."""
+_ASKING: bytes = pack(("ASKING",))
+_MORE: Final = object()
+_PUSH: Any = getattr(hiredis, "PushNotification", ())
+_JOINED_BYTES: Final = 64 * 1024  # up to this much one write is cheaper than no copy
+
+
+class Turn(ABC):
+    """Commands that are written together and answered together.
+
+    Attributes:
+        commands: What is asked, in order.
+        large: Whether it takes long to be sent, so that others should not wait behind it.
+        over: Whether it was answered or has failed.
+        repeated: Whether it was sent to another connection before, which broke.
+        wire: Which one carries it.
+        replies: Those that have come, one for each ASKING included.
+        expected: How many there will be.
+    """
+
+    __slots__ = ("commands", "expected", "large", "over", "repeated", "replies", "wire")
+
+    def __init__(self, commands: Sequence[Command], *, large: bool = False) -> None:
+        self.commands = commands
+        self.large = large
+        self.over = False
+        self.repeated = False
+        self.wire: Wire | None = None
+        self.replies: list[Any] = []
+        self.expected = 0
+
+    @abstractmethod
+    def answered(self, replies: list[Any]) -> None:
+        """Take the replies in the order of the commands; an error reply is one of them."""
+
+    @abstractmethod
+    def failed(self, error: Exception) -> None:
+        """Take in why there are none."""
+
+    def begin(self, wire: "Wire") -> list[bytes]:
+        """Expect the replies of a connection; return what is written to it."""
+        packed: list[bytes] = []
+        for command in self.commands:
+            if type(command) is Asking:
+                packed.append(_ASKING)
+            packed.append(pack(command))
+        self.wire, self.replies, self.expected = wire, [], len(packed)
+        return packed
+
+    def end(self) -> None:
+        """Be answered by the replies that have come."""
+        self.over = True
+        replies = self.replies
+        if self.expected != len(self.commands):
+            answers, replies = iter(replies), list[Any]()
+            for command in self.commands:
+                if type(command) is Asking:
+                    next(answers)
+                replies.append(next(answers))
+        self.answered(replies)
+
+
+Lost: TypeAlias = "Callable[[Wire, list[Turn], Exception], None]"
+
+
+class Wire(ABC):
+    """One connection.
+
+    Args:
+        connection: redis-py's, which is open.
+        lost: Is told once that it has ended, and which turns have got no answer.
+        demoted: Is told when the server has said that it is a replica.
+
+    Attributes:
+        connection: What was given.
+        turns: Those whose replies are to come.
+        over: Whether it has ended.
+    """
+
+    def __init__(self, connection: Any, *, lost: Lost, demoted: Callable[[], None]) -> None:
+        self.connection = connection
+        self.turns: deque[Turn] = deque()
+        self.over = False
+        self._lost = lost
+        self._demoted = demoted
+        self._retired = False
+
+    @property
+    @abstractmethod
+    def free(self) -> bool:
+        """Whether another turn may be sent by now, so that no other connection is needed."""
+
+    @abstractmethod
+    def send(self, turn: Turn) -> None:
+        """Send a turn behind those that were sent before."""
+
+    @abstractmethod
+    def hang_up(self) -> None:
+        """Close the connection at once."""
+
+    def retire(self) -> None:
+        """Be closed once the turns that are on the wire have their answers."""
+        self._retired = True
+        if not self.turns:
+            self.abort(RedisConnectionError("The connection is used no more"))
+
+    def abort(self, error: Exception) -> None:
+        """Be closed at once; `lost` is told of the turns that are on the wire."""
+        if not self.over:
+            self.over = True
+            self.hang_up()
+            turns = list(self.turns)
+            self.turns.clear()
+            self._lost(self, turns, error)
+
+    def take(self, reply: Any) -> None:
+        """Take the next reply, and answer the turn that is complete with it."""
+        if isinstance(reply, Exception):
+            if is_demoted(reply):
+                self._demoted()
+            elif isinstance(reply, RedisConnectionError):
+                self.abort(reply)
+                return
+        turns = self.turns
+        if not turns:
+            self.abort(InvalidResponse("a reply that nobody has asked for"))
+            return
+        turn = turns[0]
+        turn.replies.append(reply)
+        if len(turn.replies) == turn.expected:
+            turns.popleft()
+            turn.end()
+            if self._retired and not turns:
+                self.retire()
+
+
+class StreamWire(Wire, asyncio.Protocol):
+    """A connection whose transport is taken over from redis-py.
+
+    Args:
+        connection: redis-py's, which is open.
+        lost: Is told once that it has ended, and which turns have got no answer.
+        demoted: Is told when the server has said that it is a replica.
+
+    Raises:
+        RedisConnectionError: The server has hung up meanwhile.
+    """
+
+    def __init__(self, connection: Any, *, lost: Lost, demoted: Callable[[], None]) -> None:
+        super().__init__(connection, lost=lost, demoted=demoted)
+        self._transport: Any = transport_of(connection)
+        if self._transport.is_closing() or connection._reader.at_eof():  # noqa: SLF001
+            raise RedisConnectionError("The server has hung up")
+        reader: Any = hiredis.Reader
+        self._reader = reader(
+            protocolError=InvalidResponse,
+            replyError=connection._parser.parse_error,  # noqa: SLF001
+            notEnoughData=_MORE,
+        )
+        # Who closes redis-py's stream waits until that knows of the end.
+        self._stream: Any = self._transport.get_protocol()
+        self._transport.set_protocol(self)
+
+    @property
+    def free(self) -> bool:
+        """It carries many."""
+        return True
+
+    def send(self, turn: Turn) -> None:
+        """Write a turn; the transport keeps what the socket does not take yet."""
+        packed = turn.begin(self)
+        self.turns.append(turn)
+        if len(packed) == 1:
+            self._transport.write(packed[0])
+        elif sum(map(len, packed)) <= _JOINED_BYTES:
+            self._transport.write(b"".join(packed))
+        else:
+            self._transport.writelines(packed)
+
+    def hang_up(self) -> None:
+        """Close the transport, whatever it has not sent yet."""
+        self._transport.abort()
+
+    def data_received(self, data: bytes) -> None:
+        """Take the replies that are complete."""
+        reader = self._reader
+        reader.feed(data)
+        while not self.over:
+            try:
+                reply = reader.gets()
+            except InvalidResponse as error:
+                self.abort(error)
+                return
+            if reply is _MORE:
+                return
+            if not isinstance(reply, _PUSH):
+                self.take(reply)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Let the turns that are on the wire be asked elsewhere."""
+        self._stream.connection_lost(exc)
+        self.abort(exc or RedisConnectionError("The server has hung up"))
+
+
+class PlainWire(Wire):
+    """A connection without a transport, as fakeredis has: redis-py drives it, turn by turn.
+
+    Args:
+        connection: redis-py's, which is open.
+        lost: Is told once that it has ended, and which turns have got no answer.
+        demoted: Is told when the server has said that it is a replica.
+        freed: Is told when another turn may be sent.
+    """
+
+    def __init__(
+        self,
+        connection: Any,
+        *,
+        lost: Lost,
+        demoted: Callable[[], None],
+        freed: Callable[[], None],
+    ) -> None:
+        super().__init__(connection, lost=lost, demoted=demoted)
+        self._freed = freed
+        self._asking: asyncio.Task[None] | None = None
+
+    @property
+    def free(self) -> bool:
+        """It carries one turn, beside its greeting."""
+        return not self.turns
+
+    def send(self, turn: Turn) -> None:
+        """Ask once those before have their answers."""
+        self.turns.append(turn)
+        turn.wire = self
+        if self._asking is None:
+            loop = asyncio.get_running_loop()
+            self._asking = loop.create_task(self._ask(), name="tiercache-turn")
+
+    def hang_up(self) -> None:
+        """Ask no more."""
+        if self._asking is not None and self._asking is not asyncio.current_task():
+            self._asking.cancel()
+
+    async def _ask(self) -> None:
+        connection = self.connection
+        try:
+            while self.turns:
+                turn = self.turns[0]
+                await connection.send_packed_command(turn.begin(self), check_health=False)
+                while not turn.over and not self.over:
+                    try:
+                        reply = await connection.read_response()
+                    except ResponseError as error:
+                        reply = error
+                    self.take(reply)
+        except Exception as error:  # noqa: BLE001 - those that wait have to know
+            self.abort(error)
+        except asyncio.CancelledError:
+            self.abort(TimeoutError())
+            raise
+        finally:
+            self._asking = None
+        self._freed()
+
+
+def transport_of(connection: Any) -> Any:
+    """Return the transport of an open connection of redis-py, `None` if it has none."""
+    return getattr(getattr(connection, "_writer", None), "transport", None)
