@@ -19,7 +19,6 @@ LOOKS: Final = (
             "tests/core/test_coherence_schedules.py::test_a_read_of_l2_that_was_followed_by_an_invalidation_elsewhere_is_not_believed",
             "tests/core/test_invalidation.py::test_a_read_of_l2_that_began_before_the_delete_is_not_believed",
         ),
-        cells=("none",),
     ),
     Mutation(
         name="look-current",
@@ -34,7 +33,6 @@ LOOKS: Final = (
             f"{_TESTS}test_a_reader_of_another_function_overtakes_a_look",
             f"{_TESTS}test_a_reader_joins_no_old_look_without_a_proof",
         ),
-        cells=("proxy_delay",),
     ),
     Mutation(
         name="look-flight",
@@ -94,19 +92,8 @@ LOOKS: Final = (
         named=(f"{_TESTS}test_a_reader_under_another_tag_joins_no_look",),
     ),
     Mutation(
-        name="look-found-holds",
-        safeguard="A flight goes on with what a look has found only if nothing has happened since.",
-        guards="G2, G3",
-        file="async_tiercache/_view.py",
-        before="looked.found if looked.current and self._ledger.holds(looked.basis) else None",
-        after="looked.found if looked.current else None",
-        named=(
-            "tests/core/test_coherence_schedules.py::test_a_read_of_l2_that_was_followed_by_an_invalidation_elsewhere_is_not_believed",
-        ),
-    ),
-    Mutation(
         name="look-found-current",
-        safeguard="And only if nobody else has asked L2 for the key since.",
+        safeguard="Nor does a flight go on then with what the look has found.",
         guards="G4",
         file="async_tiercache/_view.py",
         before="looked.found if looked.current and self._ledger.holds(looked.basis) else None",

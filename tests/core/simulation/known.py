@@ -9,7 +9,8 @@ from typing import Final
 
 from tests.core.simulation.known_evidence import EVIDENCE
 from tests.core.simulation.known_fences import FENCES
+from tests.core.simulation.known_looks import LOOKS
 from tests.core.simulation.spelled import Known
 
-KNOWN: Final[tuple[Known, ...]] = (*FENCES, *EVIDENCE)
+KNOWN: Final[tuple[Known, ...]] = (*FENCES, *LOOKS, *EVIDENCE)
 """All of them, in the order of the table of safeguards."""

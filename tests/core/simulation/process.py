@@ -205,7 +205,7 @@ class Process:
         if how == "look" and kind not in {"page", "sheet", "label/raw"}:
             found = await self.cache.get_many([each for each in NAMES if each.startswith(kind)])
             return {each: tuple(value) for each, value in found.items()}
-        if kind == "raw":
+        if kind == "raw" or (kind == "label/raw" and how == "many"):
             return await self._read_raw(name, how)
         if how == "refresh":
             value = await self.single(kind).refresh(*arguments)
@@ -223,7 +223,7 @@ class Process:
         return {name: (own, version, ""), **{f"{name}/{part[0]}": tuple(part) for part in parts}}
 
     async def _read_raw(self, name: str, how: str) -> dict[str, Any]:
-        if how == "many":
+        if how == "many" and name in RAWS:
 
             async def load_many(names: list[str]) -> dict[str, Any]:
                 found = await self.model.load(self.client.clock, *names)
@@ -233,6 +233,8 @@ class Process:
             return {each: tuple(value) for each, value in found.items()}
 
         async def load():  # type: ignore[no-untyped-def]  # noqa: ANN202 - plain data
-            return (await self.model.load(self.client.clock, name))[0]
+            return (await self.model.load(self.client.clock, raw))[0]
 
-        return {name: tuple(await self.cache.get_or_load(name, load))}
+        label, _, raw = name.rpartition("/")
+        tags = ["l"] if label else []
+        return {name: tuple(await self.cache.get_or_load(raw, load, tags=tags))}
