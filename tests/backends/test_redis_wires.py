@@ -50,12 +50,14 @@ class Answerer:
         links: Its connections, in the order in which they were opened.
         info: What it says of itself.
         proof: What it says to a proof.
+        pong: What it says to the PING at the end of a turn, from the connection and what is right.
     """
 
     def __init__(self) -> None:
         self.links: list[Link] = []
         self.info = b"$10\r\nrun_id:abc\r\n"
         self.proof = b"+OK\r\n"
+        self.pong: Callable[[Link, bytes], bytes] = lambda _, pong: pong
         self.port = 0
         self._server: asyncio.Server | None = None
 
@@ -105,6 +107,8 @@ class Answerer:
                 return self.info
             case b"PROOF":
                 return self.proof
+            case b"PING":
+                return self.pong(link, b"$8\r\n%b\r\n" % command[1])
             case _:
                 link.asked.append(command)
                 await link.gate.wait()
@@ -408,3 +412,47 @@ async def test_what_is_on_the_wire_has_its_answer_before_that_is_closed(
 
     assert await before.end_of == [0]
     await server.closed(0)
+
+
+@pytest.mark.parametrize("reply", [b"", b":7\r\n:8\r\n"], ids=["missing", "one too many"])
+async def test_replies_that_are_out_of_step_are_believed_by_nobody(
+    wires: Wires, server: Answerer, reply: bytes
+) -> None:
+    """Each would be taken for that of another command, from then on."""
+    await ask(wires)
+    server.links[0].replies.append(reply)
+    turns = [exchange(wires, ("GET", "a")), exchange(wires, ("GET", "b"))]
+
+    errors = await asyncio.gather(*turns, return_exceptions=True)
+
+    assert [type(error) for error in errors] == [InvalidResponse] * 2
+    assert await ask(wires) == [1]
+
+
+async def test_who_may_not_ping_is_not_checked(wires: Wires, server: Answerer) -> None:
+    """A user's rights may end there; the first turn tells, and those after it ask no more."""
+    pinged: list[int] = []
+
+    def refuse(link: Link, _: bytes) -> bytes:
+        pinged.append(link.number)
+        return b"-NOPERM no permission to run the 'ping' command\r\n"
+
+    server.pong = refuse
+    turns = [exchange(wires, ("GET", "a")), exchange(wires, ("GET", "b"))]
+
+    assert await asyncio.gather(*turns) == [[0], [0]]
+    assert await ask(wires) == [0]
+    assert pinged == [0, 0, 0]  # the greeting, and the turns that were sent right behind it
+
+
+async def test_an_error_in_the_place_of_a_ping_is_not_what_the_first_turn_was_told(
+    wires: Wires, server: Answerer
+) -> None:
+    """Who may PING once may do so again."""
+    await ask(wires)
+    server.pong = lambda link, pong: b"-NOPERM no\r\n" if link.number == 0 else pong
+
+    with pytest.raises(InvalidResponse):
+        await ask(wires)
+
+    assert await ask(wires) == [1]

@@ -3,6 +3,10 @@
 redis-py makes and secures a connection. Its stream, its reader's coroutines and its timeouts are
 most of the cost of a command, so they are left behind then: what is sent goes to the transport, and
 what comes is parsed by hiredis as it comes. The deadline of a turn belongs to `turns`.
+
+Replies have no numbers. One that is missing, or one too many, would give each later caller the
+reply to another's command; so each turn ends with a PING of its own, whose reply must come in its
+place, and nothing of the turn is believed before.
 """
 
 import asyncio
@@ -13,7 +17,7 @@ from typing import Any, Final, TypeAlias, cast
 
 import hiredis
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import InvalidResponse, ResponseError
+from redis.exceptions import InvalidResponse, NoPermissionError, ResponseError
 
 from async_tiercache.backends.redis.failures import is_demoted
 
@@ -29,6 +33,8 @@ class Asking(tuple[Any, ...]):
 pack = cast("Any", hiredis).pack_command
 """Return a command as it goes over the wire."""
 _ASKING: bytes = pack(("ASKING",))
+_PING: Final = b"*2\r\n$4\r\nPING\r\n$8\r\n%b\r\n"  # with a sentinel of eight bytes
+_FIRST: Final = b"%08x" % 1
 _MORE: Final = object()
 _PUSH: Any = getattr(hiredis, "PushNotification", ())
 _JOINED_BYTES: Final = 64 * 1024  # up to this much one write is cheaper than no copy
@@ -43,11 +49,12 @@ class Turn(ABC):
         over: Whether it was answered or has failed.
         repeated: Whether it was sent to another connection before, which broke.
         wire: Which one carries it.
-        replies: Those that have come, one for each ASKING included.
+        replies: Those that have come, one for each ASKING and for the sentinel included.
         expected: How many there will be.
+        sentinel: What the last of them must be, if the connection is checked.
     """
 
-    __slots__ = ("commands", "expected", "large", "over", "repeated", "replies", "wire")
+    __slots__ = ("commands", "expected", "large", "over", "repeated", "replies", "sentinel", "wire")
 
     def __init__(self, commands: Sequence[Command], *, large: bool = False) -> None:
         self.commands = commands
@@ -57,6 +64,7 @@ class Turn(ABC):
         self.wire: Wire | None = None
         self.replies: list[Any] = []
         self.expected = 0
+        self.sentinel = b""
 
     @abstractmethod
     def answered(self, replies: list[Any]) -> None:
@@ -66,21 +74,31 @@ class Turn(ABC):
     def failed(self, error: Exception) -> None:
         """Take in why there are none."""
 
-    def begin(self, wire: "Wire") -> list[bytes]:
-        """Expect the replies of a connection; return what is written to it."""
+    def begin(self, wire: "Wire", sentinel: bytes = b"") -> list[bytes]:
+        """Expect the replies of a connection; return what is written to it.
+
+        Args:
+            wire: The connection.
+            sentinel: What is pinged at the end, if it is checked.
+        """
         packed: list[bytes] = []
         for command in self.commands:
             if type(command) is Asking:
                 packed.append(_ASKING)
             packed.append(pack(command))
+        if sentinel:
+            packed.append(_PING % sentinel)
         self.wire, self.replies, self.expected = wire, [], len(packed)
+        self.sentinel = sentinel
         return packed
 
     def end(self) -> None:
         """Be answered by the replies that have come."""
         self.over = True
         replies = self.replies
-        if self.expected != len(self.commands):
+        if self.sentinel:
+            replies.pop()
+        if len(replies) != len(self.commands):
             answers, replies = iter(replies), list[Any]()
             for command in self.commands:
                 if type(command) is Asking:
@@ -123,6 +141,15 @@ class Wire(ABC):
     def send(self, turn: Turn) -> None:
         """Send a turn behind those that were sent before."""
 
+    def is_unchecked(self, reply: Any) -> bool:
+        """Return whether a reply in the place of a sentinel tells nothing.
+
+        Args:
+            reply: The reply, which is not the sentinel.
+        """
+        del reply
+        return False
+
     @abstractmethod
     def hang_up(self) -> None:
         """Close the connection at once."""
@@ -157,6 +184,9 @@ class Wire(ABC):
         turn = turns[0]
         turn.replies.append(reply)
         if len(turn.replies) == turn.expected:
+            if turn.sentinel and reply != turn.sentinel and not self.is_unchecked(reply):
+                self.abort(InvalidResponse("the replies are out of step with the commands"))
+                return
             turns.popleft()
             turn.end()
             if self._retired and not turns:
@@ -186,6 +216,8 @@ class StreamWire(Wire, asyncio.Protocol):
             replyError=connection._parser.parse_error,  # noqa: SLF001
             notEnoughData=_MORE,
         )
+        self._sent = 0
+        self._checked = True
         # Who closes redis-py's stream waits until that knows of the end.
         self._stream: Any = self._transport.get_protocol()
         self._transport.set_protocol(self)
@@ -197,7 +229,11 @@ class StreamWire(Wire, asyncio.Protocol):
 
     def send(self, turn: Turn) -> None:
         """Write a turn; the transport keeps what the socket does not take yet."""
-        packed = turn.begin(self)
+        sentinel = b""
+        if self._checked:
+            self._sent += 1
+            sentinel = b"%08x" % (self._sent % 2**32)
+        packed = turn.begin(self, sentinel)
         self.turns.append(turn)
         if len(packed) == 1:
             self._transport.write(packed[0])
@@ -205,6 +241,12 @@ class StreamWire(Wire, asyncio.Protocol):
             self._transport.write(b"".join(packed))
         else:
             self._transport.writelines(packed)
+
+    def is_unchecked(self, reply: Any) -> bool:
+        """Return whether this user may not PING, as the first turn has told."""
+        if self.turns[0].sentinel == _FIRST:
+            self._checked = not isinstance(reply, NoPermissionError)
+        return not self._checked and isinstance(reply, NoPermissionError)
 
     def hang_up(self) -> None:
         """Close the transport, whatever it has not sent yet."""
