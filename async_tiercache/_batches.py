@@ -96,8 +96,8 @@ class Batch:
             return {each: loaded[each] for each in ids if each in loaded}
         core.admit()
         values = self._values(bound)
-        keys = {operations.text(owner, values(each)): each for each in ids}
-        tags = {key: operations.tags_of(owner, values(each)) for key, each in keys.items()}
+        texts, tags = operations.keys_of(owner, list(map(values, ids)))
+        keys = dict(zip(texts, ids, strict=True))
         if len(keys) < len(ids):
             raise UsageError(
                 f"Two of the ids in {self._ids} have the same key",
@@ -111,7 +111,9 @@ class Batch:
             behind = None if family.bound else partial(self._part_behind, owner, values(each))
             return Load(part=gatherer.expect(each), behind=behind)
 
-        found = await core.reader.read_many(family, tags, load_of, opened=self._context is not None)
+        under = dict(zip(texts, tags, strict=True))
+        opened = self._context is not None
+        found = await core.reader.read_many(family, under, load_of, opened=opened)
         return {
             keys[key]: value
             for key, value in found.items()

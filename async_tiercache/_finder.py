@@ -124,12 +124,14 @@ class States(dict[str, "bytes | None"]):
 
     Attributes:
         unreached: Tags of which nothing is known, not even that they have no state.
+        read_at: When they were read, by the remote tier's clock.
         namespace: What an entry carries of the namespace's, if there is evidence in it.
         learned: Whether the ledger knows the namespace's.
     """
 
     unreached: frozenset[str] = frozenset()
     namespace: bytes | None = None
+    read_at: float = 0.0
     learned: bool = False
 
     def pairs(self, tags: Iterable[str]) -> tuple[tuple[str, bytes], ...] | None:
@@ -325,6 +327,7 @@ class Finder:
                 if states[tag] is None:
                     states.unreached |= {tag}
         states.namespace = pair_of(states.get(NAMESPACE))
+        states.read_at = self._remote.now()
         return states
 
     def learn(self, basis: Basis, states: States) -> None:

@@ -189,8 +189,9 @@ class Ledger:
             turn=self._turn,
             opened=opened,
         )
-        for tag in (*tags, *guessed):
-            self.rely(basis, tag)
+        if tags or guessed:
+            for tag in (*tags, *guessed):
+                self.rely(basis, tag)
         return basis
 
     def rely(self, basis: Basis, tag: str) -> None:

@@ -27,7 +27,7 @@ from async_tiercache._tiers import Tiers
 from async_tiercache.abc import Clock, Content
 from async_tiercache.codecs.frame import digest_key, pack_tags, unpack_plain
 from async_tiercache.errors import DecodeError
-from async_tiercache.policies.freshness import early_at
+from async_tiercache.policies.freshness import MAX_DRAW, early_at
 
 Waiter = asyncio.Future[Any]
 
@@ -212,7 +212,8 @@ class Looks:
             yield looks
         finally:
             for look in looks:
-                look.leave()
+                if look.value is MISSING:
+                    look.leave()
 
     def detach(self, key: str) -> None:
         """Let the readers of a look ask again: somebody else asks L2 for its key."""
@@ -287,7 +288,7 @@ class Looks:
         if (
             not isinstance(content, bytes)
             or namespace is None
-            or not look.current
+            or self._home.by_key.get(key) is not look
             or not self._ledger.holds(basis)
         ):
             return False
@@ -299,27 +300,31 @@ class Looks:
         if plain is None:
             return False
         entry_id, created_at, fresh_until, stale_until, load_seconds, payload = plain
-        early = early_at(
-            created_at=created_at,
-            fresh_until=fresh_until,
-            load_seconds=load_seconds,
-            beta=family.limits.early,
-            u=self._random(),
-        )
-        if self._tiers.now() >= early or self._ledger.is_below_floor(key, created_at):
+        limits, now = family.limits, states.read_at
+        early = fresh_until
+        if now + limits.l1_ttl + MAX_DRAW * load_seconds * limits.early >= fresh_until:
+            early = early_at(
+                created_at=created_at,
+                fresh_until=fresh_until,
+                load_seconds=load_seconds,
+                beta=limits.early,
+                u=self._random(),
+            )
+        if now >= early or self._ledger.is_below_floor(key, created_at):
             return False
         try:
             value = codec.decode(payload)
         except DecodeError:
             return False
-        self._finder.learn(basis, states)
+        if basis.tags or not states.learned:
+            self._finder.learn(basis, states)
         if self._tiers.store is not None:
             header = Header(
                 entry_id, created_at, fresh_until, stale_until, load_seconds,
                 codec.fingerprint, "", False, namespace, tags,
             )  # fmt: skip
             entry = Entry(value, header, len(payload), payload)
-            self._tiers.keep(basis, family, entry, l1_ttl=family.limits.l1_ttl, early=early)
+            self._tiers.keep(basis, family, entry, l1_ttl=limits.l1_ttl, early=early)
             self._tiers.link(key, look.alias, basis.declared)
         self._give(look, value, payload)
         return True
@@ -327,7 +332,7 @@ class Looks:
     def _give(self, look: Look, value: Any, payload: bytes | memoryview) -> None:
         """Give a value to all who wait for it."""
         family, key, joined = look.family, look.basis.key, look.many
-        look.leave()
+        del self._home.by_key[key]
         look.value = value
         for waiter, started in look.waiters:
             if waiter.done():

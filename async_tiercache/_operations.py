@@ -179,6 +179,17 @@ class Operations:
         """Return the tags that the value of a call stands under."""
         return self.core.tenancy.tags(self._tags.texts(self.names, owner, values))
 
+    def keys_of(
+        self, owner: Any, calls: Sequence[Arguments]
+    ) -> tuple[list[str], list[tuple[str, ...]]]:
+        """Return the texts of the keys of several calls, and the tags that each stands under."""
+        core, text = self.core, self.maker.text
+        prefix = core.tenancy.prefix()
+        keys = [prefix + text(values, owner) for values in calls]
+        if self._tags.fixed is not None:
+            return keys, [core.tenancy.tags(self._tags.fixed)] * len(keys)
+        return keys, [self.tags_of(owner, values) for values in calls]
+
     async def _load_via(self, owner: Any, values: Arguments, context: LoadContext) -> Any:
         async with self.opened(owner, values) as opened:
             return await self._invoke(opened, values, context)

@@ -228,9 +228,11 @@ class Reader:
         started = self._clock.monotonic()
         values: dict[str, Any] = dict.fromkeys(keys, MISSING)
         left: list[str] = []
+        held = {} if self._tiers.store is None else self._tiers.store.slots
         for key, tags in keys.items():
-            slot = self._servable(family, key, tags, started)
-            if slot is not None:
+            if key not in held:
+                left.append(key)
+            elif (slot := self._servable(family, key, tags, started)) is not None:
                 values[key] = slot.value
             elif inside() is None and self._tiers.knows_absent(key, tags):
                 family.counts.l1_hits += 1

@@ -99,12 +99,15 @@ class TagMaker:
         function: The decorated function.
         templates: Such as ``"user:{user_id}"``, over its parameters.
 
+    Attributes:
+        fixed: The texts, if they are the same for all calls.
+
     Raises:
         ConfigurationError: They are no list, or too many.
         KeyTemplateError: One does not fit the function.
     """
 
-    __slots__ = ("_fixed", "_templates")
+    __slots__ = ("_templates", "fixed")
 
     def __init__(self, function: Callable[..., Any], templates: Sequence[str]) -> None:
         if isinstance(templates, str) or not isinstance(templates, Sequence):
@@ -120,7 +123,7 @@ class TagMaker:
         for template in self._templates:
             template.check(tuple(inspect.signature(function).parameters))
         plain = not any(template.placeholders for template in self._templates)
-        self._fixed = tuple(dict.fromkeys(templates)) if plain else None
+        self.fixed = tuple(dict.fromkeys(templates)) if plain else None
 
     def texts(
         self, names: Sequence[str], owner: object, values: Sequence[object]
@@ -135,8 +138,8 @@ class TagMaker:
         Raises:
             UnkeyableError: A value has no text.
         """
-        if self._fixed is not None:
-            return self._fixed
+        if self.fixed is not None:
+            return self.fixed
         arguments = dict(zip(names, values, strict=True), self=owner)
         return tuple(
             dict.fromkeys(template.text(arguments, tag_text) for template in self._templates)

@@ -72,7 +72,6 @@ _BOUND: Final = _STAMP_END + 2 * _CHECKSUM.size
 _MAGIC: Final = b"VT"
 _VERSION: Final = b"VT\x03"
 _MSGPACK: Final = 1
-_PLAIN_HEAD: Final = _VERSION + bytes((0, _MSGPACK))  # and the number of tags
 _LEASE_PREFIX: Final = b"L"
 # A token and, by the server's clock in milliseconds, the time until which it counts.
 _BLOCK: Final = re.compile(rb"B(?:.{16}[0-9]{13})+", re.DOTALL)
@@ -88,7 +87,11 @@ _COMPRESSION: Final = 0b111 << _COMPRESSION_SHIFT
 _DICTIONARY: Final = 32
 _KNOWN_FLAGS: Final = _ABSENT | _ETAG | _COMPRESSION | _DICTIONARY
 _EXTRAS: Final = _ETAG | _DICTIONARY
-_COUNTS: Final = tuple(bytes((count,)) for count in range(MAX_TAGS + 1))
+# By the number of tags: how a plain frame begins, and the checksum of that.
+_PLAIN_HEADS: Final = tuple(
+    (head, crc32(head))
+    for head in (_VERSION + bytes((0, _MSGPACK, count)) for count in range(MAX_TAGS + 1))
+)
 _NO_EXTRAS: Final = ("", 0, HEADER_BYTES)
 
 Refusal: TypeAlias = Literal["frame", "key", "format", "compression", "dictionary"]
@@ -269,7 +272,7 @@ def unpack_plain(
         the payload; `None` if anything is otherwise: it may still be a frame then, with an etag or
         a compressed payload.
     """
-    head = _PLAIN_HEAD + _COUNTS[count]
+    head, head_checksum = _PLAIN_HEADS[count]
     if len(frame) < HEADER_BYTES or not frame.startswith(head):
         return None
     entry_id, created, fresh, stale, load, stamp_checksum, checksum, bound, size = (
@@ -280,10 +283,12 @@ def unpack_plain(
     if (
         bound != binding
         or crc32(frame[STAMP_OFFSET:_STAMP_END]) != stamp_checksum
-        or crc32(rest, crc32(head)) != checksum
+        or crc32(rest, head_checksum) != checksum
         or len(rest) - start != size
         or (count and not frame.startswith(tags, HEADER_BYTES))
-        or _problem(created, fresh, stale, load)
+        or not 0 <= created <= _LATEST
+        or not 0 <= fresh <= stale <= _LATEST
+        or not 0 <= load <= _LONGEST_LOAD
     ):
         return None
     return entry_id, created, fresh, stale, load, rest[start:]

@@ -28,6 +28,7 @@ import struct
 from collections.abc import Callable
 from datetime import date, datetime, time, timedelta, timezone, tzinfo
 from decimal import Decimal
+from functools import partial
 from types import NoneType
 from typing import Any, Final, Self, cast
 from uuid import UUID
@@ -199,11 +200,19 @@ class _Level:
     is bounded and each depth has packers of its own.
     """
 
-    __slots__ = ("_deeper", "_idle")
+    __slots__ = ("_deeper", "_idle", "unpack")
 
     def __init__(self, deeper: Self | None) -> None:
         self._deeper = deeper
         self._idle: list[Any] = []
+        # timestamp=3: msgpack's own timestamp, which is never written, reads as a datetime too.
+        self.unpack: Callable[[bytes | memoryview], Any] = partial(
+            _msgpack.unpackb,
+            ext_hook=self._restore,
+            strict_map_key=False,
+            use_list=True,
+            timestamp=3,
+        )
 
     def pack(self, value: Any) -> bytes:
         # A packer is taken out while it works: another thread, or a property that encodes, makes
@@ -216,12 +225,6 @@ class _Level:
         if len(payload) <= _KEPT_BYTES:
             self._idle.append(packer)
         return payload
-
-    def unpack(self, payload: bytes | memoryview) -> Any:
-        # timestamp=3: msgpack's own timestamp, which is never written, reads as a datetime too.
-        return _msgpack.unpackb(
-            payload, ext_hook=self._restore, strict_map_key=False, use_list=True, timestamp=3
-        )
 
     def _extend(self, value: Any) -> Any:
         kind: Any = cast("Any", type(value))

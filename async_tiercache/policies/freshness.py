@@ -8,9 +8,13 @@ in docs/concepts/freshness.md.
 
 import math
 from dataclasses import dataclass
+from typing import Final
 
 from async_tiercache._entry import Header
 from async_tiercache._options import Limits
+
+MAX_DRAW: Final = 53 * math.log(2)
+"""No head start is longer than so many load times: `random` draws multiples of 2**-53."""
 
 
 @dataclass(frozen=True, slots=True)
