@@ -7,6 +7,7 @@ arguments; the text is made only when that fails. Its source holds names of para
 identifiers, and nothing that comes from outside the program.
 """
 
+import asyncio
 import functools
 import inspect
 from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
@@ -237,6 +238,7 @@ class CallPath:
             f"{_RESERVED}function": function,
             f"{_RESERVED}look": look,
             f"{_RESERVED}Look": Look,
+            f"{_RESERVED}CancelledError": asyncio.CancelledError,
             f"{_RESERVED}read": read,
             f"{_RESERVED}counts": counts,
             f"{_RESERVED}monotonic": monotonic,
@@ -308,10 +310,18 @@ class CallPath:
             ),
             f"    {_RESERVED}waiter = {look}",
             f"    if {_RESERVED}waiter is not None:",
-            f"        {_RESERVED}waiter = await {_RESERVED}waiter",
-            f"        if {_RESERVED}waiter.__class__ is not {_RESERVED}Look:",
-            f"            return {_RESERVED}waiter",
-            f"    return await {_RESERVED}read({values}, {_RESERVED}waiter)",
+            "        try:",
+            f"            {_RESERVED}looked = await {_RESERVED}waiter",
+            f"        except {_RESERVED}CancelledError:",
+            f"            {_RESERVED}waiter.leave()",
+            "            raise",
+            f"        if {_RESERVED}looked.__class__ is not {_RESERVED}Look:",
+            f"            return {_RESERVED}looked",
+            "        try:",
+            f"            return await {_RESERVED}read({values}, {_RESERVED}looked)",
+            "        finally:",
+            f"            {_RESERVED}looked.end()",
+            f"    return await {_RESERVED}read({values}, None)",
         ]
 
 

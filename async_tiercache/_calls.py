@@ -1,5 +1,6 @@
 """Calls by key: `get`, `get_or_load`, `set` and their kin, for keys that callers write."""
 
+import asyncio
 import contextlib
 from collections.abc import (
     AsyncGenerator,
@@ -152,11 +153,22 @@ class Calls:
         family = self._families.direct_of(returned_by(loader), policy, policy_fields)
         text, under = self._text(key), core.tenancy.tags(checked_tags(tags))
         waiter = core.looks.begin(family, text, under, opened=opened, loop=loop)
-        looked: Any = None if waiter is None else await waiter
-        if waiter is not None and type(looked) is not Look:
-            return cast("R", looked)
+        looked: Look | None = None
+        if waiter is not None:
+            try:
+                found = await waiter
+            except asyncio.CancelledError:
+                waiter.leave()
+                raise
+            if type(found) is not Look:
+                return cast("R", found)
+            looked = found
         load = Load(alone, tags=under, open=opened)
-        return cast("R", await core.reader.read(family, text, load, looked=looked))
+        try:
+            return cast("R", await core.reader.read(family, text, load, looked=looked))
+        finally:
+            if looked is not None:
+                looked.end()
 
     async def get_or_load_many(
         self,

@@ -409,6 +409,11 @@ class Flights:
                 flight.leave(waiter)
                 self._let_go(flight)
 
+    def leave(self, flight: Flight, waiter: "asyncio.Future[Outcome]") -> None:
+        """End a wait for the flight; the last one may take the load with it."""
+        flight.leave(waiter)
+        self._let_go(flight)
+
     def _let_go(self, flight: Flight) -> None:
         """Cancel a load that nobody waits for any more, unless it is to be finished."""
         if flight.abandoned and flight.task is not None and flight.cancel_when_abandoned:

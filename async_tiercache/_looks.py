@@ -10,8 +10,9 @@ answers would be on their way, and the older one might come last.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
+from contextvars import Context, copy_context
 from typing import Any
 
 from async_tiercache._entry import Entry, Header
@@ -29,7 +30,25 @@ from async_tiercache.codecs.frame import digest_key, pack_tags, unpack_plain
 from async_tiercache.errors import DecodeError
 from async_tiercache.policies.freshness import MAX_DRAW, early_at
 
-Waiter = asyncio.Future[Any]
+
+class Waiter(asyncio.Future[Any]):
+    """Gives one reader the value that a look has found, or the look where only a flight can tell.
+
+    Attributes:
+        look: The look.
+        since: When the reader came, monotonic.
+        context: The reader's, in which somebody is told of its read.
+    """
+
+    __slots__ = ("context", "look", "since")
+
+    look: "Look"
+    since: float
+    context: Context
+
+    def leave(self) -> None:
+        """Note that the reader was cancelled."""
+        self.look.left(self)
 
 
 class Look(Ask):
@@ -41,10 +60,22 @@ class Look(Ask):
         began: When it began, monotonic.
         many: Whether a batch waits for it, which then calls `leave`.
         value: The value, if there is a fresh one.
-        waiters: Get the value, or else the look itself; each with when its call came, monotonic.
+        waiters: Get the value. Else the first of them gets the look, and begins a flight, whose
+            outcome the others have.
     """
 
-    __slots__ = ("_home", "alias", "began", "family", "many", "value", "waiters")
+    # Of the waiters `_open` wait still; `_abandon` tells the flight that they follow of their end.
+    __slots__ = (
+        "_abandon",
+        "_home",
+        "_open",
+        "alias",
+        "began",
+        "family",
+        "many",
+        "value",
+        "waiters",
+    )
 
     def __init__(
         self,
@@ -68,7 +99,9 @@ class Look(Ask):
         self.began = began
         self.many = many
         self.value: Any = MISSING
-        self.waiters: list[tuple[Waiter, float]] = []
+        self.waiters: list[Waiter] = []
+        self._open = 0
+        self._abandon: Callable[[], None] | None = None
         home.by_key[basis.key] = self
 
     @property
@@ -86,9 +119,59 @@ class Look(Ask):
         self.found = found
         if not self.many:
             self._home.settled.append(self)
-        for waiter, _ in self.waiters:
+        if self.family.bound or self.many:
+            # What a caller's own object loads is not for others to wait for.
+            self.wake()
+        else:
+            self._wake_first()
+
+    @property
+    def followed(self) -> bool:
+        """Whether nobody waits, or those who do get the outcome of a flight."""
+        return not self._open or self._abandon is not None
+
+    def follow(self, abandon: Callable[[], None]) -> None:
+        """Let those who wait have the outcome of a flight.
+
+        Args:
+            abandon: Tells it that all of them were cancelled.
+        """
+        self._abandon = abandon
+
+    def end(self) -> None:
+        """Note that the read which was to begin a flight has ended, with or without one."""
+        if self._abandon is None:
+            self.wake()
+
+    def wake(self) -> None:
+        """Let all who wait still find the value for themselves."""
+        self._open = 0
+        for waiter in self.waiters:
             if not waiter.done():
                 waiter.set_result(self)
+
+    def join(self, waiter: Waiter) -> None:
+        """Let a reader wait."""
+        self.waiters.append(waiter)
+        self._open += 1
+
+    def left(self, waiter: Waiter) -> None:
+        """Note that a reader was cancelled."""
+        if not waiter.cancelled():
+            if self.found is not None and self._abandon is None:
+                # It was to begin the flight.
+                self._wake_first()
+        elif self._open:
+            self._open -= 1
+            if not self._open and self._abandon is not None:
+                self._abandon()
+
+    def _wake_first(self) -> None:
+        for waiter in self.waiters:
+            if not waiter.done():
+                self._open -= 1
+                waiter.set_result(self)
+                return
 
 
 class Home:
@@ -183,8 +266,11 @@ class Looks:
         look = self._home.by_key.get(key)
         if look is None or not self._may_join(look, family, tags, now):
             look = self._made(family, key, tags, opened=opened, now=now, alias=alias)
-        waiter: Waiter = loop.create_future()
-        look.waiters.append((waiter, now))
+        waiter = Waiter(loop=loop)
+        waiter.look, waiter.since = look, now
+        if self._log.listened:
+            waiter.context = copy_context()
+        look.join(waiter)
         return waiter
 
     @asynccontextmanager
@@ -332,13 +418,17 @@ class Looks:
     def _give(self, look: Look, value: Any, payload: bytes | memoryview) -> None:
         """Give a value to all who wait for it."""
         family, key, joined = look.family, look.basis.key, look.many
+        note_hit, listened = self._log.note_hit, self._log.listened
         del self._home.by_key[key]
         look.value = value
-        for waiter, started in look.waiters:
+        for waiter in look.waiters:
             if waiter.done():
                 continue
             if joined and family.limits.isolation == "copy":
                 value = family.codec.decode(payload)
             waiter.set_result(value)
-            self._log.note_hit(family, key, joined=joined, started=started)
+            if listened:
+                waiter.context.run(note_hit, family, key, joined=joined, started=waiter.since)
+            else:
+                note_hit(family, key, joined=joined, started=waiter.since)
             joined = True

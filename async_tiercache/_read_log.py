@@ -40,6 +40,11 @@ class ReadLog:
         self._notify = notify
         self.last: dict[str, Answered] = {}
 
+    @property
+    def listened(self) -> bool:
+        """Whether anybody is told."""
+        return self._notify is not None
+
     def note(
         self, family: Family, key: str, outcome: Outcome, *, joined: bool, started: float
     ) -> None:

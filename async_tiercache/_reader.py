@@ -6,6 +6,7 @@ L2 together, and then each key goes its own way.
 
 import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 from async_tiercache._entry import Entry
@@ -115,7 +116,7 @@ class Reader:
         if self._tracing.on:
             operation = Operation("get", family.name, (key,))
             with self._tracing.around(operation):
-                answer = await self._answer(family, key, load, forced=forced, looked=looked)
+                answer = await self._answer(family, key, load, forced=forced)
                 note_answers(operation, [answer.outcome], [answer.flight] if answer.joined else ())
                 value = self._deliver(family, answer, started)
         else:
@@ -156,7 +157,7 @@ class Reader:
         return slot
 
     async def _answer(
-        self, family: Family, key: str, load: Load, *, forced: bool, looked: Look | None
+        self, family: Family, key: str, load: Load, *, forced: bool, looked: Look | None = None
     ) -> Answer:
         """Return the answer of a flight, another call's or one that begins here."""
         spared, again = False, forced
@@ -165,6 +166,7 @@ class Reader:
             joined = flight is not None and not forced
             outcome = ABANDONED
             if flight is not None and joined:
+                self._follow(looked, flight)
                 outcome = await self._view.join(flight)
                 joined = outcome.error is not None or not self._view.is_ahead(flight, outcome)
             if flight is None or not joined:
@@ -172,7 +174,6 @@ class Reader:
                 found, basis = self._view.found(looked, slot), None
                 if looked is not None and found is not None:
                     basis = looked.basis
-                looked = None
                 flight = self._pilot.begin(
                     family,
                     key,
@@ -183,6 +184,8 @@ class Reader:
                     many=False,
                     basis=basis,
                 )
+                self._follow(looked, flight)
+                looked = None
                 outcome = await self._pilot.lead(flight, family, load, found)
             if outcome is ABANDONED:
                 continue
@@ -202,6 +205,43 @@ class Reader:
             if flight.proving is not None:
                 await _proven([flight])
             return Answer(flight, outcome, joined)
+
+    def _follow(self, looked: Look | None, flight: Flight) -> None:
+        """Let the other readers of a look have what a flight brings, without a task of each."""
+        if looked is None or looked.followed or flight.outcome or flight.offered:
+            return
+        waiter = flight.wait()
+        looked.follow(partial(self._flights.leave, flight, waiter))
+        waiter.add_done_callback(partial(self._share, looked, flight))
+
+    def _share(self, looked: Look, flight: Flight, waiter: "asyncio.Future[Outcome]") -> None:
+        """Give the readers of a look the outcome of a flight, if it is one for all of them."""
+        if waiter.cancelled():
+            looked.wake()
+            return
+        outcome: Outcome | None = waiter.result()
+        flight.leave(waiter)
+        if outcome is not ABANDONED:
+            outcome = self._view.shown(flight, waiter.result(), again=False)
+        if outcome is None or outcome is ABANDONED or outcome.value is MISSING:
+            # Each has to find another one.
+            looked.wake()
+            return
+        for reader in looked.waiters:
+            if reader.done():
+                continue
+            try:
+                value = flight.value_of(outcome, joined=True)
+            except Exception as error:  # noqa: BLE001 - it is the reader's
+                reader.set_exception(error)
+                reader.exception()  # which may be cancelled before it sees that
+                continue
+            reader.set_result(value)
+            note = partial(self._log.note, looked.family, flight.key, outcome, joined=True)
+            if self._log.listened:
+                reader.context.run(note, started=reader.since)
+            else:
+                note(started=reader.since)
 
     async def read_many(
         self,

@@ -197,6 +197,11 @@ async def test_a_reader_whose_value_has_no_codec_has_an_error_of_its_own(
     assert values == [f"row {key}" for key in KEYS if key != place]
 
 
+def waiter_of(task: Any) -> Any:
+    """Return the future that a task waits for."""
+    return task._fut_waiter or asyncio.get_running_loop().create_future()
+
+
 class Broken(NullRemote):
     """A remote tier that raises what it must not."""
 
@@ -237,6 +242,69 @@ async def test_a_reader_joins_no_look_that_was_left_to_a_flight(cache: TierCache
 
     assert (first, second) == (("row 0", "row 99"), "row 99")
     assert cache.statistics().loads == 1
+
+
+@pytest.mark.parametrize("gone", ["nobody", "the first", "the first at once", "others"])
+async def test_a_flight_after_a_look_is_for_all_its_readers(
+    cache: TierCache, wire: Wire, gone: str
+) -> None:
+    """They have its value without a task of each, whoever goes meanwhile."""
+    source = Source()
+    source.close()
+    value = function_of(cache, source)
+    replies = wire.hold_reply("GET")
+    readers = [asyncio.ensure_future(value(1)) for _ in range(4)]
+    await soon(replies.reached.wait())
+    wire.let_pass("GET")
+    if gone == "the first at once":
+        first: asyncio.Future[Any] = readers[0]
+        while not (waiter := waiter_of(first)).done():
+            await ticks(1)
+        assert not waiter.cancelled()
+        first.cancel()
+    await soon(source.loading())
+    if gone != "nobody":
+        for reader in readers[:1] if gone.startswith("the first") else readers[1:3]:
+            reader.cancel()
+    await ticks()
+    source.gate.set()
+
+    values = await soon(asyncio.gather(*readers, return_exceptions=True))
+
+    left = {"nobody": 4, "others": 2}.get(gone, 3)
+    assert values.count("v1") == left
+    assert source.loads == 1
+    assert cache.statistics().misses == left
+
+
+async def test_a_load_that_all_readers_of_a_look_have_left_is_cancelled(cache: TierCache) -> None:
+    """As if each had waited for the flight itself."""
+    source = Source()
+    source.close()
+    value = function_of(cache, source)
+    readers = [asyncio.ensure_future(value(1)) for _ in range(3)]
+    await soon(source.loading())
+
+    for reader in readers:
+        reader.cancel()
+    await ticks()
+
+    assert source.ended == 1
+    source.gate.set()
+    assert await soon(value(1)) == "v1"
+
+
+async def test_readers_of_a_look_have_an_error_each(cache: TierCache) -> None:
+    """One may write into its own."""
+    source = Source()
+    source.error = ValueError("no")
+    value = function_of(cache, source)
+
+    errors = await soon(asyncio.gather(*(value(1) for _ in range(3)), return_exceptions=True))
+
+    assert list(map(repr, errors)) == [repr(source.error)] * 3
+    assert len(set(map(id, errors))) == 3
+    assert source.loads == 1
 
 
 async def test_a_reader_under_another_tag_joins_no_look(cache: TierCache, other: TierCache) -> None:

@@ -353,6 +353,22 @@ async def test_l2_is_not_asked_under_a_tag_that_it_has_yet_to_invalidate(
     await clock.advance(1)
 
 
+async def test_l2_is_read_around_under_a_tag_that_it_has_yet_to_invalidate(
+    make_cache: MakeCache, server: MemoryServer, other: TierCache, clock: FakeClock
+) -> None:
+    """What it holds is alive there still."""
+    await function_of(other, Source("old"), tags=["t"])(1)
+    await settled(other)
+    wire = Wire(server)
+    cache = await make_cache(client=wire.client)
+    wire.refuse("INVALIDATE", OutOfMemoryError("OOM"))
+    assert (await cache.invalidate(tags=["t"])).l2 == "queued"
+
+    assert await function_of(cache, Source("new"), tags=["t"])(1) == "new"
+
+    await clock.advance(1)
+
+
 async def test_the_state_of_a_tag_from_before_is_forgotten_when_l2_has_confirmed(
     make_cache: MakeCache, server: MemoryServer, other: TierCache
 ) -> None:

@@ -26,7 +26,7 @@ EVIDENCE: Final = (
         before="if believed and ledger.may_ask(basis.key, basis.tags):",
         after="if believed and ledger.may_ask(basis.key):",
         named=(
-            "tests/core/test_safeguards.py::test_l2_is_not_asked_under_a_tag_that_it_has_yet_to_invalidate",
+            "tests/core/test_safeguards.py::test_l2_is_read_around_under_a_tag_that_it_has_yet_to_invalidate",
         ),
     ),
     Mutation(

@@ -19,6 +19,15 @@ EVIDENCE: Final = (
         wait(0.5),
     ),
     known(
+        # Nor while it has not.
+        "pending-tags",
+        ("row:0:0",),
+        step("read", process=1, name="row:0:0"),
+        step("strike", process=0, what="invalidations", fate="are refused", times=1),
+        step("invalidate", process=0, tags=["g:0"]),
+        step("read", process=0, name="row:0:0"),
+    ),
+    known(
         # More than is remembered one by one.
         "pending-overflow",
         ("row:0:0",),

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from tests.core.simulation.process import OWN
+from tests.core.simulation.process import L1_TTL, OWN
 from tests.core.simulation.spelled import known, step, wait
 
 FENCES: Final = (
@@ -96,7 +96,8 @@ FENCES: Final = (
         step("read", process=0, name="row:0:0", ends="raises"),
     ),
     known(
-        # The tags of what it names are proven after its callers have the value.
+        # The tags of what it names are proven after its callers have the value. Then the load is
+        # detached, and the next one fails.
         "doubt-at-once",
         ("doc:0",),
         step("read", process=0, name="doc:0"),
@@ -106,10 +107,10 @@ FENCES: Final = (
         wait(0.15),
         step("strike", process=2, what="reads", fate="have slow replies", times=1),
         step("read", process=2, name="doc:0"),
-        wait(0.1),
-        step("read", process=2, name="doc:0", takes=1.0),
+        wait(0.06),
+        step("invalidate", process=1, keys=["doc:0"], soft=2.0),
+        step("read", process=2, name="doc:0", ends="raises"),
         wait(0.2),
-        step("read", process=2, name="doc:0"),
     ),
     known(
         # Both loads begin at the same time by the clock.
@@ -389,13 +390,14 @@ FENCES: Final = (
         step("read", process=0, name="raw:0"),
     ),
     known(
+        # Until L1 has forgotten.
         "soft-doubt",
         ("row:0:0",),
         step("read", process=1, name="row:0:0"),
         step("strike", process=0, what="invalidations", fate="are slow", times=1),
         step("invalidate", process=0, keys=["row:0:0"], soft=100.0),
         step("read", process=0, name="row:0:0"),
-        wait(0.3),
+        wait(L1_TTL + 1.0),
         step("read", process=0, name="row:0:0", ends="raises"),
     ),
     known(
