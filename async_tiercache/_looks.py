@@ -27,7 +27,6 @@ from async_tiercache._tasks import Tasks
 from async_tiercache._tiers import Tiers
 from async_tiercache.abc import Clock, Content
 from async_tiercache.codecs.frame import digest_key, pack_tags, unpack_plain
-from async_tiercache.errors import DecodeError
 from async_tiercache.policies.freshness import MAX_DRAW, early_at
 
 
@@ -145,10 +144,14 @@ class Look(Ask):
 
     def wake(self) -> None:
         """Let all who wait still find the value for themselves."""
-        self._open = 0
-        for waiter in self.waiters:
-            if not waiter.done():
-                waiter.set_result(self)
+        for waiter in self.take():
+            waiter.set_result(self)
+
+    def take(self) -> list[Waiter]:
+        """Return the readers that wait still, and forget all: they refer to this, too."""
+        waiting = [waiter for waiter in self.waiters if not waiter.done()]
+        self.waiters, self._open = [], 0
+        return waiting
 
     def join(self, waiter: Waiter) -> None:
         """Let a reader wait."""
@@ -381,8 +384,12 @@ class Looks:
         tags = states.pairs(basis.tags) if basis.tags else ()
         if tags is None:
             return False
-        binding = codec.fingerprint + digest_key(self._namespace, key) + namespace
-        plain = unpack_plain(content, binding, len(tags), pack_tags(tags) if tags else b"")
+        try:
+            binding = codec.fingerprint + digest_key(self._namespace, key) + namespace
+            plain = unpack_plain(content, binding, len(tags), pack_tags(tags) if tags else b"")
+            value = None if plain is None else codec.decode(plain[-1])
+        except Exception:  # noqa: BLE001 - the finder tells what it is
+            return False
         if plain is None:
             return False
         entry_id, created_at, fresh_until, stale_until, load_seconds, payload = plain
@@ -397,10 +404,6 @@ class Looks:
                 u=self._random(),
             )
         if now >= early or self._ledger.is_below_floor(key, created_at):
-            return False
-        try:
-            value = codec.decode(payload)
-        except DecodeError:
             return False
         if basis.tags or not states.learned:
             self._finder.learn(basis, states)
@@ -421,9 +424,7 @@ class Looks:
         note_hit, listened = self._log.note_hit, self._log.listened
         del self._home.by_key[key]
         look.value = value
-        for waiter in look.waiters:
-            if waiter.done():
-                continue
+        for waiter in look.take():
             if joined and family.limits.isolation == "copy":
                 value = family.codec.decode(payload)
             waiter.set_result(value)

@@ -227,9 +227,7 @@ class Reader:
             # Each has to find another one.
             looked.wake()
             return
-        for reader in looked.waiters:
-            if reader.done():
-                continue
+        for reader in looked.take():
             try:
                 value = flight.value_of(outcome, joined=True)
             except Exception as error:  # noqa: BLE001 - it is the reader's

@@ -24,8 +24,11 @@ class Tasks:
         return len(self._running)
 
     def start(self, work: Coroutine[Any, Any, R], *, name: str) -> asyncio.Task[R]:
-        """Run `work` as a task of its own, in a copy of the current context."""
-        task = asyncio.get_running_loop().create_task(work, name=name)
+        """Run `work` as a task of its own, in a copy of the current context.
+
+        It begins after its caller has gone on, also on a loop whose task factory begins at once.
+        """
+        task = asyncio.Task(work, loop=asyncio.get_running_loop(), name=name)
         self._running.add(task)
         task.add_done_callback(self._running.discard)
         return task

@@ -1,6 +1,7 @@
 """A look finds most of what L1 lacks; whatever overtakes it makes its readers ask again."""
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -61,6 +62,19 @@ async def test_readers_of_one_tick_share_a_turn(cache: TierCache, wire: Wire) ->
     assert list(values) == [f"row {key}" for key in KEYS]
     assert wire.sent == ["MGET"]
     assert cache.statistics().l2_hits == len(KEYS)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="tasks begin later there")
+async def test_readers_share_a_turn_where_tasks_begin_at_once(cache: TierCache, wire: Wire) -> None:
+    """On such a loop the first reader runs before the others are there."""
+    row = reader_of(cache)
+    factory: Any = getattr(asyncio, "eager_task_factory", None)
+    asyncio.get_running_loop().set_task_factory(factory)
+
+    values = await soon(asyncio.gather(*map(row, KEYS), row(99)))
+
+    assert list(values) == [f"row {key}" for key in (*KEYS, 99)]
+    assert wire.sent.count("MGET") == 1
 
 
 async def test_a_reader_of_the_next_tick_has_a_turn_of_its_own(

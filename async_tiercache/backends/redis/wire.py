@@ -305,8 +305,9 @@ class PlainWire(Wire):
         self.turns.append(turn)
         turn.wire = self
         if self._asking is None:
+            # Not by the loop's factory, which may begin it before it is known here.
             loop = asyncio.get_running_loop()
-            self._asking = loop.create_task(self._ask(), name="tiercache-turn")
+            self._asking = asyncio.Task(self._ask(), loop=loop, name="tiercache-turn")
 
     def hang_up(self) -> None:
         """Ask no more."""
