@@ -6,9 +6,9 @@ with the key; those that only the frame names cost a second turn, unless this pr
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from math import inf
-from typing import Final, Literal, NamedTuple, TypeAlias, TypeVar
+from typing import Any, Final, Literal, NamedTuple, TypeAlias, TypeVar, cast
 
 from async_tiercache._entry import Entry, Header
 from async_tiercache._events import Refused
@@ -150,6 +150,7 @@ class States(dict[str, "bytes | None"]):
 
 
 A = TypeVar("A", bound=Ask)
+R = TypeVar("R")
 AtOnce: TypeAlias = Callable[[A, Content, States], bool]
 
 
@@ -241,25 +242,42 @@ class Finder:
     ) -> Fence | Found:
         """Take a lease in place of what was found; else return what the key holds by now."""
         taking = self._fences.take(basis.key, instead_of=found.raw)
-        taken, _ = await asyncio.gather(taking, self.ensure(basis, family), return_exceptions=True)
-        if isinstance(taken, TierRefusedError):
+        try:
+            taken = await self.with_states(taking, basis, family)
+        except TierRefusedError:
             return REFUSED
-        if isinstance(taken, TierError):
+        except TierError:
             return UNKNOWN
-        if isinstance(taken, BaseException):
-            raise taken
         if isinstance(taken, Fence):
             return taken
         if is_lease(taken):
             return Found("lease", taken)
         return await self.ask(basis, counts, family.codec)
 
+    async def with_states(
+        self, claiming: Coroutine[Any, Any, R], basis: Basis, family: Family
+    ) -> R:
+        """Await the claim to a fence; in its turn tags that have no state get one."""
+        if not self._lacking(basis):
+            return await claiming
+        claimed, ensured = await asyncio.gather(
+            claiming, self.ensure(basis, family), return_exceptions=True
+        )
+        if isinstance(ensured, BaseException):
+            raise ensured
+        if isinstance(claimed, BaseException):
+            raise claimed
+        return cast("R", claimed)
+
+    def _lacking(self, basis: Basis) -> list[str]:
+        return [tag for tag in _wanted(basis) if tag not in basis.pairs]
+
     async def ensure(self, basis: Basis, family: Family) -> None:
         """Give those tags of a value that have no state one, before it is loaded.
 
         Without one there is no evidence, and then the value is not stored in L2.
         """
-        missing = [tag for tag in _wanted(basis) if tag not in basis.pairs]
+        missing = self._lacking(basis)
         if not missing or not self._has_remote:
             return
         limits = family.limits

@@ -326,10 +326,8 @@ class Pilot:
                     return old
                 self._filler.count_refresh(flight.task)
         try:
-            fence, _ = await asyncio.gather(
-                self._fences.mark(flight.key, header.entry_id),
-                self._finder.ensure(flight.basis, family),
-            )
+            marking = self._fences.mark(flight.key, header.entry_id)
+            fence = await self._finder.with_states(marking, flight.basis, family)
         except TierError:
             return await self._refresh(flight, family, load, entry, old)
         if fence is not None:

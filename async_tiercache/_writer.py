@@ -5,7 +5,6 @@ invalidation does. The commit is refused when anything came between; then the ke
 because what stands there now may be older than the source.
 """
 
-import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from secrets import token_bytes
@@ -117,7 +116,7 @@ class Writer:
         basis = self._ledger.basis(key, tags)
         try:
             # Also when it is cancelled here: what `put` was given tells of a change that was made.
-            fence, _ = await asyncio.gather(self._seize(key), self._finder.ensure(basis, family))
+            fence = await self._finder.with_states(self._seize(key), basis, family)
             async with self._fences.renewing(fence, _nothing):
                 yield writing
             told = await self._store(family, fence, basis, writing)
