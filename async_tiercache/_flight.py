@@ -250,7 +250,8 @@ class Flight:
     def leave(self, waiter: "asyncio.Future[Outcome]") -> None:
         """Wait no longer; the last waiter to be cancelled may take the load with it."""
         waiter.cancel()
-        del self._waiters[waiter]
+        # Who waits for others may be cancelled by the last of them when it has the outcome already.
+        self._waiters.pop(waiter, None)
 
     @property
     def abandoned(self) -> bool:

@@ -308,6 +308,26 @@ async def test_a_load_that_all_readers_of_a_look_have_left_is_cancelled(cache: T
     assert await soon(value(1)) == "v1"
 
 
+async def test_the_last_reader_of_a_look_may_go_when_the_flight_has_just_ended(
+    cache: TierCache,
+) -> None:
+    """The others have its outcome in the next tick only."""
+    problems: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, about: problems.append(about))
+    source = Source()
+    source.close()
+    value = function_of(cache, source)
+    readers = [asyncio.ensure_future(value(1)) for _ in range(2)]
+    await soon(source.loading())
+    source.gate.set()
+    readers[1].cancel()  # which it notices right after the flight has its outcome
+
+    assert await soon(readers[0]) == "v1"
+    await ticks()
+    assert readers[1].cancelled()
+    assert not problems
+
+
 async def test_readers_of_a_look_have_an_error_each(cache: TierCache) -> None:
     """One may write into its own."""
     source = Source()
