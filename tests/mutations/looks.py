@@ -25,7 +25,7 @@ LOOKS: Final = (
         safeguard="Nor does one whose key somebody else has asked L2 for since.",
         guards="G4",
         file=_LOOKS,
-        before="            or not look.current\n",
+        before="            or self._home.by_key.get(key) is not look\n",
         after="",
         named=(
             f"{_TESTS}test_a_batch_overtakes_a_look",
