@@ -263,8 +263,7 @@ class Filler:
         outer = CURRENT.set(loading)
         try:
             part = _part_of(flight, load)
-            # A fence that is lost tells of an invalidation elsewhere: later readers start over.
-            lost = partial(self._flights.end, flight)
+            lost = partial(self._tiers.leave_behind, flight)
             async with self._fences.renewing(fence, lost), timeout:
                 if part is not None:
                     return await part.load(context)

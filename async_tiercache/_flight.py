@@ -333,9 +333,9 @@ class Flights:
         if self.by_key.get(flight.key) is flight:
             del self.by_key[flight.key]
 
-    def detach(self, key: str) -> bool:
-        """Let later readers of the key start a flight of their own; return whether there is one."""
-        return self.by_key.pop(key, None) is not None
+    def detach(self, key: str) -> Flight | None:
+        """Let later readers of the key start a flight of their own; return the last one."""
+        return self.by_key.pop(key, None)
 
     def forget(self) -> None:
         """Drop flights that belong to a loop that is gone."""

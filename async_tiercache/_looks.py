@@ -304,6 +304,15 @@ class Looks:
                 if look.value is MISSING:
                     look.leave()
 
+    def claim(self, family: Family, basis: Basis) -> Look:
+        """Take the place of a key's look without being one, for who asks L2 by himself.
+
+        It is `current` until somebody else asks; then what was found may be older than theirs.
+        """
+        look = Look(self._home, family, basis, began=0.0, many=True)
+        look.found = UNKNOWN
+        return look
+
     def detach(self, key: str) -> None:
         """Let the readers of a look ask again: somebody else asks L2 for its key."""
         self._home.by_key.pop(key, None)

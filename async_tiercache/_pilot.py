@@ -95,6 +95,7 @@ class Pilot:
         if forced or self._flights.find(key) is not None:
             # What began to load before must not be kept after what this brings.
             self._ledger.overtake(key)
+            self._tiers.detach(key)
         guessed = family.named.get(key, ())
         if slot is not None and not self._tiers.has_remote:
             # A load of this process may be given what is offered meanwhile, with its tags.

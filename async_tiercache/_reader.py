@@ -22,7 +22,6 @@ from async_tiercache._looks import Look, Looks
 from async_tiercache._options import MISSING
 from async_tiercache._pilot import RETRY_SECONDS, Pilot, old_answer
 from async_tiercache._read_log import ReadLog
-from async_tiercache._statistics import Counts
 from async_tiercache._tiers import Tiers
 from async_tiercache._tracing import Tracing, note_answers
 from async_tiercache._view import View
@@ -480,7 +479,7 @@ class Reader:
                 }
                 left = [key for key in left if key not in beyond]
                 if left:
-                    beyond |= await self._look_up(left, understood, direct.counts, stale=stale)
+                    beyond |= await self._look_up(left, understood, direct, stale=stale)
                 if self._tracing.on and len(beyond) == len(operation.keys):
                     note_answers(operation, beyond.values(), joined)
             outcomes |= beyond
@@ -510,33 +509,43 @@ class Reader:
         self,
         keys: Sequence[str],
         understood: Mapping[bytes, Family],
-        counts: Counts,
+        direct: Family,
         *,
         stale: bool,
     ) -> dict[str, Outcome]:
         """Return what L2 has for keys that L1 cannot answer."""
+        claims = [self._looks.claim(direct, self._ledger.basis(key)) for key in keys]
+        try:
+            return await self._looked_up(claims, understood, stale=stale)
+        finally:
+            for claim in claims:
+                claim.leave()
+
+    async def _looked_up(
+        self, claims: Sequence[Look], understood: Mapping[bytes, Family], *, stale: bool
+    ) -> dict[str, Outcome]:
         outcomes: dict[str, Outcome] = {}
-        for key in keys:
-            self._looks.detach(key)
-        bases = [self._ledger.basis(key) for key in keys]
         codecs = [family.codec for family in understood.values()]
+        bases, counts = [claim.basis for claim in claims], claims[0].counts
         answers = await self._finder.ask_many(bases, counts, *codecs)
-        for basis in bases:
-            key, found = basis.key, answers[basis.key]
+        for claim in claims:
+            basis, key = claim.basis, claim.basis.key
+            found = answers[key]
             if found.refused:
                 counts.refused_frames[found.refused] += 1
             if found.entry is None:
                 continue
             header, now = found.entry.header, self._tiers.now()
             if now < header.fresh_until:
-                # The family that the key belongs to is not known here, nor is its `l1_ttl`.
-                self._tiers.keep(
-                    basis,
-                    understood[header.fingerprint],
-                    found.entry,
-                    l1_ttl=LEASE_SECONDS,
-                    early=header.fresh_until,
-                )
+                if claim.current:
+                    # The family that the key belongs to is not known here, nor is its `l1_ttl`.
+                    self._tiers.keep(
+                        basis,
+                        understood[header.fingerprint],
+                        found.entry,
+                        l1_ttl=LEASE_SECONDS,
+                        early=header.fresh_until,
+                    )
                 value, until = found.entry.value, header.fresh_until
                 outcomes[key] = Outcome(value, "l2", fresh_until=until)
                 self._view.rest_on(basis, outcomes[key])

@@ -13,7 +13,7 @@ from async_tiercache._entry import Entry, Header
 from async_tiercache._events import Stored
 from async_tiercache._family import Alias, Family
 from async_tiercache._fence import Fence, Fences
-from async_tiercache._flight import Flights
+from async_tiercache._flight import Flight, Flights
 from async_tiercache._ledger import Basis, Ledger
 from async_tiercache.abc import Clock, Invalidation, Remote
 from async_tiercache.backends.memory import MemoryStore, Slot, Standing
@@ -195,6 +195,24 @@ class Tiers:
         if self.store is not None and older:
             self.store.drop(key)
 
+    def detach(self, key: str) -> None:
+        """Let later readers of a key start a flight of their own.
+
+        If its callers have the value already, that is on its way into L2, which may refuse it; and
+        what others have put there meanwhile may be older.
+        """
+        flight = self._flights.detach(key)
+        if flight is not None:
+            self._ledger.overtaken += 1
+            if flight.storing:
+                self.raise_floor(key)
+
+    def leave_behind(self, flight: Flight) -> None:
+        """Note that a flight has lost its fence, which tells of an invalidation elsewhere."""
+        if self._flights.find(flight.key) is flight:
+            self._ledger.overtake(flight.key)
+            self.detach(flight.key)
+
     def supersede(self, key: str) -> None:
         """Let nothing follow that was made, or began to be, before a value is shown now."""
         self._ledger.overtake(key)
@@ -217,7 +235,7 @@ class Tiers:
         now = self._clock.monotonic()
         for key in record.keys:
             self.heard[key] = now
-            self._ledger.overtaken += self._flights.detach(key)
+            self.detach(key)
             if self.store is not None:
                 self.store.drop(key)
         while len(self.heard) > MAX_HEARD:

@@ -72,7 +72,7 @@ class View:
             return flight
         if not ledger.is_overtaken(flight.basis):
             ledger.overtake(key)  # It must not be kept after what replaces it either.
-        ledger.overtaken += self._flights.detach(key)
+        self._tiers.detach(key)
         return None
 
     def _may_join(self, flight: Flight) -> bool:
@@ -120,6 +120,9 @@ class View:
             if slot is not None:
                 # It may be older than this, and nothing tells.
                 self._tiers.drop(key, slot.header.entry_id)
+            if outcome.tier == "loader":
+                # L2 is going to refuse it, and says so later than the next reader may come.
+                self._tiers.raise_floor(key)
             return outcome
         if again:
             self._tiers.supersede(key)

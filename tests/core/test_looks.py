@@ -359,13 +359,13 @@ async def test_a_reader_under_another_tag_joins_no_look(cache: TierCache, other:
 
 
 class Held:
-    """A look whose reply with "old" is on its way, while L2 holds "new" by now."""
+    """A read whose reply with "old" is on its way, while L2 holds "new" by now."""
 
-    def __init__(self, cache: TierCache, wire: Wire) -> None:
+    def __init__(self, cache: TierCache, wire: Wire, *, get: bool) -> None:
         self.cache = cache
         self.value: Any = function_of(cache, Source("unused"))
         self._reply = wire.hold_reply("GET")
-        self._reading = asyncio.ensure_future(self.value(1))
+        self._reading = asyncio.ensure_future(cache.get(KEY) if get else self.value(1))
 
     async def begun(self) -> None:
         """Return when the old value has been read."""
@@ -378,8 +378,13 @@ class Held:
 
 
 @pytest_asyncio.fixture
-async def held(make_cache: MakeCache, server: MemoryServer, other: TierCache) -> Held:
-    """Return such a look; its process has not heard of the change."""
+async def held(
+    make_cache: MakeCache,
+    server: MemoryServer,
+    other: TierCache,
+    request: pytest.FixtureRequest,
+) -> Held:
+    """Return such a look, or a call by key; its process has not heard of the change."""
     source = Source("old")
     stored = function_of(other, source)
     await stored(1)
@@ -387,7 +392,7 @@ async def held(make_cache: MakeCache, server: MemoryServer, other: TierCache) ->
     wire = Wire(server)
     cache = await make_cache(client=wire.client)
     await settled(cache)
-    held = Held(cache, wire)
+    held = Held(cache, wire, get=getattr(request, "param", "look") == "get")
     await held.begun()
     wire.let_later_pass("GET")
     wire.hold_reply(MESSAGE)
@@ -415,6 +420,16 @@ async def test_a_get_overtakes_a_look(held: Held) -> None:
     assert await soon(held.cache.get(KEY)) == "new"
 
     assert await held.end() == "new"
+
+
+@pytest.mark.parametrize("held", ["get"], indirect=True)
+async def test_a_get_that_was_overtaken_keeps_nothing(held: Held) -> None:
+    """What others have found meanwhile is newer."""
+    assert await soon(held.value(1)) == "new"
+
+    await held.end()
+
+    assert held.value.peek(1) == "new"
 
 
 async def test_a_reader_of_another_function_overtakes_a_look(held: Held) -> None:

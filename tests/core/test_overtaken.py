@@ -11,10 +11,10 @@ from typing import Any, Final, TypeAlias
 import pytest
 
 from async_tiercache import MISSING, TierCache
-from async_tiercache.testing import FakeClock, MemoryServer
+from async_tiercache.testing import FakeClock, MemoryServer, settled
 from tests.conftest import MakeCache
 from tests.core.source import KEY, all_of, soon, ticks
-from tests.core.wire import Wire
+from tests.core.wire import MESSAGE, Wire
 
 Read: TypeAlias = Callable[[], Awaitable[Any]]
 
@@ -34,9 +34,16 @@ class Loads:
         """Let a load end."""
         self._running[number].set_result(value)
 
+    def fail(self, number: int) -> None:
+        """Let a load end with an error."""
+        self._running[number].set_exception(LookupError())
+
     async def begun(self, count: int) -> None:
         """Return when so many loads have begun; there are no more of them."""
         await ticks()
+        for _ in range(20):
+            # A turn that is held makes the next one wait for another connection.
+            await ticks(0 if len(self._running) == count else 40)
         assert len(self._running) == count
 
 
@@ -273,3 +280,114 @@ async def test_a_copy_that_is_not_newer_for_certain_is_dropped(cache: TierCache)
 
     assert cache._core.tiers.probe(KEY) is None
     await ticks()
+
+
+async def _overtaken_elsewhere(
+    cache: TierCache, other: TierCache, loads: Loads, clock: FakeClock
+) -> asyncio.Future[Any]:
+    """Return a read whose load goes on while L2 gets an older value from another process."""
+    reading = asyncio.ensure_future(_function(cache, loads)())
+    await loads.begun(1)
+    await other.invalidate(keys=[KEY])
+    theirs = Loads()
+    loading = asyncio.ensure_future(_function(other, theirs)())
+    await theirs.begun(1)
+    theirs.end(0, "new")
+    assert await soon(loading) == "new"
+    await settled(other)
+    await clock.advance(0.1)
+    return reading
+
+
+async def test_nothing_older_follows_before_l2_has_refused_it(
+    make_cache: MakeCache, server: MemoryServer, other: TierCache, clock: FakeClock
+) -> None:
+    """The next reader may come before the answer to the commit."""
+    wire, loads = Wire(server), Loads()
+    cache = await make_cache(client=wire.client)
+    early = await _overtaken_elsewhere(cache, other, loads, clock)
+    commit = wire.hold("COMMIT")
+    loads.end(0, "newest")
+    assert await soon(early) == "newest"
+
+    late = asyncio.ensure_future(_function(cache, loads)())
+    await loads.begun(2)
+    loads.end(1, "newest")
+    assert await soon(late) == "newest"
+    commit.open.set()
+
+
+async def test_nothing_older_follows_when_it_is_overtaken_on_its_way_into_l2(
+    make_cache: MakeCache, server: MemoryServer, other: TierCache, clock: FakeClock
+) -> None:
+    """Its callers have the value when the message comes."""
+    wire, loads = Wire(server), Loads()
+    cache = await make_cache(client=wire.client)
+    message = wire.hold_reply(MESSAGE)
+    early = await _overtaken_elsewhere(cache, other, loads, clock)
+    commit = wire.hold("COMMIT")
+    loads.end(0, "newest")
+    assert await soon(early) == "newest"
+    message.open.set()
+    await ticks()
+
+    late = asyncio.ensure_future(_function(cache, loads)())
+    await loads.begun(2)
+    loads.end(1, "newest")
+    assert await soon(late) == "newest"
+    commit.open.set()
+    wire.let_pass(MESSAGE)
+
+
+async def test_nothing_older_follows_when_a_refresh_takes_its_place_on_its_way_into_l2(
+    make_cache: MakeCache, server: MemoryServer, other: TierCache, clock: FakeClock
+) -> None:
+    """And then fails."""
+    wire, loads = Wire(server), Loads()
+    cache = await make_cache(client=wire.client)
+    message = wire.hold_reply(MESSAGE)
+    early = await _overtaken_elsewhere(cache, other, loads, clock)
+    commit = wire.hold("COMMIT")
+    loads.end(0, "newest")
+    assert await soon(early) == "newest"
+
+    @cache.cached("value:{key}")
+    async def value(key: int) -> str:
+        return await loads.load()
+
+    refreshing = asyncio.ensure_future(value.refresh(1))
+    await loads.begun(2)
+    loads.fail(1)
+    with pytest.raises(LookupError):
+        await soon(refreshing)
+
+    late = asyncio.ensure_future(value(1))
+    await loads.begun(3)
+    loads.end(2, "newest")
+    assert await soon(late) == "newest"
+    commit.open.set()
+    message.open.set()
+    wire.let_pass(MESSAGE)
+
+
+async def test_nothing_older_follows_a_load_that_has_lost_its_lease(
+    make_cache: MakeCache, server: MemoryServer, other: TierCache, clock: FakeClock
+) -> None:
+    """That tells of an invalidation before its message does."""
+    wire, loads = Wire(server), Loads()
+    cache = await make_cache(client=wire.client)
+    message = wire.hold_reply(MESSAGE)
+    early = await _overtaken_elsewhere(cache, other, loads, clock)
+    await clock.advance(0.4)
+    await ticks()
+    commit = wire.hold("COMMIT")
+    loads.end(0, "newest")
+    assert await soon(early) == "newest"
+
+    late = asyncio.ensure_future(_function(cache, loads)())
+    await loads.begun(2)
+    loads.end(1, "newest")
+    assert await soon(late) == "newest"
+    commit.open.set()
+    message.open.set()
+    wire.let_pass(MESSAGE)

@@ -424,6 +424,50 @@ FENCES: Final = (
         ),
     ),
     Mutation(
+        name="shown-floor",
+        safeguard="Where an overtaken load is shown, nothing older of L2 follows from then on.",
+        guards="G4",
+        file="async_tiercache/_view.py",
+        before="                self._tiers.raise_floor(key)\n",
+        after="                pass\n",
+        named=(
+            "tests/core/test_overtaken.py::test_nothing_older_follows_before_l2_has_refused_it",
+        ),
+    ),
+    Mutation(
+        name="storing-floor",
+        safeguard="Nor where one is overtaken whose callers have its value.",
+        guards="G4",
+        file="async_tiercache/_tiers.py",
+        before="            if flight.storing:\n",
+        after="            if False:\n",
+        named=(
+            "tests/core/test_overtaken.py::test_nothing_older_follows_when_it_is_overtaken_on_its_way_into_l2",
+        ),
+    ),
+    Mutation(
+        name="replaced-storing",
+        safeguard="Nor where another takes the place of one whose callers have its value.",
+        guards="G4",
+        file="async_tiercache/_pilot.py",
+        before="            self._tiers.detach(key)\n",
+        after="",
+        named=(
+            "tests/core/test_overtaken.py::test_nothing_older_follows_when_a_refresh_takes_its_place_on_its_way_into_l2",
+        ),
+    ),
+    Mutation(
+        name="lost-fence",
+        safeguard="A load that has lost its fence is overtaken.",
+        guards="G4",
+        file="async_tiercache/_tiers.py",
+        before="            self._ledger.overtake(flight.key)\n",
+        after="            pass\n",
+        named=(
+            "tests/core/test_overtaken.py::test_nothing_older_follows_a_load_that_has_lost_its_lease",
+        ),
+    ),
+    Mutation(
         name="overtaken-floor",
         safeguard="What was shown and is kept nowhere is not followed by an older entry of L2.",
         guards="G4",
