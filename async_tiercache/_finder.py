@@ -14,6 +14,7 @@ from async_tiercache._entry import Entry, Header
 from async_tiercache._events import Refused
 from async_tiercache._family import Family
 from async_tiercache._fence import Fence, Fences
+from async_tiercache._flight import inside
 from async_tiercache._guard import Guard
 from async_tiercache._ledger import Basis, Ledger
 from async_tiercache._options import MISSING
@@ -341,7 +342,7 @@ class Finder:
             if content is not UNREACHED:
                 states[tag] = content
             else:
-                states[tag] = self._ledger.known(tag, self._clock.monotonic())
+                states[tag] = self._known(tag, self._clock.monotonic())
                 if states[tag] is None:
                     states.unreached |= {tag}
         states.namespace = pair_of(states.get(NAMESPACE))
@@ -359,6 +360,14 @@ class Finder:
     def _learn(self, basis: Basis, tag: str, state: bytes | None) -> None:
         if state is not None and pair_of(state) is not None:
             self._ledger.learn(basis, tag, state)
+
+    def _known(self, tag: str, now: float) -> bytes | None:
+        """Return the state of a tag as it is remembered, if that may be believed.
+
+        Not inside of a load: a message may be on its way, and a part must not miss what L2 has
+        confirmed before the load began.
+        """
+        return None if inside() is not None else self._ledger.known(tag, now)
 
     def _note(self, basis: Basis, states: States) -> None:
         for tag in _wanted(basis):
@@ -415,7 +424,7 @@ class Finder:
         for frame in frames:
             for tag, _ in frame.header.tags:
                 if tag not in states:
-                    state = self._ledger.known(tag, now)
+                    state = self._known(tag, now)
                     if state is None:
                         unknown[tag] = None
                     else:

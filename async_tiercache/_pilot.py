@@ -222,12 +222,13 @@ class Pilot:
             return None
         header = entry.header
         answer = Outcome(entry.value, "l2", fresh_until=header.fresh_until, payload=entry.payload)
-        if flight.forced:
-            later = header.created_at > flight.began_at + self._tiers.latest() - self._tiers.now()
-            return answer if later else None
         early = self._filler.early_at(family, header)
-        if self._tiers.now() >= early:
+        if flight.forced:
+            if header.created_at <= flight.began_at + self._tiers.latest() - self._tiers.now():
+                return None
+        elif self._tiers.now() >= early:
             return None
+        # Also in place of what L1 holds, which is older than another process's refresh.
         l1_ttl = family.limits.l1_ttl
         self._tiers.keep(flight.basis, family, entry, l1_ttl=l1_ttl, early=early)
         return answer

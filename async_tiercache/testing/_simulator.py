@@ -154,7 +154,8 @@ class Simulator:
             self._connections.remove(connection)
 
     def _publish(self, message: Invalidation | str) -> None:
-        for connection in self._connections:
+        # One that its message breaks is taken out meanwhile, and costs nobody else the message.
+        for connection in list(self._connections):
             connection.publish(message)
 
 

@@ -439,3 +439,33 @@ async def test_get_does_not_guess_the_schema_of_another_release(
     await settled(other)
 
     assert await cache.get(KEY, "nothing") == "nothing"
+
+
+async def test_a_refresh_that_another_process_has_made_replaces_the_copy(
+    make_cache: MakeCache, server: MemoryServer, clock: FakeClock
+) -> None:
+    """Of what was there before both began."""
+    theirs, ours = Source("old"), Source("unused")
+    wire = Wire(server)
+    refreshed = function_of(await make_cache(client=wire.client), theirs)
+    cache = await make_cache()
+    value = function_of(cache, ours)
+    await refreshed(1)
+    await ticks()
+    assert await value(1) == "old"
+    theirs.value = "new"
+    mark = wire.hold_reply("SET")
+    refreshing = asyncio.ensure_future(refreshed.refresh(1))
+    await soon(mark.reached.wait())
+    waiting = asyncio.ensure_future(value.refresh(1))
+    await ticks()
+    await clock.advance(0.01)
+
+    wire.let_pass("SET")
+    assert await soon(refreshing) == "new"
+    await ticks()
+    await clock.advance(0.5)
+
+    assert await soon(waiting) == "new"
+    assert ours.loads == 0
+    assert value.peek(1) == "new"

@@ -75,6 +75,29 @@ async def test_a_copy_that_is_behind_the_bus_gets_into_no_other_value(
     assert await soon(page_of(cache, read)()) in {"new", None}
 
 
+async def test_a_part_is_judged_by_what_l2_says_of_its_tags(
+    cache: TierCache, other: TierCache, server: MemoryServer, held: None
+) -> None:
+    """What this process remembers of a tag may be from before the load began."""
+    source = Source("old")
+
+    async def load(context: LoadContext = LoadContext()) -> Any:
+        context.tags = ["t"]
+        return await source.load()
+
+    async def read() -> Any:
+        return await cache.get_or_load("part", load)
+
+    await other.get_or_load("part", load)
+    await settled(other)
+    assert await read() == "old"
+    hold_bus(server)
+    source.value = "new"
+    await other.invalidate(tags=["t"])
+
+    assert await soon(page_of(cache, read)()) == "new"
+
+
 async def test_a_batch_does_not_get_a_copy_that_is_behind_the_bus(
     cache: TierCache, other: TierCache, server: MemoryServer, held: None
 ) -> None:

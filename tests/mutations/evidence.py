@@ -290,6 +290,15 @@ EVIDENCE: Final = (
         ),
     ),
     Mutation(
+        name="nested-known",
+        safeguard="And it asks L2 for the states of tags, whatever this process remembers of them.",
+        guards="G1",
+        file=_FINDER,
+        before="return None if inside() is not None else self._ledger.known(tag, now)",
+        after="return self._ledger.known(tag, now)",
+        named=("tests/core/test_nesting.py::test_a_part_is_judged_by_what_l2_says_of_its_tags",),
+    ),
+    Mutation(
         name="nested-older-flight",
         safeguard="A read inside of a load takes nothing from a load that began before that.",
         guards="G1, G5",

@@ -424,6 +424,20 @@ FENCES: Final = (
         ),
     ),
     Mutation(
+        name="refresh-kept",
+        safeguard="What a refresh gets from another process's takes the place of the copy in L1.",
+        guards="G4",
+        file="async_tiercache/_pilot.py",
+        before="        self._tiers.keep(flight.basis, family, entry, l1_ttl=l1_ttl, early=early)\n"
+        "        return answer",
+        after="        if not flight.forced:\n"
+        "            self._tiers.keep(flight.basis, family, entry, l1_ttl=l1_ttl, early=early)\n"
+        "        return answer",
+        named=(
+            "tests/core/test_leases.py::test_a_refresh_that_another_process_has_made_replaces_the_copy",
+        ),
+    ),
+    Mutation(
         name="shown-floor",
         safeguard="Where an overtaken load is shown, nothing older of L2 follows from then on.",
         guards="G4",

@@ -360,5 +360,15 @@ EVIDENCE: Final = (
         wait(5.0),
         step("read", process=0, name="raw:0"),
     ),
+    known(
+        # This process remembers the state of the tag, and the message is late.
+        "nested-known",
+        ("doc:0", "sheet:0"),
+        step("read", process=0, name="doc:0"),
+        step("read", process=1, name="doc:0"),
+        step("strike", process=1, what="messages", fate="come late", times=9),
+        step("invalidate", process=0, tags=["d:0"]),
+        step("read", process=1, name="sheet:0"),
+    ),
 )
 """In the order of `tests/mutations/evidence.py`."""

@@ -401,6 +401,18 @@ FENCES: Final = (
         step("read", process=0, name="row:0:0", ends="raises"),
     ),
     known(
+        # Another process refreshes it, and L1 has got what was there before.
+        "refresh-kept",
+        ("row:0:0",),
+        step("read", process=0, name="row:0:0"),
+        step("strike", process=0, what="leases", fate="have slow replies", times=1),
+        step("read", process=1, name="row:0:0"),
+        step("change", name="row:0:0"),
+        step("read", process=0, name="row:0:0", how="refresh", takes=0.3, reads="late", then=0),
+        step("read", process=1, name="row:0:0", how="refresh", ends="raises"),
+        wait(1.0),
+    ),
+    known(
         # L2 refuses it a little later.
         "shown-floor",
         ("raw:0",),
