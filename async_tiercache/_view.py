@@ -108,8 +108,11 @@ class View:
             again: Whether the caller has waited for another one before, and does so no more.
         """
         overtaken = outcome.error is None and self._ledger.is_overtaken(flight.basis)
-        if not overtaken or inside() is not None:
+        if not overtaken:
             return outcome
+        if inside() is not None:
+            # What is made from it would be shown, and others make theirs from what is in L2.
+            return outcome if again else None
         self._looks.detach(flight.key)
         key, slot = flight.key, self._tiers.probe(flight.key, flight.basis.declared)
         if slot is not None and slot.header.created_at > flight.load_began_at:

@@ -290,6 +290,17 @@ EVIDENCE: Final = (
         ),
     ),
     Mutation(
+        name="overtaken-part",
+        safeguard="Inside of a load an overtaken value is replaced by a later one, too.",
+        guards="G4",
+        file=_VIEW,
+        before="            return outcome if again else None\n        self._looks",
+        after="            return outcome\n        self._looks",
+        named=(
+            "tests/core/test_nesting.py::test_a_part_whose_named_tag_was_invalidated_meanwhile_is_loaded_again",
+        ),
+    ),
+    Mutation(
         name="nested-known",
         safeguard="And it asks L2 for the states of tags, whatever this process remembers of them.",
         guards="G1",

@@ -361,6 +361,18 @@ EVIDENCE: Final = (
         step("read", process=0, name="raw:0"),
     ),
     known(
+        # The part is overtaken, and its load has read a change that nobody has invalidated.
+        "overtaken-part",
+        ("doc:0", "sheet:0"),
+        step("read", process=0, name="sheet:0", takes=0.9, reads="late", then=0),
+        wait(0.04),
+        step("invalidate", process=0, tags=["d:0"]),
+        step("invalidate", process=0, keys=["doc:0"], soft=2.0),
+        step("read", process=0, name="doc:0", takes=0.1),
+        step("read", process=2, name="sheet:0", takes=0.5),
+        step("change", name="doc:0"),
+    ),
+    known(
         # This process remembers the state of the tag, and the message is late.
         "nested-known",
         ("doc:0", "sheet:0"),
