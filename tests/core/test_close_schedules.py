@@ -13,7 +13,7 @@ from tests.core.simulation.steps import Schedule, run, story_of
 
 COUNT: Final = 1_500
 LONG: Final = int(os.environ.get("TESTS_LONG", "1"))
-FIRST: Final = int(os.environ.get("TESTS_FIRST", "0"))
+FIRST: Final = int(os.environ.get("TESTS_SEED", "0"))
 """The number of the first schedule; others are others."""
 
 

@@ -245,7 +245,7 @@ FENCES: Final = (
         safeguard="An invalidation detaches the load in progress: later readers do not join it.",
         guards="G2, G5",
         file=_TIERS,
-        before="            self._ledger.overtaken += self._flights.detach(key)\n",
+        before="            self.detach(key)\n",
         after="",
         named=(
             "tests/core/test_invalidation.py::test_a_reader_after_an_invalidation_does_not_join_an_older_load",
