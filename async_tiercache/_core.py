@@ -245,7 +245,6 @@ class Core:
             view=View(
                 tiers=self.tiers,
                 ledger=self.ledger,
-                looks=self.looks,
                 flights=self.flights,
                 clock=self.clock,
             ),

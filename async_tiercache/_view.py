@@ -6,7 +6,7 @@ No method but `join` awaits, so each decision is made on one state.
 from async_tiercache._finder import Found
 from async_tiercache._flight import Flight, Flights, Outcome, inside
 from async_tiercache._ledger import Basis, Ledger
-from async_tiercache._looks import Look, Looks
+from async_tiercache._looks import Look
 from async_tiercache._tiers import Tiers
 from async_tiercache.abc import Clock
 from async_tiercache.backends.memory import Slot
@@ -18,17 +18,13 @@ class View:
     Args:
         tiers: Have L1.
         ledger: Says what was invalidated.
-        looks: End where a flight's value is shown.
         flights: May be joined.
         clock: The clock of this process.
     """
 
-    def __init__(
-        self, *, tiers: Tiers, ledger: Ledger, looks: Looks, flights: Flights, clock: Clock
-    ) -> None:
+    def __init__(self, *, tiers: Tiers, ledger: Ledger, flights: Flights, clock: Clock) -> None:
         self._tiers = tiers
         self._ledger = ledger
-        self._looks = looks
         self._flights = flights
         self._clock = clock
 
@@ -113,7 +109,6 @@ class View:
         if inside() is not None:
             # What is made from it would be shown, and others make theirs from what is in L2.
             return outcome if again else None
-        self._looks.detach(flight.key)
         key, slot = flight.key, self._tiers.probe(flight.key, flight.basis.declared)
         if slot is not None and slot.header.created_at > flight.load_began_at:
             fresh_until = slot.header.fresh_until

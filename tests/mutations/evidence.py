@@ -294,8 +294,8 @@ EVIDENCE: Final = (
         safeguard="Inside of a load an overtaken value is replaced by a later one, too.",
         guards="G4",
         file=_VIEW,
-        before="            return outcome if again else None\n        self._looks",
-        after="            return outcome\n        self._looks",
+        before="            return outcome if again else None\n        key, slot",
+        after="            return outcome\n        key, slot",
         named=(
             "tests/core/test_nesting.py::test_a_part_whose_named_tag_was_invalidated_meanwhile_is_loaded_again",
         ),

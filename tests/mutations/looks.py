@@ -62,15 +62,6 @@ LOOKS: Final = (
         named=(f"{_TESTS}test_a_get_that_was_overtaken_keeps_nothing",),
     ),
     Mutation(
-        name="look-shown",
-        safeguard="What an overtaken load shows is not followed by what a look has read before.",
-        guards="G4",
-        file="async_tiercache/_view.py",
-        before="        self._looks.detach(flight.key)\n",
-        after="",
-        named=(f"{_TESTS}test_what_was_kept_nowhere_overtakes_a_look",),
-    ),
-    Mutation(
         name="look-floor",
         safeguard="Nor is it answered with what may be older than what was shown and kept nowhere.",
         guards="G4",

@@ -63,7 +63,7 @@ LOOKS: Final[tuple[Known, ...]] = (
     ),
     known(
         # What the load has read at its end is in no tier, and in L2 is what was read before.
-        "look-shown",
+        "look-floor",
         ("raw:0",),
         step("read", process=0, name="raw:0", takes=0.5, reads="late"),
         wait(0.1),
