@@ -435,6 +435,8 @@ class Filler:
             stored = "l2" if stored == "l2" else "overtaken"
         if stored == "overtaken":
             self._tiers.raise_floor(flight.key)
+        elif stored == "l2":
+            self._tiers.note_stored(flight)
         self._note(family, flight.key, header.load_seconds, stored)
 
     def _note(self, family: Family, key: str, seconds: float, stored: Stored) -> None:

@@ -160,6 +160,7 @@ class Flight:
         load_seconds: How long that took from then on.
         proving: Tells whether tags that the loader has named may be relied upon, if it has.
         storing: Whether the loaded value is on its way into L2, which ends the flight.
+        floor: When it was shown although it was overtaken, on the remote tier's clock.
         kept: The entry in L1 that is due for a refresh.
         urgent: Whether a loader has begun to wait for it; nothing that waits for that loader must
             be waited for.
@@ -174,6 +175,7 @@ class Flight:
         "began_at",
         "cancel_when_abandoned",
         "decode",
+        "floor",
         "forced",
         "home",
         "hurry",
@@ -225,6 +227,7 @@ class Flight:
         self.load_began_at = began_at
         self.load_seconds = 0.0
         self.storing = False
+        self.floor = math.nan
         self.proving: asyncio.Task[bool] | None = None
         self.urgent = False
         self.hurry: Callable[[], object] | None = None

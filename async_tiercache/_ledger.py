@@ -284,6 +284,16 @@ class Ledger:
             del self._floors[next(iter(self._floors))]
         self._floors[key] = shown_at
 
+    def lower_floor(self, key: str, shown_at: float) -> None:
+        """Forget a floor, unless it was raised anew since.
+
+        Args:
+            key: The key's text.
+            shown_at: The floor.
+        """
+        if self._floors and self._floors.get(key) == shown_at:
+            del self._floors[key]
+
     def is_below_floor(self, key: str, created_at: float) -> bool:
         """Return whether an entry may be older than what this process has shown."""
         return bool(self._floors) and created_at < self._floors.get(key, -inf)

@@ -205,7 +205,7 @@ class Tiers:
         if flight is not None:
             self._ledger.overtaken += 1
             if flight.storing:
-                self.raise_floor(key)
+                self.note_shown(flight)
 
     def leave_behind(self, flight: Flight) -> None:
         """Note that a flight has lost its fence, which tells of an invalidation elsewhere."""
@@ -220,6 +220,16 @@ class Tiers:
         if self.store is not None:
             self.store.drop(key)
         self.raise_floor(key)
+
+    def note_shown(self, flight: Flight) -> None:
+        """Let nothing follow from L2 that may be older than the value of an overtaken flight."""
+        if self.has_remote:
+            flight.floor = self.latest()
+            self._ledger.raise_floor(flight.key, flight.floor)
+
+    def note_stored(self, flight: Flight) -> None:
+        """Note that L2 has taken a flight's value in, so that it holds nothing older."""
+        self._ledger.lower_floor(flight.key, flight.floor)
 
     def raise_floor(self, key: str) -> None:
         """Let nothing follow from L2 that may be older than what was shown up to now."""

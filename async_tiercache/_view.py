@@ -120,7 +120,7 @@ class View:
                 self._tiers.drop(key, slot.header.entry_id)
             if outcome.tier == "loader":
                 # L2 is going to refuse it, and says so later than the next reader may come.
-                self._tiers.raise_floor(key)
+                self._tiers.note_shown(flight)
             return outcome
         if again:
             self._tiers.supersede(key)

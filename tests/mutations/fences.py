@@ -442,7 +442,7 @@ FENCES: Final = (
         safeguard="Where an overtaken load is shown, nothing older of L2 follows from then on.",
         guards="G4",
         file="async_tiercache/_view.py",
-        before="                self._tiers.raise_floor(key)\n",
+        before="                self._tiers.note_shown(flight)\n",
         after="                pass\n",
         named=(
             "tests/core/test_overtaken.py::test_nothing_older_follows_before_l2_has_refused_it",
