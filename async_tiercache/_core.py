@@ -111,7 +111,8 @@ class Core:
         tracing = Tracing(tracer, namespace)
         self._wire_tiers(remote, namespace, bound)
         self._wire_bus(remote if enabled else None, bound, self_check)
-        self._wire_reads(namespace, tracing, bound, self_check if check_source else None)
+        self._wire_loads(tracing, bound, self_check if check_source else None)
+        self._wire_reads(namespace, tracing)
         self._wire_invalidations(remote, tracing)
         self._wire_writes(remote, tracing)
         if self.store is not None:
@@ -180,10 +181,8 @@ class Core:
                 clock=self.clock,
             )
 
-    def _wire_reads(
-        self, namespace: str, tracing: Tracing, bound: float, source_check: float | None
-    ) -> None:
-        """Make the path of reads, and what checks it against the source."""
+    def _wire_loads(self, tracing: Tracing, bound: float, source_check: float | None) -> None:
+        """Make what loads, and what checks it against the source."""
         self.filler = Filler(
             tiers=self.tiers,
             finder=self.finder,
@@ -207,6 +206,9 @@ class Core:
                 filler=self.filler,
                 clock=self.clock,
             )
+
+    def _wire_reads(self, namespace: str, tracing: Tracing) -> None:
+        """Make the path of reads."""
         log = ReadLog(
             clock=self.clock,
             advise=self.advise,
