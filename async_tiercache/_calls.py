@@ -1,6 +1,5 @@
 """Calls by key: `get`, `get_or_load`, `set` and their kin, for keys that callers write."""
 
-import asyncio
 import contextlib
 from collections.abc import (
     AsyncGenerator,
@@ -155,11 +154,7 @@ class Calls:
         waiter = core.looks.begin(family, text, under, opened=opened, loop=loop)
         looked: Look | None = None
         if waiter is not None:
-            try:
-                found = await waiter
-            except asyncio.CancelledError:
-                waiter.leave()
-                raise
+            found = await waiter.wait()
             if type(found) is not Look:
                 return cast("R", found)
             looked = found

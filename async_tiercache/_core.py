@@ -240,16 +240,12 @@ class Core:
             clock=self.clock,
             tracing=tracing,
         )
+        view = View(tiers=self.tiers, ledger=self.ledger, flights=self.flights, clock=self.clock)
         self.reader = Reader(
             tiers=self.tiers,
             finder=self.finder,
             ledger=self.ledger,
-            view=View(
-                tiers=self.tiers,
-                ledger=self.ledger,
-                flights=self.flights,
-                clock=self.clock,
-            ),
+            view=view,
             looks=self.looks,
             flights=self.flights,
             filler=self.filler,

@@ -45,6 +45,14 @@ class Waiter(asyncio.Future[Any]):
     since: float
     context: Context
 
+    async def wait(self) -> Any:
+        """Return what it gives; what compiled call paths spell out."""
+        try:
+            return await self
+        except asyncio.CancelledError:
+            self.leave()
+            raise
+
     def leave(self) -> None:
         """Note that the reader was cancelled."""
         self.look.left(self)
