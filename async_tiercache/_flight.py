@@ -161,6 +161,7 @@ class Flight:
         proving: Tells whether tags that the loader has named may be relied upon, if it has.
         storing: Whether the loaded value is on its way into L2, which ends the flight.
         floor: When it was shown although it was overtaken, on the remote tier's clock.
+        floor_before: What the floor of its key was before.
         kept: The entry in L1 that is due for a refresh.
         urgent: Whether a loader has begun to wait for it; nothing that waits for that loader must
             be waited for.
@@ -176,6 +177,7 @@ class Flight:
         "cancel_when_abandoned",
         "decode",
         "floor",
+        "floor_before",
         "forced",
         "home",
         "hurry",
@@ -228,6 +230,7 @@ class Flight:
         self.load_seconds = 0.0
         self.storing = False
         self.floor = math.nan
+        self.floor_before = -math.inf
         self.proving: asyncio.Task[bool] | None = None
         self.urgent = False
         self.hurry: Callable[[], object] | None = None

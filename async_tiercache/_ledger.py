@@ -270,7 +270,7 @@ class Ledger:
 
     # What was shown.
 
-    def raise_floor(self, key: str, shown_at: float) -> None:
+    def raise_floor(self, key: str, shown_at: float) -> float:
         """Remember that a value was shown which is kept nowhere.
 
         What L2 holds may be older than it, unless its load began later.
@@ -278,21 +278,28 @@ class Ledger:
         Args:
             key: The key's text.
             shown_at: When, by the remote tier's clock.
+
+        Returns:
+            The floor before.
         """
-        self._floors.pop(key, None)
+        before = self._floors.pop(key, -inf)
         if len(self._floors) >= MAX_FLOORS:
             del self._floors[next(iter(self._floors))]
         self._floors[key] = shown_at
+        return before
 
-    def lower_floor(self, key: str, shown_at: float) -> None:
-        """Forget a floor, unless it was raised anew since.
+    def lower_floor(self, key: str, shown_at: float, before: float) -> None:
+        """Put back the floor before, unless it was raised anew since.
 
         Args:
             key: The key's text.
             shown_at: The floor.
+            before: The one before it.
         """
         if self._floors and self._floors.get(key) == shown_at:
-            del self._floors[key]
+            self._floors[key] = before
+            if before == -inf:
+                del self._floors[key]
 
     def is_below_floor(self, key: str, created_at: float) -> bool:
         """Return whether an entry may be older than what this process has shown."""

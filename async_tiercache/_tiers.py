@@ -224,12 +224,15 @@ class Tiers:
     def note_shown(self, flight: Flight) -> None:
         """Let nothing follow from L2 that may be older than the value of an overtaken flight."""
         if self.has_remote:
-            flight.floor = self.latest()
-            self._ledger.raise_floor(flight.key, flight.floor)
+            before, flight.floor = flight.floor, self.latest()
+            found = self._ledger.raise_floor(flight.key, flight.floor)
+            if found != before:
+                # What others have shown counts on when this one's is lowered.
+                flight.floor_before = found
 
     def note_stored(self, flight: Flight) -> None:
         """Note that L2 has taken a flight's value in, so that it holds nothing older."""
-        self._ledger.lower_floor(flight.key, flight.floor)
+        self._ledger.lower_floor(flight.key, flight.floor, flight.floor_before)
 
     def raise_floor(self, key: str) -> None:
         """Let nothing follow from L2 that may be older than what was shown up to now."""

@@ -1,5 +1,6 @@
 """The ledger by itself: what is remembered, for how long, and what follows when it is too much."""
 
+import math
 from math import inf
 
 import pytest
@@ -193,3 +194,17 @@ def test_more_patterns_than_are_remembered_are_everything(monkeypatch: pytest.Mo
     ledger.confirm_pattern(("", "b*"), call_id)
 
     assert not ledger.may_ask("z")
+
+
+def test_a_floor_that_is_lowered_leaves_the_one_before() -> None:
+    """What another load has shown counts on when this one's value was stored after all."""
+    ledger = Ledger()
+    ledger.raise_floor("key", 1.0)
+
+    before = ledger.raise_floor("key", 2.0)
+    ledger.lower_floor("key", 2.0, before)
+
+    assert ledger.is_below_floor("key", 0.5)
+    assert not ledger.is_below_floor("key", 1.5)
+    ledger.lower_floor("key", 1.0, -math.inf)
+    assert not ledger.is_below_floor("key", 0.5)
