@@ -214,16 +214,14 @@ FENCES: Final = (
         wait(2.5),
     ),
     known(
-        # The first renewal tells that the lease is lost, so later readers do not join the load.
+        # That it was refused is all that tells of the invalidation for a while.
         "l1-after-refusal",
         ("raw:0",),
-        step("read", process=0, name="raw:0", takes=0.9),
-        step("lose", what="key", name="raw:0"),
-        step("change", name="raw:0"),
-        step("read", process=1, name="raw:0"),
-        wait(0.4),
-        step("read", process=0, name="raw:0"),
-        wait(0.6),
+        step("strike", process=0, what="messages", fate="come late", times=1),
+        step("read", process=0, name="raw:0", takes=0.2),
+        wait(0.1),
+        step("invalidate", process=1, keys=["raw:0"]),
+        wait(0.1),
         step("read", process=0, name="raw:0"),
     ),
     known(

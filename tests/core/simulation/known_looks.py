@@ -104,5 +104,25 @@ LOOKS: Final[tuple[Known, ...]] = (
         step("read", process=0, name="label/raw:0", how="many"),
         wait(0.5),
     ),
+    known(
+        # Nothing tells that it was changed. What the other reader got was loaded too long ago for
+        # this process to keep it without a proof.
+        "look-found-current",
+        ("met:0",),
+        step("read", process=1, name="met:0"),
+        wait(6.3),
+        step("strike", process=0, what="proofs", fate="are lost", times=99),
+        step("read", process=1, name="met:0", takes=3.0, reads="late"),
+        wait(2.5),
+        step("change", name="met:0"),
+        wait(0.4),
+        step("strike", process=0, what="reads", fate="have slow replies", times=1),
+        step("read", process=0, name="met:0", takes=0.5),
+        wait(0.15),
+        step("read", process=0, name="met:0", how="many"),
+        wait(0.1),
+        step("read", process=0, name="met:0"),
+        wait(1.0),
+    ),
 )
 """In the order of the table of safeguards."""

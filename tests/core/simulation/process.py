@@ -5,7 +5,9 @@ from contextvars import ContextVar
 from typing import Any, Final
 
 from async_tiercache import LoadContext, Policy, TierCache
+from async_tiercache.codecs.frame import ENTRY_ID_OFFSET
 from async_tiercache.testing import SimulatedClient
+from async_tiercache.testing._simulated_remote import SimulatedRemote
 from tests.core.simulation.model import Model, Value
 
 _TENANT: Final[ContextVar[str]] = ContextVar("tenant")
@@ -56,6 +58,25 @@ def everything() -> tuple[str, ...]:
     return (*NAMES, *parts, *SHEETS, *sheets, *OWN, *LABELLED)
 
 
+class _Remote(SimulatedRemote):
+    """Remembers what the server has refused."""
+
+    def __init__(self, client: SimulatedClient, refused: set[bytes]) -> None:
+        super().__init__(client)
+        self._refused = refused
+
+    async def commit(self, key: str, frame: bytes, seconds: float, /, **terms: Any) -> bool:
+        stored = await super().commit(key, frame, seconds, **terms)
+        if not stored:
+            self._refused.add(entry_id_of(frame))
+        return stored
+
+
+def entry_id_of(frame: bytes) -> bytes:
+    """Return the id of the entry in a frame."""
+    return frame[ENTRY_ID_OFFSET:][:16]
+
+
 class Process:
     """One cache, and how its rows are read.
 
@@ -63,10 +84,15 @@ class Process:
         client: Its way to the server.
         model: The source.
         number: Names this life of a process: one that follows a crash is another.
+
+    Attributes:
+        refused: The ids of entries that L2 would not take, as this process has been told.
     """
 
     def __init__(self, client: SimulatedClient, model: Model, number: int) -> None:
         self.client = client
+        self.refused: set[bytes] = set()
+        client.tiercache_remote = self._remote  # type: ignore[method-assign]
         self.model = model
         self.number = number
         self.entered = False
@@ -79,6 +105,9 @@ class Process:
         )
         self._single: dict[str, Callable[..., Any]] = {}
         self._many: dict[str, Callable[..., Any]] = {}
+
+    def _remote(self, **_: Any) -> SimulatedRemote:
+        return _Remote(self.client, self.refused)
 
     @property
     def runs(self) -> bool:

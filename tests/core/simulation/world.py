@@ -8,7 +8,6 @@ from zlib import crc32
 
 from async_tiercache.abc import TAG_EPOCH
 from async_tiercache.codecs.frame import (
-    ENTRY_ID_OFFSET,
     digest_key,
     is_block,
     is_lease,
@@ -21,6 +20,7 @@ from tests.core.simulation.process import (
     BOUND,
     Process,
     covered,
+    entry_id_of,
     everything,
 )
 
@@ -445,7 +445,7 @@ class World:
         if isinstance(how, str):
             await self.clock.settle()
             self._look_at_leases()
-            self._look_at_ids()
+            self._look_at_copies()
             return
         for _ in range(how):
             await asyncio.sleep(0)
@@ -509,13 +509,18 @@ class World:
             if name[0] == "key" and is_lease(raw):
                 self.model.problem(f"nobody loads, and there is a lease: {name}")
 
-    def _look_at_ids(self) -> None:
-        """What L1 and L2 know by one id must be one value, for they are compared by that alone."""
+    def _look_at_copies(self) -> None:
+        """L1 must hold nothing that L2 has refused.
+
+        What both know by one id must be one value, for they are compared by that alone.
+        """
         for process in self.processes:
             store = process.cache._core.tiers.store
             for key, slot in store.slots.items() if store is not None else ():
+                if slot.header.entry_id in process.refused:
+                    self.model.problem(f"process {process.number} keeps what was refused: {key}")
                 raw = self.simulator.server.get("key", key)
-                if raw is None or raw[ENTRY_ID_OFFSET:][:16] != slot.header.entry_id:
+                if raw is None or entry_id_of(raw) != slot.header.entry_id:
                     continue
                 header, body = unpack(raw, key_digest=digest_key("test", key))
                 # What softens an entry, and is carried out again, gives the next one its id, too.
