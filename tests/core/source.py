@@ -10,7 +10,7 @@ from async_tiercache.testing import MemoryServer
 
 T = TypeVar("T")
 
-DEADLINE: Final = 2.0
+DEADLINE: Final = 10.0
 """How long anything in a test may take; reached only by tests that fail."""
 
 
