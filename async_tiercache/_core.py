@@ -131,6 +131,7 @@ class Core:
             guard=self.guard,
             ledger=self.ledger,
             fences=self._fences,
+            tasks=self.tasks,
             compressor=self.compressor,
             clock=self.clock,
             notify=self.notify,
@@ -223,7 +224,6 @@ class Core:
             flights=self.flights,
             fences=self._fences,
             log=log,
-            tasks=self.tasks,
             clock=self.clock,
         )
         pilot = Pilot(
@@ -378,7 +378,8 @@ class Core:
 
     async def settle(self) -> None:
         """Return when nothing runs in the background."""
-        while len(self.loads) or len(self.tasks):
+        while len(self.loads) or len(self.tasks) or self.looks.asking:
+            await self.looks.settle()
             await self.loads.settle()
             await self.tasks.settle()
 
@@ -453,6 +454,7 @@ class Core:
             await self._recovery.flush()
             await self.loads.cancel()
             await self.tasks.finish()
+            await self.looks.settle()
         if self.ledger.pending:
             _log.warning("Closed with %d keys that L2 has yet to remove", self.ledger.pending)
         await self._remote.aclose()

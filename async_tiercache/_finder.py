@@ -7,9 +7,11 @@ with the key; those that only the frame names cost a second turn, unless this pr
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable, Sequence
+from functools import partial
 from math import inf
 from typing import Any, Final, Literal, NamedTuple, TypeAlias, TypeVar, cast
 
+from async_tiercache._ask import NOTHING, REFUSED, UNKNOWN, Ask, Found, States, What
 from async_tiercache._entry import Entry, Header
 from async_tiercache._events import Refused
 from async_tiercache._family import Family
@@ -19,6 +21,7 @@ from async_tiercache._guard import Guard
 from async_tiercache._ledger import Basis, Ledger
 from async_tiercache._options import MISSING
 from async_tiercache._statistics import Counts
+from async_tiercache._tasks import Tasks
 from async_tiercache.abc import (
     NAMESPACE,
     TAG_EPOCH,
@@ -27,6 +30,7 @@ from async_tiercache.abc import (
     Codec,
     Content,
     Observer,
+    PromptRemote,
     Reading,
     Remote,
 )
@@ -35,79 +39,11 @@ from async_tiercache.codecs.frame import Body, FrameError, digest_key, is_block,
 from async_tiercache.errors import DecodeError, TierError, TierRefusedError
 from async_tiercache.tags import judge, pair_of, state_of
 
-What: TypeAlias = Literal[
-    "entry", "nothing", "lease", "block", "damaged", "dead", "schema", "refused", "unknown"
-]
 # Sound for other servers, so that none of these is replaced.
 _ELSEWHERE: Final = frozenset({"format", "compression", "dictionary"})
 _OF_ALL: Final = (NAMESPACE,)
 STATE_SECONDS: Final = 60.0
 """How long a tag's state is kept at least, in seconds."""
-
-
-class Found(NamedTuple):
-    """What L2 holds for a key.
-
-    Attributes:
-        what: An entry; nothing; another process's lease; a writer's block; damaged bytes, or an
-            entry that an invalidation has ended, to be replaced; an entry that is sound for others,
-            to be left alone: of another schema or format, or compressed as only they can read it;
-            nothing that may be served and no lease to be had, because L2 is full; or unknown,
-            because L2 is out of reach or must not be believed.
-        raw: The bytes, if there are any.
-        entry: The entry, if it is one.
-        refused: Why bytes that are there are of no use, if so.
-    """
-
-    what: What
-    raw: bytes | None = None
-    entry: Entry | None = None
-    refused: str = ""
-
-
-UNKNOWN: Final = Found("unknown")
-REFUSED: Final = Found("refused")
-NOTHING: Final = Found("nothing")
-
-
-class Ask:
-    """What is asked about one key, and the answer.
-
-    Attributes:
-        basis: What a value of the key rests on.
-        codecs: Those that the value may be decoded by.
-        counts: Where what that takes is counted.
-        found: The answer, once it is there.
-        error: What a codec or the remote tier has raised that it must not.
-    """
-
-    __slots__ = ("basis", "codecs", "counts", "error", "found")
-
-    def __init__(self, basis: Basis, counts: Counts, codecs: tuple[Codec, ...]) -> None:
-        self.basis = basis
-        self.codecs = codecs
-        self.counts = counts
-        self.found: Found | None = None
-        self.error: Exception | None = None
-
-    def settle(self, found: Found) -> None:
-        """Give the answer."""
-        self.found = found
-
-    def fail(self, error: Exception) -> None:
-        """Give an error instead."""
-        self.error = error
-        self.settle(UNKNOWN)
-
-    def answer(self) -> Found:
-        """Return the answer.
-
-        Raises:
-            Exception: What a codec or the remote tier has raised that it must not.
-        """
-        if self.error is not None:
-            raise self.error
-        return self.found or UNKNOWN
 
 
 class _Frame(NamedTuple):
@@ -118,36 +54,6 @@ class _Frame(NamedTuple):
     header: Header
     body: Body
     codec: Codec
-
-
-class States(dict[str, "bytes | None"]):
-    """The states of tags.
-
-    Attributes:
-        unreached: Tags of which nothing is known, not even that they have no state.
-        read_at: When they were read, by the remote tier's clock.
-        namespace: What an entry carries of the namespace's, if there is evidence in it.
-        learned: Whether the ledger knows the namespace's.
-    """
-
-    unreached: frozenset[str] = frozenset()
-    namespace: bytes | None = None
-    read_at: float = 0.0
-    learned: bool = False
-
-    def pairs(self, tags: Iterable[str]) -> tuple[tuple[str, bytes], ...] | None:
-        """Return tags with what an entry carries of them; `None` if one has no evidence."""
-        pairs: list[tuple[str, bytes]] = []
-        for tag in tags:
-            pair = pair_of(self.get(tag))
-            if pair is None:
-                return None
-            pairs.append((tag, pair))
-        return tuple(pairs)
-
-    def leave_open(self, header: Header) -> bool:
-        """Return whether they do not tell if an entry is alive."""
-        return NAMESPACE in self.unreached or any(tag in self.unreached for tag, _ in header.tags)
 
 
 A = TypeVar("A", bound=Ask)
@@ -167,16 +73,19 @@ class Finder:
         guard: Guard,
         ledger: Ledger,
         fences: Fences,
+        tasks: Tasks,
         compressor: Compressor,
         clock: Clock,
         notify: Observer,
     ) -> None:
         self._namespace = namespace
         self._remote = remote
+        self._prompt = remote if isinstance(remote, PromptRemote) else None
         self._has_remote = has_remote
         self._guard = guard
         self._ledger = ledger
         self._fences = fences
+        self._tasks = tasks
         self._compressor = compressor
         self._clock = clock
         self._notify = notify
@@ -199,19 +108,77 @@ class Finder:
         await self.answer(asks)
         return {ask.basis.key: ask.answer() for ask in asks}
 
-    async def answer(self, asks: Sequence[A], at_once: AtOnce[A] | None = None) -> None:
-        """Find the answers, in one turn, or in two where entries name tags that nobody knows.
+    async def answer(self, asks: Sequence[Ask]) -> None:
+        """Find the answers, in one turn, or in two where entries name tags that nobody knows."""
+        try:
+            asked, tags = self._asked(asks)
+            if asked:
+                reading = await self._read([ask.basis.key for ask in asked], tuple(tags))
+                named, states = self._settle(asked, tags, reading)
+                if named:
+                    await self._ask_named(named, states)
+        except Exception as error:  # noqa: BLE001 - each has to know, or it would wait for ever
+            _fail_open(asks, error)
+
+    def begin(self, asks: Sequence[A], at_once: AtOnce[A], ended: Callable[[], None]) -> None:
+        """Find the answers as `answer` does, without a task if the remote tier can.
 
         Args:
             asks: The questions.
             at_once: Is shown each content first; returns whether nothing else is to be found.
+            ended: Is called when all answers are there.
         """
         try:
-            await self._answer(asks, at_once)
+            asked, tags = self._asked(asks)
+            if asked:
+                heard = partial(self._heard, asked, tags, at_once, ended)
+                self._begin_read([ask.basis.key for ask in asked], tuple(tags), heard)
+                return
         except Exception as error:  # noqa: BLE001 - each has to know, or it would wait for ever
             _fail_open(asks, error)
+        ended()
 
-    async def _answer(self, asks: Sequence[A], at_once: AtOnce[A] | None) -> None:
+    def _begin_read(
+        self,
+        keys: Sequence[str],
+        tags: Sequence[str],
+        heard: Callable[[Reading | Exception | None], None],
+    ) -> None:
+        if self._prompt is not None and self._guard.up:
+            try:
+                if self._prompt.begin_read(keys, tags, partial(self._guard.heard, heard)):
+                    return
+            except TierError:
+                heard(None)
+                return
+        reading = self._tasks.start(self._read(keys, tags), name="tiercache-look")
+        reading.add_done_callback(lambda _: heard(_ended(reading)))
+
+    def _heard(
+        self,
+        asked: Sequence[A],
+        tags: Iterable[str],
+        at_once: AtOnce[A],
+        ended: Callable[[], None],
+        reading: Reading | Exception | None,
+    ) -> None:
+        named: list[_Frame] = []
+        if isinstance(reading, Exception):
+            _fail_open(asked, reading)
+            ended()
+            return
+        try:
+            named, states = self._settle(asked, tags, reading, at_once)
+            if named:
+                asking = self._tasks.start(self._ask_named(named, states), name="tiercache-tags")
+                asking.add_done_callback(lambda _: ended())
+        except Exception as error:  # noqa: BLE001 - each has to know, or it would wait for ever
+            _fail_open(asked, error)
+        if not named:
+            ended()
+
+    def _asked(self, asks: Sequence[A]) -> tuple[list[A], dict[str, None]]:
+        """Return what is asked, with which tags; whatever may not be asked is unknown."""
         asked: list[A] = []
         tags = {NAMESPACE: None}
         ledger, believed = self._ledger, not self._in_quarantine()
@@ -223,11 +190,21 @@ class Finder:
                     tags.update(dict.fromkeys(_wanted(basis)))
             else:
                 ask.settle(UNKNOWN)
-        reading = await self._read([ask.basis.key for ask in asked], tuple(tags)) if asked else None
-        if reading is None:
+        return asked, tags
+
+    def _settle(
+        self,
+        asked: Sequence[A],
+        tags: Iterable[str],
+        reading: Reading | None,
+        at_once: AtOnce[A] | None = None,
+    ) -> tuple[list[_Frame], States]:
+        """Give the answers; return the frames that name tags nobody knows, and the states known."""
+        # The answer may have come with the news that the server is another one.
+        if reading is None or self._in_quarantine():
             for ask in asked:
                 ask.settle(UNKNOWN)
-            return
+            return [], States()
         states = self._settled(tags, reading.states)
         named = [
             frame
@@ -235,8 +212,7 @@ class Finder:
             if (at_once is None or not at_once(ask, content, states))
             and (frame := self._taken_in(ask, content, states)) is not None
         ]
-        if named:
-            await self._ask_named(named, states)
+        return named, states
 
     async def take(
         self, basis: Basis, found: Found, counts: Counts, family: Family
@@ -527,6 +503,14 @@ class Finder:
         payload = self._compressor.expand(body)
         counts.decompress_seconds += self._clock.monotonic() - started
         return payload
+
+
+def _ended(reading: "asyncio.Task[Reading | None]") -> Reading | Exception | None:
+    """Return what was read, what was raised, or `None` if it was given up."""
+    if reading.cancelled():
+        return None
+    error = reading.exception()
+    return error if isinstance(error, Exception) else reading.result()
 
 
 def _fail_open(asks: Iterable[Ask], error: Exception) -> None:

@@ -63,9 +63,26 @@ class Guard:
                 self._back()
             raise
         except TierError as error:
-            if self._breaker.failure(self._clock.monotonic()):
-                self._notify(TierChanged("l2", up=False, error=error))
+            self._failed(error)
             raise
+
+    def heard(self, answered: Callable[[R | None], None], outcome: R | TierError) -> None:
+        """Hand on what an operation that was begun while the tier was up has ended with.
+
+        Args:
+            answered: Is told the answer, `None` if there is none.
+            outcome: The answer, or why there is none.
+        """
+        if not isinstance(outcome, TierError):
+            answered(outcome)
+            return
+        if not isinstance(outcome, TierPartError | TierRefusedError):
+            self._failed(outcome)
+        answered(None)
+
+    def _failed(self, error: TierError) -> None:
+        if self._breaker.failure(self._clock.monotonic()):
+            self._notify(TierChanged("l2", up=False, error=error))
 
     def _back(self) -> None:
         if self._breaker.success():

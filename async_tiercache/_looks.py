@@ -10,20 +10,21 @@ answers would be on their way, and the older one might come last.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from contextvars import Context, copy_context
+from functools import partial
 from typing import Any
 
+from async_tiercache._ask import UNKNOWN, Ask, Found, States
 from async_tiercache._entry import Entry, Header
 from async_tiercache._family import Alias, Family
 from async_tiercache._fence import Fences
-from async_tiercache._finder import UNKNOWN, Ask, Finder, Found, States
+from async_tiercache._finder import Finder
 from async_tiercache._flight import RUNNING, Flights, inside
 from async_tiercache._ledger import Basis, Ledger
 from async_tiercache._options import MISSING
 from async_tiercache._read_log import ReadLog
-from async_tiercache._tasks import Tasks
 from async_tiercache._tiers import Tiers
 from async_tiercache.abc import Clock, Content
 from async_tiercache.codecs.frame import digest_key, pack_tags, unpack_plain
@@ -212,7 +213,6 @@ class Looks:
         flights: What is being loaded is not looked for.
         fences: Nor is what this process has a lease on that is on its way back.
         log: Is told of the answers.
-        tasks: Keep who asks alive.
         clock: The clock of this process.
 
     Attributes:
@@ -230,7 +230,6 @@ class Looks:
         flights: Flights,
         fences: Fences,
         log: ReadLog,
-        tasks: Tasks,
         clock: Clock,
     ) -> None:
         self._namespace = namespace
@@ -241,12 +240,13 @@ class Looks:
         self._flights = flights.by_key
         self._releasing = fences.releasing
         self._log = log
-        self._tasks = tasks
         self._monotonic = clock.monotonic
         self._random = clock.random
         self._home = Home()
         self._gathered: list[Look] = []
-        self._asking: asyncio.Task[None] | None = None
+        self._batches: list[asyncio.Future[None]] = []
+        self._under_way = 0
+        self._rests: list[asyncio.Future[None]] = []
 
     def begin(
         self,
@@ -276,7 +276,7 @@ class Looks:
         now = self._monotonic()
         look = self._home.by_key.get(key)
         if look is None or not self._may_join(look, family, tags, now):
-            look = self._made(family, key, tags, opened=opened, now=now, alias=alias)
+            look = self._made(family, key, tags, opened=opened, now=now, loop=loop, alias=alias)
         waiter = Waiter(loop=loop)
         waiter.look, waiter.since = look, now
         if self._log.listened:
@@ -297,15 +297,17 @@ class Looks:
             keys: The texts of the keys, each with the tags that its value must stand under.
             opened: Whether the loader may name more.
         """
-        now = self._monotonic()
+        now, loop = self._monotonic(), asyncio.get_running_loop()
         looks = [
-            self._made(family, key, tags, opened=opened, now=now, many=True)
+            self._made(family, key, tags, opened=opened, now=now, loop=loop, many=True)
             for key, tags in keys.items()
             if key not in self._home.by_key and self._may_begin(key)
         ]
         try:
-            if self._asking is not None and looks:
-                await asyncio.wait((self._asking,))
+            if looks:
+                asked = loop.create_future()
+                self._batches.append(asked)
+                await asked
             yield looks
         finally:
             for look in looks:
@@ -329,7 +331,21 @@ class Looks:
         """Drop looks that belong to a loop that is gone."""
         self._home = Home()
         self._gathered = []
-        self._asking = None
+        self._batches = []
+        self._under_way = 0
+        self._rests = []
+
+    @property
+    def asking(self) -> bool:
+        """Whether something is asked."""
+        return self._under_way > 0
+
+    async def settle(self) -> None:
+        """Return when nothing is asked any more."""
+        while self._under_way:
+            rest = asyncio.get_running_loop().create_future()
+            self._rests.append(rest)
+            await rest
 
     def _may_begin(self, key: str) -> bool:
         # A read inside of a load needs to know what its value rests on.
@@ -360,6 +376,7 @@ class Looks:
         *,
         opened: bool,
         now: float,
+        loop: asyncio.AbstractEventLoop,
         alias: Alias | None = None,
         many: bool = False,
     ) -> Look:
@@ -368,24 +385,36 @@ class Looks:
         basis = self._ledger.basis(key, tags, guessed=guessed, opened=opened)
         look = Look(self._home, family, basis, alias=alias, began=now, many=many)
         if not self._gathered:
-            self._asking = self._tasks.start(self._ask_gathered(), name="tiercache-look")
+            self._under_way += 1
+            loop.call_soon(self._ask_gathered)
         self._gathered.append(look)
         return look
 
-    async def _ask_gathered(self) -> None:
+    def _ask_gathered(self) -> None:
         """Ask what has gathered when the loop has come to all who were ready."""
         looks, self._gathered = self._gathered, []
+        batches, self._batches = self._batches, []
         # Their readers have gone on, or were cancelled.
         settled, self._home.settled = self._home.settled, []
         for look in settled:
             look.leave()
-        try:
-            await self._finder.answer(looks, self._answers)
-        finally:
-            # Nobody may hang if this is cancelled.
-            for look in looks:
-                if look.found is None and look.value is MISSING:
-                    look.settle(UNKNOWN)
+        self._finder.begin(looks, self._answers, partial(self._end, self._home, looks, batches))
+
+    def _end(
+        self, home: Home, looks: Sequence[Look], batches: Sequence["asyncio.Future[None]"]
+    ) -> None:
+        if home is not self._home:
+            return  # It was asked on a loop that is gone.
+        # Nobody may hang, whatever has become of the question.
+        for look in looks:
+            if look.found is None and look.value is MISSING:
+                look.settle(UNKNOWN)
+        self._under_way -= 1
+        if not self._under_way:
+            batches, self._rests = [*batches, *self._rests], []
+        for waiting in batches:
+            if not waiting.done():
+                waiting.set_result(None)
 
     def _answers(self, look: Look, content: Content, states: States) -> bool:
         """Answer a look if what L2 holds is a plain frame of a fresh value, as most are."""

@@ -8,13 +8,14 @@ must not be asked, load without a fence, and only L1 keeps the value.
 import asyncio
 from typing import Final
 
+from async_tiercache._ask import Found
 from async_tiercache._bus import Bus
 from async_tiercache._entry import Entry, Tier
 from async_tiercache._events import Operation, State
 from async_tiercache._family import Family, Load
 from async_tiercache._fence import LEASE_SECONDS, Fence, Fences
 from async_tiercache._filler import Filler
-from async_tiercache._finder import Finder, Found
+from async_tiercache._finder import Finder
 from async_tiercache._flight import ABANDONED, Flight, Flights, Outcome, begin_wait
 from async_tiercache._ledger import Basis, Ledger
 from async_tiercache._looks import Looks

@@ -9,13 +9,14 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, NamedTuple
 
+from async_tiercache._ask import Found
 from async_tiercache._entry import Entry
 from async_tiercache._events import Operation
 from async_tiercache._families import DIRECT
 from async_tiercache._family import Alias, Family, Load
 from async_tiercache._fence import LEASE_SECONDS
 from async_tiercache._filler import Filler
-from async_tiercache._finder import Finder, Found
+from async_tiercache._finder import Finder
 from async_tiercache._flight import ABANDONED, Flight, Flights, Outcome, inside
 from async_tiercache._ledger import Ledger
 from async_tiercache._looks import Look, Looks

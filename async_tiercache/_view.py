@@ -3,7 +3,7 @@
 No method but `join` awaits, so each decision is made on one state.
 """
 
-from async_tiercache._finder import Found
+from async_tiercache._ask import Found
 from async_tiercache._flight import Flight, Flights, Outcome, inside
 from async_tiercache._ledger import Basis, Ledger
 from async_tiercache._looks import Look

@@ -4,7 +4,7 @@ Holds one string per key and one per tag; what else there is, and how all is cal
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
 from secrets import token_bytes
 from typing import Any, Final
@@ -155,6 +155,21 @@ class RedisRemote:
             except Exception as error:
                 raise _translated(error) from error
         return Reading(held[: len(keys)], [_state(each) for each in held[len(keys) :]])
+
+    def begin_read(
+        self,
+        keys: Sequence[str],
+        tags: Sequence[str],
+        heard: Callable[[Reading | TierError], None],
+        /,
+    ) -> bool:
+        """Begin a read of one command to one server."""
+        route, names = self._on_loop(), self._names
+        if not isinstance(route, Turns) or len(keys) + len(tags) > MAX_TOGETHER:
+            return False
+        asked = (*map(names.key, keys), *map(names.tag, tags))
+        route.hasten(("MGET", *asked), _Read(len(keys), heard))
+        return True
 
     async def _read_in_parts(self, route: Route, names: list[str]) -> list[Content]:
         """Return what many names of one server hold."""
@@ -453,6 +468,41 @@ class RedisRemote:
             return await reply
         except Exception as error:
             raise _translated(error) from error
+
+
+class _Read:
+    """Calls back with what was read, where a future would wait for a tick of the loop.
+
+    Args:
+        keys: How many of the names are keys; the others are tags.
+        heard: Is called once.
+    """
+
+    __slots__ = ("_heard", "_keys", "_over")
+
+    def __init__(self, keys: int, heard: Callable[[Reading | TierError], None]) -> None:
+        self._keys = keys
+        self._heard = heard
+        self._over = False
+
+    def done(self) -> bool:
+        """Return whether it was called."""
+        return self._over
+
+    def set_result(self, result: Any, /) -> None:
+        """Hand the contents on."""
+        self._over = True
+        try:
+            held = list(map(_content, result))
+        except TierError as error:
+            self._heard(error)
+            return
+        self._heard(Reading(held[: self._keys], list(map(_state, held[self._keys :]))))
+
+    def set_exception(self, exception: Exception, /) -> None:
+        """Hand on what the error means."""
+        self._over = True
+        self._heard(_translated(exception))
 
 
 async def _all(replies: Sequence[asyncio.Future[Any]]) -> list[Any]:

@@ -7,7 +7,7 @@ reaches a socket, and every turn ends within the limit.
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
 
 from redis.exceptions import InvalidResponse, ResponseError
 
@@ -22,8 +22,25 @@ MAX_READS: Final = 1024
 LARGE_BYTES: Final = 64 * 1024
 """A value that is larger is sent in a turn of its own, so that no other waits behind it."""
 
-Submitted: TypeAlias = "tuple[Command, asyncio.Future[Any]]"
-Rejected: TypeAlias = Callable[[Command, "asyncio.Future[Any]", Exception], bool]
+
+class Reply(Protocol):
+    """Takes the reply to a command, or why there is none: a future, or what calls back at once."""
+
+    def done(self) -> bool:
+        """Return whether nobody waits for it any more."""
+        ...
+
+    def set_result(self, result: Any, /) -> None:
+        """Take the reply."""
+        ...
+
+    def set_exception(self, exception: Exception, /) -> None:
+        """Take the error."""
+        ...
+
+
+Submitted: TypeAlias = tuple[Command, Reply]
+Rejected: TypeAlias = Callable[[Command, Any, Exception], bool]
 
 
 class Turns:
@@ -78,10 +95,18 @@ class Turns:
         self.enqueue(command, reply)
         return reply
 
-    def enqueue(self, command: Command, reply: asyncio.Future[Any]) -> None:
+    def enqueue(self, command: Command, reply: Reply) -> None:
         """Queue a command whose reply somebody waits for already."""
         self._queue.append((command, reply))
         self._schedule()
+
+    def hasten(self, command: Command, reply: Reply) -> None:
+        """Send a command, and what has gathered before it, without waiting for the next tick.
+
+        For who has gathered what there is to ask himself.
+        """
+        self._queue.append((command, reply))
+        self._flush()
 
     @property
     def whole(self) -> bool:
@@ -275,7 +300,7 @@ def _found(command: Command, found: dict[tuple[type[Command], str], Any]) -> Any
 
 
 def _is_large(command: Command) -> bool:
-    return any(isinstance(part, bytes) and len(part) > LARGE_BYTES for part in command)
+    return command[0] not in _READS and any(isinstance(part, bytes) and len(part) > LARGE_BYTES for part in command)
 
 
 def _value(reply: Any) -> Any:
