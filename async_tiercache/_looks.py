@@ -245,6 +245,8 @@ class Looks:
         self._home = Home()
         self._gathered: list[Look] = []
         self._batches: list[asyncio.Future[None]] = []
+        self._scheduled = False
+        self._alone = False
         self._under_way = 0
         self._rests: list[asyncio.Future[None]] = []
 
@@ -274,14 +276,16 @@ class Looks:
         if not self._may_begin(key):
             return None
         now = self._monotonic()
-        look = self._home.by_key.get(key)
+        found = look = self._home.by_key.get(key)
         if look is None or not self._may_join(look, family, tags, now):
-            look = self._made(family, key, tags, opened=opened, now=now, loop=loop, alias=alias)
+            look = self._made(family, key, tags, opened=opened, now=now, alias=alias)
         waiter = Waiter(loop=loop)
         waiter.look, waiter.since = look, now
         if self._log.listened:
             waiter.context = copy_context()
         look.join(waiter)
+        if look is not found:
+            self._ask(loop)
         return waiter
 
     @asynccontextmanager
@@ -299,7 +303,7 @@ class Looks:
         """
         now, loop = self._monotonic(), asyncio.get_running_loop()
         looks = [
-            self._made(family, key, tags, opened=opened, now=now, loop=loop, many=True)
+            self._made(family, key, tags, opened=opened, now=now, many=True)
             for key, tags in keys.items()
             if key not in self._home.by_key and self._may_begin(key)
         ]
@@ -307,6 +311,7 @@ class Looks:
             if looks:
                 asked = loop.create_future()
                 self._batches.append(asked)
+                self._ask(loop)
                 await asked
             yield looks
         finally:
@@ -332,17 +337,18 @@ class Looks:
         self._home = Home()
         self._gathered = []
         self._batches = []
+        self._scheduled = self._alone = False
         self._under_way = 0
         self._rests = []
 
     @property
     def asking(self) -> bool:
-        """Whether something is asked."""
-        return self._under_way > 0
+        """Whether something is asked, or about to be."""
+        return self._scheduled or self._under_way > 0
 
     async def settle(self) -> None:
         """Return when nothing is asked any more."""
-        while self._under_way:
+        while self.asking:
             rest = asyncio.get_running_loop().create_future()
             self._rests.append(rest)
             await rest
@@ -376,7 +382,6 @@ class Looks:
         *,
         opened: bool,
         now: float,
-        loop: asyncio.AbstractEventLoop,
         alias: Alias | None = None,
         many: bool = False,
     ) -> Look:
@@ -384,20 +389,32 @@ class Looks:
         guessed = family.named.get(key, ()) if family.named else ()
         basis = self._ledger.basis(key, tags, guessed=guessed, opened=opened)
         look = Look(self._home, family, basis, alias=alias, began=now, many=many)
-        if not self._gathered:
-            self._under_way += 1
-            loop.call_soon(self._ask_gathered)
         self._gathered.append(look)
         return look
 
+    def _ask(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Ask what has gathered, when the loop has come to all who are ready.
+
+        Or at once, as long as nobody else has come: then to wait is two ticks for nothing.
+        """
+        if self._scheduled:
+            return
+        if self._alone and not self._under_way and not self._home.settled:
+            self._ask_gathered()
+        else:
+            self._scheduled = True
+            loop.call_soon(self._ask_gathered)
+
     def _ask_gathered(self) -> None:
-        """Ask what has gathered when the loop has come to all who were ready."""
+        self._scheduled = False
         looks, self._gathered = self._gathered, []
         batches, self._batches = self._batches, []
         # Their readers have gone on, or were cancelled.
         settled, self._home.settled = self._home.settled, []
         for look in settled:
             look.leave()
+        self._alone = len(looks) == 1 and not self._under_way
+        self._under_way += 1
         self._finder.begin(looks, self._answers, partial(self._end, self._home, looks, batches))
 
     def _end(
@@ -410,7 +427,7 @@ class Looks:
             if look.found is None and look.value is MISSING:
                 look.settle(UNKNOWN)
         self._under_way -= 1
-        if not self._under_way:
+        if not self.asking:
             batches, self._rests = [*batches, *self._rests], []
         for waiting in batches:
             if not waiting.done():

@@ -300,7 +300,9 @@ def _found(command: Command, found: dict[tuple[type[Command], str], Any]) -> Any
 
 
 def _is_large(command: Command) -> bool:
-    return command[0] not in _READS and any(isinstance(part, bytes) and len(part) > LARGE_BYTES for part in command)
+    return command[0] not in _READS and any(
+        isinstance(part, bytes) and len(part) > LARGE_BYTES for part in command
+    )
 
 
 def _value(reply: Any) -> Any:
