@@ -117,3 +117,14 @@ async def test_no_more_turns_are_on_the_wire_than_it_is_wide(wires: RecordingWir
 
     assert list(answers) == ["a", "b", "c"]
     assert wires.turns == [[("GET", "a")], [("MGET", "b", "c")]]
+
+
+async def test_what_hastens_is_sent_with_what_has_gathered(wires: RecordingWires) -> None:
+    """No tick later, and each has its answer."""
+    turns, loop = Turns(wires, limit=1.0), asyncio.get_running_loop()
+    gathered, hastened = turns.submit("GET", "a"), loop.create_future()
+
+    turns.hasten(("MGET", "b", "c"), hastened)
+
+    assert wires.turns == [[("MGET", "a", "b", "c")]]
+    assert [await gathered, await hastened] == ["a", ["b", "c"]]

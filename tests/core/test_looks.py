@@ -258,6 +258,29 @@ async def test_a_reader_joins_no_look_that_was_left_to_a_flight(cache: TierCache
     assert cache.statistics().loads == 1
 
 
+async def test_a_lone_reader_waits_for_nobody_else(cache: TierCache, wire: Wire) -> None:
+    """Its question goes out at once; those that come with it after all share the next turn."""
+    row = reader_of(cache)
+    await soon(row(0))
+    wire.sent.clear()
+
+    values = await soon(asyncio.gather(*map(row, KEYS[1:])))
+
+    assert list(values) == [f"row {key}" for key in KEYS[1:]]
+    assert wire.sent == ["GET", "MGET"]
+
+
+async def test_readers_in_company_wait_for_one_another(cache: TierCache, wire: Wire) -> None:
+    """As long as they come in company."""
+    row = reader_of(cache)
+    await soon(asyncio.gather(row(0), row(1)))
+    wire.sent.clear()
+
+    await soon(asyncio.gather(row(2), row(3), row(4)))
+
+    assert wire.sent == ["MGET"]
+
+
 @pytest.mark.parametrize("gone", ["nobody", "the first", "the first at once", "others"])
 async def test_a_flight_after_a_look_is_for_all_its_readers(
     cache: TierCache, wire: Wire, gone: str
