@@ -1,4 +1,7 @@
-"""The command line: `python -m benchmarks hits [--quick] [--check] [--json PATH]`."""
+"""Time the cache against what could be least, and print ratios.
+
+Without a name all of the suite runs, each benchmark in a process of its own.
+"""
 
 import argparse
 import importlib
@@ -13,6 +16,8 @@ from benchmarks import _table
 from benchmarks._apart import SkipGroup, measure_apart, measure_here
 from benchmarks._harness import Effort
 from benchmarks._machine import describe
+from benchmarks._page import page
+from benchmarks._suite import SUITE, run
 
 FULL: Final = Effort(rounds=9, scale=1.0)
 QUICK: Final = Effort(rounds=5, scale=0.2)
@@ -26,11 +31,21 @@ def main() -> int:
         if own is not None:
             # What measures no ratios has options and a table of its own.
             return int(own(sys.argv[2:]))
-    options = _parser(names).parse_args()
-    if options.bench is None:
+    parser = _parser(names)
+    options = parser.parse_args()
+    if options.bench is not None and (options.html is not None or options.only != SUITE):
+        parser.error(f"--html and --only are for the suite, not for {options.bench} alone")
+    if options.list:
         for name in names:
             print(f"{name:<12} {_question(name)}")
         return 0
+    if options.bench is None:
+        return _run_suite(options)
+    return _run(options)
+
+
+def _run(options: argparse.Namespace) -> int:
+    """Run one benchmark, each of its groups in a process of its own."""
     effort = QUICK if options.quick else FULL
     bench = importlib.import_module(f"benchmarks.{options.bench}")
     groups, table = bench.GROUPS, getattr(bench, "table", _table.group)
@@ -54,6 +69,17 @@ def main() -> int:
     return 1 if options.check and missed else 0
 
 
+def _run_suite(options: argparse.Namespace) -> int:
+    reports, well = run(options.only, quick=options.quick, check=options.check)
+    if options.json is not None:
+        report = {"machine": describe(), "benches": reports}
+        options.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    if options.html is not None:
+        asked = {name: (_question(name), results) for name, results in reports.items()}
+        options.html.write_text(page(describe(), asked), encoding="utf-8")
+    return 0 if well else 1
+
+
 def bars(results: list[dict[str, Any]]) -> tuple[int, int]:
     """Return how many bars were missed, and of how many."""
     verdicts = [result["passed"] for result in results if result["bar"] is not None]
@@ -71,7 +97,16 @@ def _answer_parent(group: Any, effort: Effort) -> int:
 
 def _parser(names: list[str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("bench", nargs="?", choices=names, help="without one they are listed")
+    parser.add_argument("bench", nargs="?", choices=names, help="without one the suite runs")
+    parser.add_argument("--list", action="store_true", help="say what there is, and run nothing")
+    parser.add_argument(
+        "--only",
+        type=_among_suite,
+        default=SUITE,
+        metavar="NAME,...",
+        help=f"which of the suite: {', '.join(SUITE)}",
+    )
+    parser.add_argument("--html", type=Path, metavar="PATH", help="draw the suite's figures there")
     parser.add_argument("--quick", action="store_true", help="a fifth of the work, fewer rounds")
     parser.add_argument("--json", type=Path, metavar="PATH", help="write every figure to PATH")
     parser.add_argument(
@@ -79,6 +114,20 @@ def _parser(names: list[str]) -> argparse.ArgumentParser:
     )
     parser.add_argument("--group", help=argparse.SUPPRESS)
     return parser
+
+
+def _among_suite(text: str) -> list[str]:
+    """Return the names in a list of some.
+
+    Raises:
+        ArgumentTypeError: One is none of the suite's.
+    """
+    names = text.split(",")
+    if unknown := set(names) - set(SUITE):
+        raise argparse.ArgumentTypeError(
+            f"{', '.join(sorted(unknown))}: not in the suite, which has {', '.join(SUITE)}"
+        )
+    return names
 
 
 def _question(name: str) -> str:

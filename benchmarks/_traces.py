@@ -3,6 +3,7 @@
 from bisect import bisect
 from collections.abc import Callable, Iterator
 from functools import partial
+from heapq import heappop, heappush
 from itertools import accumulate
 from pathlib import Path
 from random import Random
@@ -10,43 +11,63 @@ from typing import Final, TypeAlias
 
 Trace: TypeAlias = list[int]
 
-KEYS: Final = 10_000
-READS: Final = 100_000
+KEYS: Final = 100_000
+READS: Final = 500_000
+VISIT: Final = 150
+"""How many reads there are between two of one visit, in the mean."""
 
 
-def zipf(skew: float, reads: int = READS, *, keys: int = KEYS, seed: int = 1) -> Trace:
+def zipf(skew: float, reads: int, *, seed: int = 1) -> Trace:
     """Return reads whose keys are the less likely the higher their number."""
     draw = Random(seed)
-    weights = list(accumulate(1 / rank**skew for rank in range(1, keys + 1)))
+    weights = list(accumulate(1 / rank**skew for rank in range(1, KEYS + 1)))
     return [bisect(weights, draw.random() * weights[-1]) for _ in range(reads)]
 
 
-def zipf_with_scans(reads: int = READS) -> Trace:
+def zipf_with_scans(reads: int) -> Trace:
     """Return such reads between which rows are read in order, each once: a third of all."""
     draw, trace, scanned = Random(2), Trace(), KEYS
     popular = iter(zipf(0.9, reads))
     while len(trace) < reads:
-        if draw.random() < 1 / 2_000:
-            trace += range(scanned, scanned + 1_000)
-            scanned += 1_000
+        if draw.random() < 1 / 20_000:
+            trace += range(scanned, scanned + 10_000)
+            scanned += 10_000
         trace.append(next(popular))
     return trace[:reads]
 
 
-def shifting(reads: int = READS) -> Trace:
+def shifting(reads: int) -> Trace:
     """Return reads whose favourites change a little all the time."""
     return [(key + number // 50) % KEYS for number, key in enumerate(zipf(0.9, reads))]
 
 
-def replaced(reads: int = READS) -> Trace:
+def replaced(reads: int) -> Trace:
     """Return reads whose favourites are all others, four times."""
     quarter = reads // 4
     return [key + number // quarter * KEYS for number, key in enumerate(zipf(0.9, reads))]
 
 
-def loop(reads: int = READS) -> Trace:
-    """Return reads that go round in a circle, of twice as many keys as a tenth of them."""
-    return [number % (KEYS // 5) for number in range(reads)]
+def visits(reads: int) -> Trace:
+    """Return reads two thirds of which are of keys that come three times in a while, then never."""
+    draw, trace, due, fresh = Random(5), Trace(), list[tuple[int, int]](), KEYS
+    popular = iter(zipf(0.9, reads))
+    while len(trace) < reads:
+        now = len(trace)
+        if due and due[0][0] <= now:
+            trace.append(heappop(due)[1])
+        elif draw.random() < 0.6:
+            trace.append(next(popular))
+        else:
+            fresh += 1
+            trace.append(fresh)
+            for part in (1, 2):
+                heappush(due, (now + int(part * draw.expovariate(1 / VISIT)) + 1, fresh))
+    return trace
+
+
+def loop(reads: int, size: int) -> Trace:
+    """Return reads that go round in a circle which is a fifth larger than memory."""
+    return [number % (size * 6 // 5) for number in range(reads)]
 
 
 GENERATED: Final[dict[str, Callable[[int], Trace]]] = {
@@ -54,9 +75,9 @@ GENERATED: Final[dict[str, Callable[[int], Trace]]] = {
     "zipf 0.9 with scans": zipf_with_scans,
     "shifting": shifting,
     "replaced at once": replaced,
-    "loop": loop,
+    "visits": visits,
 }
-"""By name, what makes a trace of so many reads."""
+"""By name, what makes a trace of so many reads, whatever the size of memory."""
 
 
 def files(folder: Path) -> Iterator[tuple[str, Trace]]:

@@ -1,5 +1,6 @@
 """The benchmarks' harness: what its figures mean, and what makes a run fail."""
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -10,6 +11,9 @@ import pytest
 
 from benchmarks import batches, l2, misses, stampedes, telemetry
 from benchmarks._harness import Case, Effort, Sweep, measure, zipf_keys
+from benchmarks._machine import describe
+from benchmarks._page import page
+from benchmarks._suite import SUITE
 
 ROOT = Path(__file__).parents[1]
 EFFORT = Effort(rounds=3, scale=1.0)
@@ -110,10 +114,51 @@ def test_zipf_keys_are_the_same_in_every_run() -> None:
 
 
 def test_command_lists_the_benchmarks() -> None:
-    """Without an argument the command names each benchmark and the question it asks."""
-    command = [sys.executable, "-m", "benchmarks"]
+    """It names each benchmark and the question it asks."""
+    command = [sys.executable, "-m", "benchmarks", "--list"]
     output = subprocess.check_output(command, cwd=ROOT, text=True)
 
     lines = output.splitlines()
-    assert {"claims", "compression", "hits", "l2"} <= {line.split()[0] for line in lines}
+    names = {line.split()[0] for line in lines}
+    assert names >= {"claims", "faults", *SUITE}
     assert all(line.endswith("?") for line in lines)
+
+
+@pytest.mark.parametrize(
+    "arguments", [["hits", "--only", "l2"], ["l2", "--html", "page.html"], ["--only", "speed"]]
+)
+def test_what_cannot_be_asked_is_refused(arguments: list[str]) -> None:
+    """With what can be."""
+    command = [sys.executable, "-m", "benchmarks", *arguments]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+    assert ended.returncode == 2
+    assert "suite" in ended.stderr
+
+
+def test_the_suite_writes_figures_and_draws_them(tmp_path: Path) -> None:
+    """Those that were asked for, each in a process of its own."""
+    figures, drawn = tmp_path / "figures.json", tmp_path / "page.html"
+    command = [sys.executable, "-m", "benchmarks", "--quick", "--only", "compression,stampedes"]
+    output = subprocess.check_output(
+        [*command, "--json", str(figures), "--html", str(drawn)], cwd=ROOT, text=True
+    )
+
+    benches = json.loads(figures.read_text())["benches"]
+    assert list(benches) == ["compression", "stampedes"]
+    assert "==== stampedes" in output
+    html = drawn.read_text()
+    assert html.count("<svg") >= 1
+    assert all(result["case"] in html for result in benches["stampedes"])
+
+
+def test_the_page_draws_shares_and_tells_claims() -> None:
+    """What is no ratio has its place, and no name is markup."""
+    share = {"trace": "<loop>", "size": 10, "best": 0.5, "shares": {"ours": 0.25, "LRU": 0.1}}
+    claim = {"restated": "so fast", "measured": 2.0, "bar": 1.0, "unit": "ms", "passed": False}
+
+    drawn = page(describe(), {"x": ("Why?", [share, claim])})
+
+    assert "&lt;loop&gt;, 10 entries" in drawn
+    assert "25.0 %" in drawn
+    assert "so fast: 2 ms, bar 1; fails" in drawn

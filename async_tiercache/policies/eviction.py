@@ -1,15 +1,22 @@
 """Decide which entry makes room: S3-FIFO (Yang et al., SOSP 2023) with one visited bit.
 
-Pure: a structure over nodes, without clock or I/O. A new node waits in a small queue, a tenth of
-all; what is re-used there moves to the main queue, what is not leaves, and only its fingerprint is
-remembered for a while, so that it comes back to main. A hit sets `Node.visited` and moves nothing.
+Pure: a structure over nodes, without clock or I/O. A new node waits in a small queue; what is
+re-used there moves to the main queue, what is not leaves, and only its fingerprint is remembered
+for a while, so that it comes back to main. A hit sets `Node.visited` and moves nothing.
 Called by `backends.memory`.
+
+The paper's small queue holds a tenth of all. Here it grows while keys come back just after they
+have left it, as where each is read a few times in a row and then never again, and shrinks while
+they do not, as where popular keys are read for ever.
 """
 
 from array import array
 from typing import Any, Final, Generic, TypeVar
 
-_SMALL_SHARE: Final = 10  # the small queue holds one node in so many
+_SMALL_SHARE: Final = 10  # the small queue holds one node in so many at first,
+_LEAST_SHARE: Final = 100  # one in so many at least,
+_MOST_SHARE: Final = 2  # and one in so many at most
+_GROWTH: Final = 16  # a key that was dropped too early outweighs so many that never came back
 _CHANCES: Final = 64  # visited nodes passed over for one victim, so that no insert sweeps a queue
 
 
@@ -98,11 +105,15 @@ class Ghosts:
             place += 1
         words[place] = hashed & self._FINGERPRINT | count
 
-    def take(self, hashed: int, *, window: int) -> bool:
-        """Forget a hash, and return whether it was among the last `window` added."""
+    def take(self, hashed: int, *, window: int) -> int | None:
+        """Forget a hash.
+
+        Returns:
+            How many were added after it; `None` if it was not among the last `window`.
+        """
         words = self._words
         if not words:
-            return False
+            return None
         place = hashed & self._mask
         fingerprint = hashed & self._FINGERPRINT
         word = words[place]
@@ -110,9 +121,10 @@ class Ghosts:
             place += 1
             word = words[place]
             if word & self._FINGERPRINT != fingerprint:
-                return False
+                return None
         words[place] = 0
-        return (self._count - word) & self._NUMBER < window
+        age = (self._count - word) & self._NUMBER
+        return age if age < window else None
 
 
 N = TypeVar("N", bound=Node)
@@ -121,10 +133,11 @@ N = TypeVar("N", bound=Node)
 class S3Fifo(Generic[N]):
     """Two FIFO queues and the ghosts of what left the small one."""
 
-    __slots__ = ("_hand", "_main", "_small", "ghosts")
+    __slots__ = ("_hand", "_main", "_room", "_small", "ghosts")
 
     def __init__(self) -> None:
         self._small = Queue()
+        self._room = -1  # of the small queue, in nodes; not chosen before the first eviction
         self._main = Queue()
         self._hand: Any = self._small
         self.ghosts = Ghosts()
@@ -140,7 +153,11 @@ class S3Fifo(Generic[N]):
             reused: Whether its key is known to be wanted again.
         """
         node.visited = False
-        if self.ghosts.take(hash(node.key), window=len(self)) or reused:
+        age = self.ghosts.take(hash(node.key), window=len(self))
+        if age is not None and age < self._room:
+            # A queue of twice the size would have held it.
+            self._room += _GROWTH
+        if age is not None or reused:
             self._main.push(node)
         else:
             self._small.push(node)
@@ -168,9 +185,9 @@ class S3Fifo(Generic[N]):
     def pop(self) -> N:
         """Take out the node that makes room; there must be one."""
         small, main = self._small, self._main
-        chances = _CHANCES
+        chances, room = _CHANCES, self._bounded_room()
         while True:
-            unseen = small.length * _SMALL_SHARE > small.length + main.length
+            unseen = small.length > room or not main.length
             node: N = small.prev if unseen else main.prev
             if not (node.visited and chances):
                 break
@@ -179,9 +196,15 @@ class S3Fifo(Generic[N]):
             node.visited = False
             main.push(node)
         if unseen:
+            self._room = max(room - 1, 0)
             self.remember(node)
         self.remove(node)
         return node
+
+    def _bounded_room(self) -> int:
+        total = len(self)
+        room = total // _SMALL_SHARE if self._room < 0 else self._room
+        return max(total // _LEAST_SHARE, min(room, total // _MOST_SHARE))
 
     def step(self) -> N | None:
         """Move the hand on by one node and return it, or `None` between the queues.
