@@ -8,6 +8,7 @@ timed, and no time passes: it is only about what is evicted.
 import argparse
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import mean
@@ -99,8 +100,10 @@ def command(arguments: Sequence[str]) -> int:
     cells = [(name, trace, size) for name, trace in traces.items() for size in SIZES]
     cells += [("loop", loop(reads, size), size) for size in SIZES]
     console = Console(stderr=True)
-    shown = track(cells, "Evicting", console=console, transient=True)
-    rows = [row_of(name, trace, size) for name, trace, size in shown]
+    with ProcessPoolExecutor() as pool:
+        made = pool.map(row_of, *zip(*cells, strict=True))
+        shown = track(made, "Evicting", total=len(cells), console=console, transient=True)
+        rows = list(shown)
     print(table(rows))
     if options.json is not None:
         report = {

@@ -124,7 +124,7 @@ def in_memory(package: str | None, set_up: Any) -> Group:
                 subject=subject,
                 floor=floor,
                 floor_name=TRIVIAL,
-                keys=zipf_keys(int(20_000 * effort.scale), among=HOT_KEYS),
+                keys=zipf_keys(int(10_000 * effort.scale), among=HOT_KEYS),
                 bars={"cpu": None},
                 check=check,
             )
@@ -181,7 +181,7 @@ def over_redis(package: str, connected: Any) -> Group:
                     bars={"wall": None, "cpu": None},
                     check=_fine,
                 )
-                for tasks, awaits in ((1, 3_000), (16, 6_000), (256, 12_000))
+                for tasks, awaits in ((1, 2_000), (16, 4_000), (256, 8_000))
             ]
 
     return reads
