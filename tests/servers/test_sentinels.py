@@ -55,7 +55,9 @@ async def test_a_master_that_fails_is_replaced(
     await settled(cache)
     await asyncio.gather(*(source.read(other, key) for key in KEYS))
     assert set(source.loads.values()) == {1}
-    assert sentinels.master.names() >= {name_of(key) for key in KEYS}
+    # On a busy machine the Sentinels may have named a third one by now.
+    others = [server for server in sentinels.servers if server is not before]
+    assert any(server.names() >= {name_of(key) for key in KEYS} for server in others)
 
 
 async def test_a_master_that_was_replaced_and_goes_on_is_left(
