@@ -267,7 +267,8 @@ class CoherencePromises(Waiting):
             await heard.until(lambda: len(heard.proofs()) > 1, self.deadline)
 
         assert heard.events[0] == ("gap", None)
-        assert set(heard.names()) == {"gap"}
+        # Where messages go from server to server, one from before may still be on its way.
+        assert set(heard.names()) <= {"gap", "apply"}
 
     async def test_all_are_told_of_what_is_invalidated(self, remote: Remote) -> None:
         """Who has invalidated it, too: keys, tags, pattern, and whether it is soft."""
@@ -285,14 +286,18 @@ class CoherencePromises(Waiting):
         """Of their beginning and their end, not of their renewal."""
         key = replace(RECORD, tags=())
         async with listening(remote, self.deadline) as heard:
+
+            def told() -> list[Invalidation]:
+                return [each for each in heard.records() if each.id == key.id]
+
             await remote.block(key, TOKEN, LONG)
-            await heard.until(lambda: len(heard.records()) == 1, self.deadline)
+            await heard.until(lambda: len(told()) == 1, self.deadline)
             await remote.block(key, TOKEN, LONG, renewing=True)
             await remote.unblock(key, TOKEN)
-            await heard.until(lambda: len(heard.records()) >= 2, self.deadline)
+            await heard.until(lambda: len(told()) >= 2, self.deadline)
             await heard.proof(SystemClock.monotonic(), self.deadline)
 
-        assert heard.records() == [key, key]
+        assert told() == [key, key]
 
     async def test_a_proof_comes_after_what_it_is_about(self, remote: Remote) -> None:
         """All that was told before a moment is applied before a proof about that moment."""
@@ -360,7 +365,8 @@ class CoherencePromises(Waiting):
             await remote.release("lease", OTHER_LEASE)
             await heard.proof(SystemClock.monotonic(), self.deadline)
 
-        assert set(heard.names()) == {"gap"}
+        # Where messages go from server to server, one from before may still be on its way.
+        assert set(heard.names()) <= {"gap", "apply"}
 
     async def test_without_a_listener_one_may_wait(self, remote: Remote) -> None:
         """And is told what the key holds."""
