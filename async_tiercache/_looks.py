@@ -194,11 +194,27 @@ class Home:
         settled: Looks that were left to flights.
     """
 
-    __slots__ = ("by_key", "settled")
+    __slots__ = ("_leaving", "by_key", "settled")
 
     def __init__(self) -> None:
         self.by_key: dict[str, Look] = {}
         self.settled: list[Look] = []
+        self._leaving: list[Look] = []
+
+    def leave_settled(self) -> None:
+        """End the looks that were settled before the last question, not only before this one.
+
+        By then their readers have gone on, or were cancelled. A reply may come between a question's
+        tick and the question, and the reader that it wakes goes on after that.
+        """
+        leaving, self._leaving, self.settled = self._leaving, self.settled, []
+        for look in leaving:
+            look.leave()
+
+    @property
+    def quiet(self) -> bool:
+        """Whether no reader may be about to go on with what a look has found."""
+        return not (self.settled or self._leaving)
 
 
 class Looks:
@@ -399,7 +415,7 @@ class Looks:
         """
         if self._scheduled:
             return
-        if self._alone and not self._under_way and not self._home.settled:
+        if self._alone and not self._under_way and self._home.quiet:
             self._ask_gathered()
         else:
             self._scheduled = True
@@ -409,10 +425,7 @@ class Looks:
         self._scheduled = False
         looks, self._gathered = self._gathered, []
         batches, self._batches = self._batches, []
-        # Their readers have gone on, or were cancelled.
-        settled, self._home.settled = self._home.settled, []
-        for look in settled:
-            look.leave()
+        self._home.leave_settled()
         self._alone = len(looks) == 1 and not self._under_way
         self._under_way += 1
         self._finder.begin(looks, self._answers, partial(self._end, self._home, looks, batches))

@@ -9,7 +9,13 @@ import pytest
 import pytest_asyncio
 
 from async_tiercache import LoadContext, TierCache
+from async_tiercache._ask import NOTHING
+from async_tiercache._family import Family
+from async_tiercache._ledger import Basis
+from async_tiercache._looks import Home, Look
+from async_tiercache._options import Limits
 from async_tiercache.backends.null import NullRemote
+from async_tiercache.codecs import codec_for
 from async_tiercache.errors import ConfigurationError
 from async_tiercache.testing import FakeClock, MemoryServer, settled
 from tests.conftest import MakeCache
@@ -256,6 +262,22 @@ async def test_a_reader_joins_no_look_that_was_left_to_a_flight(cache: TierCache
 
     assert (first, second) == (("row 0", "row 99"), "row 99")
     assert cache.statistics().loads == 1
+
+
+def test_what_was_found_outlasts_the_question_that_comes_just_then() -> None:
+    """It may be asked between a reply and the reader that the reply wakes, who needs it still."""
+    home = Home()
+    basis = Basis("row:1", (), base=0, generation=0, turn=0, opened=False)
+    look = Look(home, Family("row", Limits.of(), codec_for(str)), basis, began=0.0)
+    look.settle(NOTHING)
+
+    home.leave_settled()
+    assert look.current
+    assert not home.quiet
+
+    home.leave_settled()
+    assert not look.current
+    assert home.quiet
 
 
 async def test_a_lone_reader_waits_for_nobody_else(cache: TierCache, wire: Wire) -> None:
