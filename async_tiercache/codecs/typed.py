@@ -31,7 +31,7 @@ from async_tiercache.codecs._nodes import (
     row,
 )
 from async_tiercache.codecs._unions import literal, union
-from async_tiercache.codecs.msgpack import DYNAMIC, SCALARS, pack, unpack
+from async_tiercache.codecs.msgpack import DYNAMIC, SCALARS, pack, unpacker
 from async_tiercache.errors import ConfigurationError, DecodeError, EncodeError
 
 # Part of every fingerprint: raise it when the same annotation is to be stored in another form.
@@ -90,7 +90,7 @@ class TypedCodec:
             DecodeError: The bytes are not a value of the annotation; nothing else is raised.
         """
         try:
-            return self._from_wire(unpack(payload))
+            return self._from_wire(unpacker()(payload))
         except MismatchError as mismatch:
             raise DecodeError(f"stored bytes do not fit: {mismatch.text()}") from None
         except Exception as error:
