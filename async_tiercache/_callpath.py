@@ -16,11 +16,12 @@ from types import FunctionType
 from typing import Any, Final, NewType, TypeAlias
 from uuid import UUID
 
+from async_tiercache._clock import SYSTEM_CLOCK, coarse_clock
 from async_tiercache._context import LoadContext
 from async_tiercache._flight import CURRENT, RUNNING
 from async_tiercache._ledger import Ledger
 from async_tiercache._looks import Look, Waiter
-from async_tiercache._statistics import Counts
+from async_tiercache.abc import Clock
 from async_tiercache.errors import ConfigurationError
 
 Arguments: TypeAlias = tuple[object, ...]
@@ -200,8 +201,8 @@ class CallPath:
         table: Where slots are found by the bare arguments; `None` always goes through `read`.
         look: Looks into L2 for a call that found no slot, from `self` and the values.
         read: Answers a call that had no value from there.
-        counts: Where hits are counted.
-        monotonic: The clock that slots are held against.
+        count: Counts a hit.
+        clock: The clock that slots are held against.
         ledger: Says whether what is in memory may be served.
         recheck: Looks at a slot again after an invalidation of any tag; returns whether it is good.
         proven: Whether that takes a proof that no message of another server is missing.
@@ -220,8 +221,8 @@ class CallPath:
         *,
         look: Callable[[Any, Arguments], Waiter | None],
         read: Callable[[Any, Arguments, Look | None], Coroutine[Any, Any, Any]],
-        counts: Counts,
-        monotonic: Callable[[], float],
+        count: Callable[[], None],
+        clock: Clock,
         ledger: Ledger,
         recheck: Callable[[Any], bool],
         proven: bool,
@@ -230,18 +231,18 @@ class CallPath:
         self._parts = parts
         self._table = table
         self._proven = proven
+        self._look = look
+        self._read = read
+        tell, self._now = _time_of(clock, exact=proven)
         self._space: dict[str, Any] = {
             **parts.defaults,
             **{f"{_RESERVED}{kind.__name__}": kind for kind in EXACT},
             f"{_RESERVED}KeyError": KeyError,
             f"{_RESERVED}KeyOrTypeError": (KeyError, TypeError),
             f"{_RESERVED}function": function,
-            f"{_RESERVED}look": look,
-            f"{_RESERVED}Look": Look,
-            f"{_RESERVED}CancelledError": asyncio.CancelledError,
-            f"{_RESERVED}read": read,
-            f"{_RESERVED}counts": counts,
-            f"{_RESERVED}monotonic": monotonic,
+            f"{_RESERVED}miss": self._miss,
+            f"{_RESERVED}count": count,
+            f"{_RESERVED}time": tell,
             f"{_RESERVED}ledger": ledger,
             f"{_RESERVED}recheck": recheck,
             f"{_RESERVED}current": CURRENT.get,
@@ -298,38 +299,53 @@ class CallPath:
         Args:
             slots: The source of the dict that has the slots.
         """
-        parts = self._parts
-        values = f"{parts.owner}, {_tuple(parts.names)}"
-        look = f"{_RESERVED}look({values})"
+        parts, table = self._parts, self._table
+        hit: list[str] = []
+        if slots is not None and table is not None:
+            hit = _hit_lines(slots, table, self._now, proven=self._proven)
         return [
             f"async def {_RESERVED}call({parts.header}):",
-            *(
-                []
-                if slots is None or self._table is None
-                else _hit_lines(slots, self._table, proven=self._proven)
-            ),
-            f"    {_RESERVED}waiter = {look}",
-            f"    if {_RESERVED}waiter is not None:",
-            "        try:",
-            f"            {_RESERVED}looked = await {_RESERVED}waiter",
-            f"        except {_RESERVED}CancelledError:",
-            f"            {_RESERVED}waiter.leave()",
-            "            raise",
-            f"        if {_RESERVED}looked.__class__ is not {_RESERVED}Look:",
-            f"            return {_RESERVED}looked",
-            "        try:",
-            f"            return await {_RESERVED}read({values}, {_RESERVED}looked)",
-            "        finally:",
-            f"            {_RESERVED}looked.end()",
-            f"    return await {_RESERVED}read({values}, None)",
+            *hit,
+            # In a coroutine of its own, for the sake of a small frame of this one.
+            f"    return await {_RESERVED}miss({parts.owner}, {_tuple(parts.names)})",
         ]
 
+    async def _miss(self, owner: Any, values: Arguments) -> Any:
+        """Answer a call that found no slot."""
+        waiter = self._look(owner, values)
+        if waiter is None:
+            return await self._read(owner, values, None)
+        try:
+            looked = await waiter
+        except asyncio.CancelledError:
+            waiter.leave()
+            raise
+        if looked.__class__ is not Look:
+            return looked
+        try:
+            return await self._read(owner, values, looked)
+        finally:
+            looked.end()
 
-def _hit_lines(slots: str, table: Table, *, proven: bool) -> list[str]:
+
+def _time_of(clock: Clock, *, exact: bool) -> tuple[Callable[..., float], str]:
+    """Return what tells the time of a hit, and the source that asks it.
+
+    Without other servers nothing but a lifetime hangs on the time, and some milliseconds will do.
+    """
+    coarse = None if exact or clock is not SYSTEM_CLOCK else coarse_clock()
+    if coarse is None:
+        return clock.monotonic, f"{_RESERVED}time()"
+    tell, argument = coarse
+    return tell, f"{_RESERVED}time({argument})"
+
+
+def _hit_lines(slots: str, table: Table, clock: str, *, proven: bool) -> list[str]:
     """Return the lines that answer a hit."""
     slot, ledger, now = f"{_RESERVED}slot", f"{_RESERVED}ledger", f"{_RESERVED}now"
     proof = f" and {now} < {ledger}.proof_deadline" if proven else ""
-    clock = f"({now} := {_RESERVED}monotonic())" if proven else f"{_RESERVED}monotonic()"
+    if proven:
+        clock = f"({now} := {clock})"
     # An argument without a hash cannot be in the table; the key's text has the last word.
     missing = f"{_RESERVED}KeyOrTypeError" if table.unsafe else f"{_RESERVED}KeyError"
     lines = [
@@ -344,7 +360,7 @@ def _hit_lines(slots: str, table: Table, *, proven: bool) -> list[str]:
         # While loads run, only the context tells whether this is read inside of one.
         f"        and (not {_RESERVED}running or {_RESERVED}current() is None)):",
         f"        {slot}.visited = True",
-        f"        {_RESERVED}counts.l1_hits += 1",
+        f"        {_RESERVED}count()",
         f"        return {slot}.value",
     ]
     if table.conditions:

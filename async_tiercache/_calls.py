@@ -44,9 +44,12 @@ class Calls:
     def __init__(self, core: Core, families: Families) -> None:
         self._core = core
         self._families = families
-        self._counts = families.direct.counts
+        self._count = families.direct.counts.count_l1_hit
+        self._monotonic = core.clock.monotonic
+        self._ledger = core.ledger
         # The store's own dict, which lives as long as the store; empty while L1 is off.
         self._slots: dict[str, Slot] = {} if core.store is None else core.store.slots
+        self._tenancy = core.tenancy if core.tenancy.on else None
 
     @overload
     async def get(self, key: str, *, stale: bool = False) -> Any: ...
@@ -63,20 +66,26 @@ class Calls:
             default: What to return if there is nothing.
             stale: Whether a value within its grace will do.
         """
-        core = self._core
-        ledger, tenancy = core.ledger, core.tenancy
-        slot = self._slots.get(tenancy.prefix() + key if tenancy.on else key)
+        tenancy = self._tenancy
+        try:
+            slot = self._slots[key if tenancy is None else tenancy.prefix() + key]
+        except (KeyError, TypeError):
+            return await self._look(key, default, stale=stale)
+        ledger = self._ledger
         if (
-            slot is not None
-            and (now := core.clock.monotonic()) < slot.soft_deadline
+            (now := self._monotonic()) < slot.soft_deadline
             and now < ledger.proof_deadline
             and slot.epoch is ledger.epoch
             and (not RUNNING or CURRENT.get() is None)
         ):
             slot.visited = True
-            self._counts.l1_hits += 1
+            self._count()
             return slot.value
-        if not core.enabled:
+        return await self._look(key, default, stale=stale)
+
+    async def _look(self, key: str, default: Any, *, stale: bool) -> Any:
+        """Return what the tiers hold for a key, not found at once."""
+        if not self._core.enabled:
             return default
         found = await self.get_many([key], stale=stale)
         return found.get(key, default)

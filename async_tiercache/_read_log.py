@@ -80,7 +80,7 @@ class ReadLog:
         """Count an answer that left the hit path, by the tier that gave it."""
         counts = family.counts
         if outcome.tier == "l1":
-            counts.l1_hits += 1
+            counts.count_l1_hit()
         elif outcome.tier == "l2":
             counts.l2_hits += 1
         elif counts.miss(self._clock.monotonic(), family.limits.ttl):

@@ -152,7 +152,7 @@ class Reader:
                 return None
             self._tiers.postpone(key, slot.header.entry_id, RETRY_SECONDS)
         slot.visited = True
-        family.counts.l1_hits += 1
+        family.counts.count_l1_hit()
         self._view.rest_on_slot(slot)
         return slot
 
@@ -273,7 +273,7 @@ class Reader:
             elif (slot := self._servable(family, key, tags, started)) is not None:
                 values[key] = slot.value
             elif inside() is None and self._tiers.knows_absent(key, tags):
-                family.counts.l1_hits += 1
+                family.counts.count_l1_hit()
             else:
                 left.append(key)
         if left:
