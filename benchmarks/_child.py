@@ -15,7 +15,7 @@ from async_tiercache_integrations.cli.demo._sandbox import Sandbox
 Handler: TypeAlias = Callable[..., Awaitable[Any]]
 """Carries out an order; its keywords are the order's details, its result goes back as JSON."""
 
-_ROOT: Final = Path(__file__).parents[2]
+_ROOT: Final = Path(__file__).parents[1]
 _LINE_LIMIT: Final = 2**24
 
 

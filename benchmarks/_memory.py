@@ -1,16 +1,19 @@
-"""What so many objects add to the memory of a fresh process: `python -m benchmarks._memory KIND`.
+"""What objects add to the memory of a fresh process: `python -m benchmarks._memory KIND NUMBER`.
 
 Read as the resident set, which is what a container is killed for: rounding, tables and arenas
-included. The L1 is full and has evicted a tenth of what was put in, as one in service has.
+included. The L1 is full and has evicted a tenth of what was put in, as one in service has. Then a
+full garbage collection is timed, which goes through all of them.
 """
 
 import asyncio
 import gc
+import json
 import mmap
 import subprocess
 import sys
+import time
 from pathlib import Path
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 import msgpack  # type: ignore[import-untyped]
 
@@ -20,23 +23,33 @@ from benchmarks._apart import SkipGroup
 Kind: TypeAlias = Literal["cached dict", "cached packed", "bare dict", "bare packed"]
 """How the objects are held: by a cache, or as bare keys and values; as dicts or packed."""
 
-OBJECTS: Final = 20_000  # their tables are as full as those of 10,000
-
 _STATM: Final = Path("/proc/self/statm")
 _msgpack: Final[Any] = msgpack  # it has no types
 
 
-def megabytes_apart(kind: Kind) -> float:
-    """Return what 10,000 objects take, in MB, measured in a process of its own.
+class Held(NamedTuple):
+    """What so many objects cost.
+
+    Attributes:
+        size: By how many bytes the process grew.
+        pause: How long a full garbage collection takes then, in seconds; the shortest of three.
+    """
+
+    size: int
+    pause: float
+
+
+def held_apart(kind: Kind, objects: int) -> Held:
+    """Return what objects cost, measured in a process of its own.
 
     Raises:
         SkipGroup: This system does not tell.
     """
     if not _STATM.exists():
         raise SkipGroup("there is no /proc/self/statm")
-    command = [sys.executable, "-m", "benchmarks._memory", kind]
+    command = [sys.executable, "-m", "benchmarks._memory", kind, str(objects)]
     root = Path(__file__).parent.parent
-    return float(subprocess.check_output(command, cwd=root)) / OBJECTS * 10_000 / 1e6
+    return Held(*json.loads(subprocess.check_output(command, cwd=root)))
 
 
 def an_object(number: int, kind: Kind) -> Any:
@@ -45,10 +58,10 @@ def an_object(number: int, kind: Kind) -> Any:
     return made if kind.endswith("dict") else _msgpack.packb(made)
 
 
-async def _cached(kind: Kind) -> int:
+async def _cached(kind: Kind, objects: int) -> Held:
     cache = TierCache(
         namespace="bench",
-        l1=L1(max_entries=OBJECTS, max_bytes="1GiB"),
+        l1=L1(max_entries=objects, max_bytes="4GiB"),
         policy=Policy(ttl="1h"),
     )
 
@@ -59,18 +72,28 @@ async def _cached(kind: Kind) -> int:
     async with cache:
         await user(-1)
         before = _resident()
-        for number in range(1_000_000, 1_000_000 + OBJECTS + OBJECTS // 10):
+        for number in range(1_000_000, 1_000_000 + objects + objects // 10):
             await user(number)
-        assert cache.statistics().l1_entries == OBJECTS
-        return _resident() - before
+        assert cache.statistics().l1_entries == objects
+        return _held_since(before)
 
 
-def _bare(kind: Kind) -> int:
-    held: list[Any] = [None] * (3 * OBJECTS)
+def _bare(kind: Kind, objects: int) -> Held:
+    held: list[Any] = [None] * (3 * objects)
     before = _resident()
-    for place, number in enumerate(range(1_000_000, 1_000_000 + OBJECTS)):
+    for place, number in enumerate(range(1_000_000, 1_000_000 + objects)):
         held[3 * place : 3 * place + 3] = number, f"app:user:{number}", an_object(number, kind)
-    return _resident() - before
+    return _held_since(before)
+
+
+def _held_since(before: int) -> Held:
+    grown = _resident() - before
+    pauses: list[float] = []
+    for _ in range(3):
+        began = time.perf_counter()
+        gc.collect()
+        pauses.append(time.perf_counter() - began)
+    return Held(grown, min(pauses))
 
 
 def _resident() -> int:
@@ -78,10 +101,11 @@ def _resident() -> int:
     return int(_STATM.read_text(encoding="ascii").split()[1]) * mmap.PAGESIZE
 
 
-def main(kind: Kind) -> None:
-    """Print by how many bytes the process grew."""
-    print(_bare(kind) if kind.startswith("bare") else asyncio.run(_cached(kind)))
+def main(kind: Kind, objects: int) -> None:
+    """Print what was found, as JSON."""
+    bare = kind.startswith("bare")
+    print(json.dumps(_bare(kind, objects) if bare else asyncio.run(_cached(kind, objects))))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])  # type: ignore[arg-type]
+    main(sys.argv[1], int(sys.argv[2]))  # type: ignore[arg-type]

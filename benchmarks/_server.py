@@ -9,8 +9,8 @@ from redis.asyncio import Redis
 
 from async_tiercache import L1, Policy, TierCache
 from async_tiercache_integrations.cli.demo._sandbox import Sandbox
-from async_tiercache_integrations.cli.demo._servers import Valkey
-from benchmarks._apart import require
+from async_tiercache_integrations.cli.demo._servers import ServerError, Valkey, find_postgres
+from benchmarks._apart import SkipGroup, require
 
 _redis: Final[Any] = Redis  # its methods have no types
 
@@ -45,3 +45,12 @@ async def client_of(url: str) -> AsyncGenerator[Any]:
     """Open redis-py, with a connection for each reader: at its limit it raises."""
     async with _redis.from_url(url, max_connections=MAX_CONNECTIONS) as client:
         yield client
+
+
+def require_postgres() -> None:
+    """Raise `SkipGroup` unless a PostgreSQL can be started, and spoken to."""
+    require("asyncpg")
+    try:
+        find_postgres()
+    except ServerError as error:
+        raise SkipGroup(str(error)) from error

@@ -9,7 +9,8 @@ from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 SUITE: Final = (
-    "hits", "rivals", "l2", "batches", "misses", "stampedes", "telemetry", "compression", "ratios",
+    "hits", "rivals", "l2", "batches", "misses", "stampedes", "growth", "end_to_end", "memory",
+    "codecs", "compression", "telemetry", "ratios",
 )  # fmt: skip
 """In the order in which they run; `claims` and `faults` take longer, and are asked for by name."""
 

@@ -1,6 +1,9 @@
 """The figures as aligned text."""
 
+from dataclasses import fields
 from typing import Any
+
+from async_tiercache_integrations.cli.demo._claims import Claim
 
 _UNITS = ((1e6, "ms"), (1e3, "us"), (1.0, "ns"))
 _COLUMNS = f"{'':<44} {'clock':<5} {'floor':>9} {'takes':>9}  {'ratio [min .. max]':<22} {'bar':>4}"
@@ -15,11 +18,28 @@ def machine_line(machine: dict[str, Any]) -> str:
 
 
 def group(name: str, measured: dict[str, Any]) -> str:
-    """Return the table of one group."""
+    """Return the table of one group, of ratios or of claims."""
     results = measured["results"]
+    if results and "restated" in results[0]:
+        return _claims(name, measured)
     floors = dict.fromkeys(result["floor_name"] for result in results)
     title = f"-- {name} ({measured['loop']}); floor: {'; '.join(floors)}"
     return "\n".join([title, _COLUMNS, *map(_row, results), ""])
+
+
+def _claims(name: str, measured: dict[str, Any]) -> str:
+    """Return the verdicts of one group of claims."""
+    lines, classical = [f"-- {name} ({measured['loop']})"], ""
+    for result in measured["results"]:
+        claim = Claim(**{field.name: result[field.name] for field in fields(Claim)})
+        if claim.classical != classical:
+            classical = claim.classical
+            lines.append(f"{classical}:")
+        columns = f"{claim.requirement:>11} {claim.figure:>10}  {claim.verdict}"
+        lines.append(f"  {claim.restated:<68} {columns}")
+        if claim.beside:
+            lines.append(f"    ({claim.beside})")
+    return "\n".join([*lines, ""])
 
 
 def _row(result: dict[str, Any]) -> str:

@@ -10,7 +10,7 @@ import contextlib
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from decimal import Decimal
 from statistics import median, quantiles
 from typing import Any, Final
@@ -20,16 +20,12 @@ from async_tiercache.testing import settled
 from async_tiercache_integrations.cli.demo import _claims
 from async_tiercache_integrations.cli.demo._claims import Claim, spell
 from async_tiercache_integrations.cli.demo._sandbox import Sandbox
-from async_tiercache_integrations.cli.demo._servers import (
-    Postgres,
-    ServerError,
-    find_postgres,
-)
+from async_tiercache_integrations.cli.demo._servers import Postgres
 from async_tiercache_integrations.cli.demo._view import PlainView
 from benchmarks import _memory, hits
-from benchmarks._apart import Question, SkipGroup, require
+from benchmarks._apart import Question
 from benchmarks._harness import Case, Effort, measure, zipf_keys
-from benchmarks._server import POLICY, caches, client_of, server
+from benchmarks._server import POLICY, caches, client_of, require_postgres, server
 
 RATE: Final = "Redis serves 100,000 operations a second"
 MEMORY: Final = "10,000 small objects take 1 MB"
@@ -299,7 +295,7 @@ async def memory(effort: Effort) -> list[Claim]:  # noqa: ARG001 - a quick look 
         ("as dicts", "cached dict", "bare dict", 5.5),
     )
     for how, cached, bare, bar in held:
-        cost, alone = _memory.megabytes_apart(cached), _memory.megabytes_apart(bare)
+        cost, alone = (megabytes(kind) for kind in (cached, bare))
         found.append((how, cost, alone, bar))
     overhead = max(cost - alone for _, cost, alone, _ in found)
     return [
@@ -325,6 +321,12 @@ async def memory(effort: Effort) -> list[Claim]:  # noqa: ARG001 - a quick look 
     ]
 
 
+def megabytes(kind: _memory.Kind) -> float:
+    """Return what 10,000 objects take."""
+    # The tables of twice as many are as full.
+    return _memory.held_apart(kind, 20_000).size / 2 / 1e6
+
+
 async def database(effort: Effort) -> list[Claim]:
     """Run the demo's shop without and with the cache, and ask PostgreSQL what it had to do."""
     require_postgres()
@@ -336,30 +338,6 @@ async def database(effort: Effort) -> list[Claim]:
         with contextlib.redirect_stdout(sys.stderr):
             results = await Run(options, PlainView())()
     return _claims.load_claims(results)
-
-
-def require_postgres() -> None:
-    """Raise `SkipGroup` unless a PostgreSQL can be started, and spoken to."""
-    require("asyncpg")
-    try:
-        find_postgres()
-    except ServerError as error:
-        raise SkipGroup(str(error)) from error
-
-
-def table(name: str, measured: dict[str, Any]) -> str:
-    """Return the verdicts of one group as aligned text."""
-    lines, classical = [f"-- {name} ({measured['loop']})"], ""
-    for result in measured["results"]:
-        claim = Claim(**{field.name: result[field.name] for field in fields(Claim)})
-        if claim.classical != classical:
-            classical = claim.classical
-            lines.append(f"{classical}?")
-        columns = f"{claim.requirement:>11} {claim.figure:>10}  {claim.verdict}"
-        lines.append(f"  {claim.restated:<68} {columns}")
-        if claim.beside:
-            lines.append(f"    ({claim.beside})")
-    return "\n".join([*lines, ""])
 
 
 GROUPS: Final[dict[str, Question]] = {

@@ -74,6 +74,10 @@ class Trivial:
     async def three(user_id: int, language: str, full: bool) -> Profile:
         return Trivial.value
 
+    @staticmethod
+    async def get(key: str) -> Profile:
+        return Trivial.value
+
     async def method(self, user_id: int, *, full: bool) -> Profile:
         return Trivial.value
 
@@ -110,6 +114,14 @@ def over_method(users: Any) -> Sweep:
     async def sweep(keys: Sequence[int]) -> None:
         for key in keys:
             await users.method(key, full=True)
+
+    return sweep
+
+
+def over_texts(get: Callable[[str], Awaitable[Any]], texts: Sequence[str]) -> Sweep:
+    async def sweep(keys: Sequence[int]) -> None:
+        for key in keys:
+            await get(texts[key])
 
     return sweep
 
@@ -191,7 +203,7 @@ async def l1(effort: Effort) -> AsyncGenerator[list[Case]]:
     def check() -> None:
         assert [cache.statistics().loads for cache in caches] == [L1_KEYS] * len(caches)
 
-    bars = {"f(x)": 3.0, "users.method(x, y=y)": 4.5}
+    bars = {"f(x)": 2.0, "f(x, y, z)": 2.7, "users.method(x, y=y)": 3.5}
     cases = l1_cases(decorated, check, awaits=int(200_000 * effort.scale), bars=bars)
     await fill(cases, L1_KEYS)
     yield cases
@@ -201,36 +213,50 @@ async def l1(effort: Effort) -> AsyncGenerator[list[Case]]:
 
 @asynccontextmanager
 async def bus(effort: Effort) -> AsyncGenerator[list[Case]]:
-    """Set up L1 hits below a live bus, under a tag, against those of L1 alone without one."""
-    room, policy = L1(max_entries=2 * L1_KEYS), Policy(ttl="1h", l1_ttl="1h")
-    async with server() as url:
-        heard = TierCache(url, namespace="bench", l1=room, policy=policy)
-        alone = TierCache(namespace="bench", l1=room, policy=policy)
-        tagged = heard.cached("one:{user_id}", tags=["user:{user_id}"])(one)
-        plain = alone.cached("one:{user_id}")(one)
-        hot = [key * 10 for key in zipf_keys(int(200_000 * effort.scale), among=HOT_KEYS)]
-        async with heard, alone:
-            for sweep in (over_one(tagged), over_one(plain)):
-                await sweep(range(HOT_KEYS * 10))
-            await settled(heard)
-            counted = heard.statistics()
+    """Set up L1 hits below a live bus, under a tag, and those of `get`."""
+    awaits = int(200_000 * effort.scale)
+    hot = [key * 10 for key in zipf_keys(awaits, among=HOT_KEYS)]
+    room, policy = L1(max_entries=4 * L1_KEYS), Policy(ttl="1h", l1_ttl="1h")
+    async with server() as url, TierCache(url, namespace="bench", l1=room, policy=policy) as cache:
 
-            def check() -> None:
-                now = heard.statistics()
-                assert (now.loads, now.l2_hits) == (counted.loads, counted.l2_hits)
-                assert now.bus_gaps == counted.bus_gaps
+        class Users:
+            @cache.cached("method:{user_id}:{full}", tags=["user:{user_id}"])
+            async def method(self, user_id: int, *, full: bool) -> Profile:
+                return a_profile(user_id)
 
-            yield [
-                Case(
-                    name="L1 hit, await f(x), live bus, one tag",
-                    subject=over_one(tagged),
-                    floor=over_one(plain),
-                    floor_name="the same hit in L1 alone, without bus and tag",
-                    keys=hot,
-                    bars={"cpu": 1.35},
-                    check=check,
-                )
-            ]
+        cached_one = cache.cached("one:{user_id}", tags=["user:{user_id}"])(one)
+        cached_three = cache.cached("three:{user_id}:{language}:{full}", tags=["user:{user_id}"])
+        texts = [f"key:{key}" for key in range(HOT_KEYS * 10)]
+        for key, text in enumerate(texts):
+            await cache.set(text, vars(a_profile(key)), tags=[f"user:{key}"])
+        shapes = {
+            "f(x)": (over_one(cached_one), over_one(Trivial.one), 2.6),
+            "f(x, y, z)": (over_three(cached_three(three)), over_three(Trivial.three), 3.3),
+            "users.method(x, y=y)": (over_method(Users()), over_method(Trivial()), 3.5),
+            "cache.get(key)": (over_texts(cache.get, texts), over_texts(Trivial.get, texts), 2.6),
+        }
+        for subject, _, _ in shapes.values():
+            await subject(range(HOT_KEYS * 10))
+        await settled(cache)
+        counted = cache.statistics()
+
+        def check() -> None:
+            now = cache.statistics()
+            assert (now.loads, now.l2_hits) == (counted.loads, counted.l2_hits)
+            assert now.bus_gaps == counted.bus_gaps
+
+        yield [
+            Case(
+                name=f"L1 hit, await {name}, live bus, one tag",
+                subject=subject,
+                floor=floor,
+                floor_name=TRIVIAL,
+                keys=hot,
+                bars={"cpu": bar},
+                check=check,
+            )
+            for name, (subject, floor, bar) in shapes.items()
+        ]
 
 
 @asynccontextmanager

@@ -1,19 +1,27 @@
 """What does a stampede cost a process, in units of as many tasks that wait for one future?
 
-1,000 readers want a row that nobody has, and its loader waits for an event.
+1,000 readers want a row that nobody has, and its loader waits for an event. Then as many in four
+processes, whose loader takes 50 ms: how many loads, and how long until the last one is served?
 """
 
 import asyncio
 import itertools
-from collections.abc import AsyncGenerator, Sequence
+import time
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Final
+from statistics import median
+from typing import Any, Final
 
-from benchmarks._apart import Group
+from async_tiercache_integrations.cli.demo._claims import Claim
+from async_tiercache_integrations.cli.demo._sandbox import Sandbox
+from benchmarks._apart import Group, Question
+from benchmarks._child import Child
 from benchmarks._harness import Case, Effort
 from benchmarks._server import caches, server
 
 READERS: Final = 1_000
+PROCESSES: Final = 4
+_HEAD_START: Final = 0.1
 
 
 @asynccontextmanager
@@ -67,4 +75,47 @@ async def stampedes(effort: Effort) -> AsyncGenerator[list[Case]]:
         ]
 
 
-GROUPS: Final[dict[str, Group]] = {"stampedes": stampedes}
+async def processes(effort: Effort) -> list[Claim]:
+    """Send crowds of four processes at rows that nobody has, one after the other."""
+    async with server() as url, Sandbox() as sandbox:
+        children = [Child(sandbox, "benchmarks._crowd") for _ in range(PROCESSES)]
+        for child in children:
+            await child.start()
+            await child.order("open", url=url)
+        rounds = [await _crowd(children, number) for number in range(effort.rounds + 1)]
+        for child in children:
+            await child.kill()
+    # In the first one the scripts are sent, and the call paths are new.
+    loads, beyond = zip(*rounds[1:], strict=True)
+    return list(crowd_claims(loads, beyond))
+
+
+async def _crowd(children: list[Child], number: int) -> tuple[int, float]:
+    """Return how many loads a crowd costs, and what the last reader waited beyond the load."""
+    at = time.monotonic() + _HEAD_START
+    details: dict[str, Any] = {"number": number, "readers": READERS // PROCESSES, "at": at}
+    answers = await asyncio.gather(*(child.order("read", **details) for child in children))
+    loads = [took for answer in answers for took in answer["loads"]]
+    return len(loads), max(answer["served"] for answer in answers) - at - max(loads)
+
+
+def crowd_claims(loads: Sequence[int], beyond: Sequence[float]) -> Iterator[Claim]:
+    """Judge by what each crowd cost: loads, and seconds beyond the load."""
+    crowd = f"{READERS:,} readers in {PROCESSES} processes"
+    yield Claim(
+        classical="A stampede over processes",
+        restated=f"Loads for {crowd}, at most",
+        measured=max(loads),
+        bar=1,
+        unit="reads",
+    )
+    yield Claim(
+        classical="A stampede over processes",
+        restated="When the last of them is served, beyond the load, in the median",
+        measured=median(beyond),
+        bar=0.025,
+        unit="seconds",
+    )
+
+
+GROUPS: Final[dict[str, Group | Question]] = {"stampedes": stampedes, "processes": processes}

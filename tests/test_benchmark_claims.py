@@ -9,7 +9,7 @@ import pytest
 
 from async_tiercache_integrations.cli.demo import _claims as demo_claims
 from async_tiercache_integrations.cli.demo._claims import Claim
-from benchmarks import _memory, claims
+from benchmarks import _memory, _table, claims
 from benchmarks.__main__ import bars
 from benchmarks._apart import SkipGroup, measure_here
 from benchmarks._harness import Effort
@@ -161,11 +161,11 @@ def test_question_answers_with_its_verdicts() -> None:
 
     measured = measure_here(question, EFFORT)
     results = measured["results"]
-    shown = claims.table("group", measured)
+    shown = _table.group("group", measured)
 
     assert [result["passed"] for result in results] == [True, False]
     assert bars(results) == (1, 2)
-    assert shown.count("It is fast?") == 1
+    assert shown.count("It is fast:") == 1
     assert [line.split()[-1] for line in shown.splitlines() if "How slow" in line] == [
         "holds",
         "FAILS",
@@ -176,7 +176,7 @@ def test_question_answers_with_its_verdicts() -> None:
 def test_memory_is_that_of_the_objects(kind: _memory.Kind) -> None:
     """Keys and packed values alone are above 1 MB in 10,000; no cache can be below them."""
     try:
-        found = _memory.megabytes_apart(kind)
+        found = claims.megabytes(kind)
     except SkipGroup as reason:
         pytest.skip(str(reason))
 

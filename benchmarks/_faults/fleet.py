@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from async_tiercache_integrations.cli.demo._sandbox import Sandbox
-from benchmarks._faults.child import Child
+from benchmarks._child import Child
 from benchmarks._faults.record import Record
 from benchmarks._faults.tally import Tally
 

@@ -6,7 +6,7 @@ import sys
 from dataclasses import dataclass
 from random import Random
 
-from benchmarks._faults import child
+from benchmarks._child import serve
 
 _CHUNK = 2**16
 
@@ -110,7 +110,7 @@ class Proxy:
 async def _main(upstream: str, seed: str) -> None:
     proxy = Proxy(int(upstream), Random(seed))
     orders = ("listen", "set_mode", "drop", "hurt")
-    await child.serve({name: getattr(proxy, name) for name in orders})
+    await serve({name: getattr(proxy, name) for name in orders})
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from redis.crc import key_slot
 from redis.exceptions import RedisError
 
 from async_tiercache_integrations.cli.demo._sandbox import Sandbox
-from benchmarks._faults.child import Child
+from benchmarks._child import Child
 
 _redis: Final[Any] = Redis
 _SERVICE: Final = "shop"

@@ -10,7 +10,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from benchmarks._faults import child
+from benchmarks._child import serve
 from benchmarks._faults.adapters import OPENERS
 from benchmarks._faults.record import Record
 from benchmarks._faults.source import Source, open_source
@@ -85,7 +85,7 @@ async def _main() -> None:
     async with AsyncExitStack() as stack:
         worker = Worker(stack)
         orders = ("open", "set_source", "run", "write", "crowd", "check_all", "tally")
-        await child.serve({name: getattr(worker, name) for name in orders})
+        await serve({name: getattr(worker, name) for name in orders})
 
 
 if __name__ == "__main__":

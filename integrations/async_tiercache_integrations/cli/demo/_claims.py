@@ -11,7 +11,7 @@ from typing import Final, Literal, TypeAlias
 from async_tiercache_integrations.cli.demo._measure import Histogram, Results
 from async_tiercache_integrations.cli.demo._wording import duration, percent
 
-Unit: TypeAlias = Literal["seconds", "share", "times", "a second", "MB", "reads"]
+Unit: TypeAlias = Literal["seconds", "share", "times", "a second", "MB", "bytes", "reads"]
 """What a figure counts; shares are in 0..1."""
 
 LOAD: Final = "Database load cut by 80 to 95 %"
@@ -86,8 +86,8 @@ def spell(figure: float, unit: Unit) -> str:
         ('2 µs', '99.7 %')
         >>> spell(81_234.5, "a second"), spell(1.25, "MB"), spell(float("nan"), "MB")
         ('81,234/s', '1.25 MB', 'not measured')
-        >>> spell(0, "reads")
-        '0'
+        >>> spell(0, "reads"), spell(184, "bytes")
+        ('0', '184 bytes')
     """
     if figure != figure:  # noqa: PLR0124 - only NaN differs from itself
         return "not measured"
@@ -103,6 +103,8 @@ def spell(figure: float, unit: Unit) -> str:
         )
     if unit == "reads":
         return f"{figure:,.0f}"
+    if unit == "bytes":
+        return f"{figure:,.0f} bytes"
     return f"{figure:,.0f}/s" if unit == "a second" else f"{figure:.2f} MB"
 
 
