@@ -70,19 +70,20 @@ class Look(Ask):
         value: The value, if there is a fresh one.
         waiters: Get the value. Else the first of them gets the look, and begins a flight, whose
             outcome the others have.
+        waiting: How many of them wait still.
     """
 
-    # Of the waiters `_open` wait still; `_abandon` tells the flight that they follow of their end.
+    # `_abandon` tells the flight that the waiters follow of their end.
     __slots__ = (
         "_abandon",
         "_home",
-        "_open",
         "alias",
         "began",
         "family",
         "many",
         "value",
         "waiters",
+        "waiting",
     )
 
     def __init__(
@@ -91,7 +92,6 @@ class Look(Ask):
         family: Family,
         basis: Basis,
         *,
-        alias: Alias | None = None,
         began: float,
         many: bool = False,
     ) -> None:
@@ -103,12 +103,12 @@ class Look(Ask):
         self.error = None
         self._home = home
         self.family = family
-        self.alias = alias
+        self.alias: Alias | None = None
         self.began = began
         self.many = many
         self.value: Any = MISSING
         self.waiters: list[Waiter] = []
-        self._open = 0
+        self.waiting = 0
         self._abandon: Callable[[], None] | None = None
         home.by_key[basis.key] = self
 
@@ -136,7 +136,7 @@ class Look(Ask):
     @property
     def followed(self) -> bool:
         """Whether nobody waits, or those who do get the outcome of a flight."""
-        return not self._open or self._abandon is not None
+        return not self.waiting or self._abandon is not None
 
     def follow(self, abandon: Callable[[], None]) -> None:
         """Let those who wait have the outcome of a flight.
@@ -159,13 +159,8 @@ class Look(Ask):
     def take(self) -> list[Waiter]:
         """Return the readers that wait still, and forget all: they refer to this, too."""
         waiting = [waiter for waiter in self.waiters if not waiter.done()]
-        self.waiters, self._open = [], 0
+        self.waiters, self.waiting = [], 0
         return waiting
-
-    def join(self, waiter: Waiter) -> None:
-        """Let a reader wait."""
-        self.waiters.append(waiter)
-        self._open += 1
 
     def left(self, waiter: Waiter) -> None:
         """Note that a reader was cancelled."""
@@ -173,15 +168,15 @@ class Look(Ask):
             if self.found is not None and self._abandon is None:
                 # It was to begin the flight.
                 self._wake_first()
-        elif self._open:
-            self._open -= 1
-            if not self._open and self._abandon is not None:
+        elif self.waiting:
+            self.waiting -= 1
+            if not self.waiting and self._abandon is not None:
                 self._abandon()
 
     def _wake_first(self) -> None:
         for waiter in self.waiters:
             if not waiter.done():
-                self._open -= 1
+                self.waiting -= 1
                 waiter.set_result(self)
                 return
 
@@ -274,7 +269,6 @@ class Looks:
         *,
         opened: bool,
         loop: asyncio.AbstractEventLoop,
-        alias: Alias | None = None,
     ) -> Waiter | None:
         """Let a reader look for a key; `None` if that is no case for a look.
 
@@ -284,7 +278,6 @@ class Looks:
             tags: The tags that the value must stand under.
             opened: Whether the loader may name more.
             loop: The loop on which this runs.
-            alias: Where a compiled call path looks for the slot of this key.
 
         Returns:
             A future of the value, or of the look where only a flight can tell.
@@ -294,12 +287,13 @@ class Looks:
         now = self._monotonic()
         found = look = self._home.by_key.get(key)
         if look is None or not self._may_join(look, family, tags, now):
-            look = self._made(family, key, tags, opened=opened, now=now, alias=alias)
+            look = self._made(family, key, tags, opened=opened, now=now)
         waiter = Waiter(loop=loop)
         waiter.look, waiter.since = look, now
         if self._log.listened:
             waiter.context = copy_context()
-        look.join(waiter)
+        look.waiters.append(waiter)
+        look.waiting += 1
         if look is not found:
             self._ask(loop)
         return waiter
@@ -398,13 +392,12 @@ class Looks:
         *,
         opened: bool,
         now: float,
-        alias: Alias | None = None,
         many: bool = False,
     ) -> Look:
         """Return a new look, in place of the key's last one, which will be asked soon."""
         guessed = family.named.get(key, ()) if family.named else ()
         basis = self._ledger.basis(key, tags, guessed=guessed, opened=opened)
-        look = Look(self._home, family, basis, alias=alias, began=now, many=many)
+        look = Look(self._home, family, basis, began=now, many=many)
         self._gathered.append(look)
         return look
 
@@ -497,15 +490,17 @@ class Looks:
     def _give(self, look: Look, value: Any, payload: bytes | memoryview) -> None:
         """Give a value to all who wait for it."""
         family, key, joined = look.family, look.basis.key, look.many
-        note_hit, listened = self._log.note_hit, self._log.listened
+        listened, copied = self._log.listened, family.limits.isolation == "copy"
         del self._home.by_key[key]
         look.value = value
-        for waiter in look.take():
-            if joined and family.limits.isolation == "copy":
+        waiting = look.take()
+        for waiter in waiting:
+            if joined and copied:
                 value = family.codec.decode(payload)
             waiter.set_result(value)
             if listened:
-                waiter.context.run(note_hit, family, key, joined=joined, started=waiter.since)
-            else:
-                note_hit(family, key, joined=joined, started=waiter.since)
+                note = partial(self._log.note_hit, joined=joined, started=waiter.since)
+                waiter.context.run(note, family, key)
             joined = True
+        if waiting and not listened:
+            self._log.note_hits(family, key, len(waiting))

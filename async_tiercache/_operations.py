@@ -127,17 +127,20 @@ class Operations:
             `read` can tell.
         """
         core = self.core
-        if not core.looks.on or self.uncommitted:
+        looks = core.looks
+        if not looks.on or (self.family.bound and self.uncommitted):
             return None
         loop = core.admit()
         family = self.family if self._generic is None else self.family_of(owner)
         if core.tenancy.on:
             key, tags = self.text(owner, values), self.tags_of(owner, values)
         else:
-            key, tags = self.maker.text(values, owner), self._tags.texts(self.names, owner, values)
-        alias = self._alias(owner, values)
-        opened = self.takes_context
-        return core.looks.begin(family, key, tags, opened=opened, loop=loop, alias=alias)
+            key, fixed = self.maker.text(values, owner), self._tags.fixed
+            tags = self._tags.texts(self.names, owner, values) if fixed is None else fixed
+        waiter = looks.begin(family, key, tags, opened=self.takes_context, loop=loop)
+        if waiter is not None and core.store is not None and waiter.look.alias is None:
+            waiter.look.alias = self._alias(owner, values)
+        return waiter
 
     async def read(self, owner: Any, values: Arguments, looked: Look | None = None) -> Any:
         """Answer a call that neither the compiled path nor a look could."""

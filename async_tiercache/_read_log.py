@@ -24,9 +24,10 @@ class ReadLog:
 
     Attributes:
         last: By key, how it was last read; of the latest ones.
+        listened: Whether anybody is told.
     """
 
-    __slots__ = ("_advise", "_clock", "_notify", "last")
+    __slots__ = ("_advise", "_clock", "_notify", "last", "listened")
 
     def __init__(
         self,
@@ -39,11 +40,7 @@ class ReadLog:
         self._advise = advise
         self._notify = notify
         self.last: dict[str, Answered] = {}
-
-    @property
-    def listened(self) -> bool:
-        """Whether anybody is told."""
-        return self._notify is not None
+        self.listened = notify is not None
 
     def note(
         self, family: Family, key: str, outcome: Outcome, *, joined: bool, started: float
@@ -58,42 +55,52 @@ class ReadLog:
             started: When the call came, monotonic.
         """
         self.count(family, outcome)
-        last = self.last
         answered: Answered = outcome.tier, outcome.state
-        last[key] = answered
-        if len(last) > MAX_READS:
-            del last[next(iter(last))]
+        self._remember(key, answered)
         if self._notify is not None:
             self._tell(family, key, answered, joined=joined, started=started)
 
+    def note_all(self, family: Family, key: str, outcome: Outcome, readers: int) -> None:
+        """Do so for several readers of one answer, while nobody is told."""
+        self.count(family, outcome, readers)
+        self._remember(key, (outcome.tier, outcome.state))
+
     def note_hit(self, family: Family, key: str, *, joined: bool, started: float) -> None:
         """Do so for a fresh value of L2."""
-        family.counts.l2_hits += 1
-        last = self.last
-        last[key] = _L2_HIT
-        if len(last) > MAX_READS:
-            del last[next(iter(last))]
+        self.note_hits(family, key, 1)
         if self._notify is not None:
             self._tell(family, key, _L2_HIT, joined=joined, started=started)
 
-    def count(self, family: Family, outcome: Outcome) -> None:
+    def note_hits(self, family: Family, key: str, readers: int) -> None:
+        """Do so for several readers of it, while nobody is told."""
+        family.counts.l2_hits += readers
+        self._remember(key, _L2_HIT)
+
+    def _remember(self, key: str, answered: Answered) -> None:
+        last = self.last
+        last[key] = answered
+        if len(last) > MAX_READS:
+            del last[next(iter(last))]
+
+    def count(self, family: Family, outcome: Outcome, readers: int = 1) -> None:
         """Count an answer that left the hit path, by the tier that gave it."""
         counts = family.counts
         if outcome.tier == "l1":
-            counts.count_l1_hit()
+            for _ in range(readers):
+                counts.count_l1_hit()
         elif outcome.tier == "l2":
-            counts.l2_hits += 1
-        elif counts.miss(self._clock.monotonic(), family.limits.ttl):
+            counts.l2_hits += readers
+        elif counts.miss(self._clock.monotonic(), family.limits.ttl, readers):
             self._advise(
                 "low-hit-ratio",
                 f"Most calls of {family.name} are misses: it is better off without a cache, or "
                 "with a longer ttl, or with fewer arguments in its key.",
             )
         if outcome.state == "early":
-            counts.early_reads += 1
+            counts.early_reads += readers
         elif outcome.state == "stale":
-            counts.stale_reads += 1
-            counts.stale_ages.add(outcome.age)
+            counts.stale_reads += readers
+            counts.stale_ages.add(outcome.age, readers)
 
     def _tell(
         self, family: Family, key: str, answered: Answered, *, joined: bool, started: float

@@ -227,7 +227,10 @@ class Reader:
             # Each has to find another one.
             looked.wake()
             return
-        for reader in looked.take():
+        readers, listened = looked.take(), self._log.listened
+        note = partial(self._log.note, looked.family, flight.key, outcome, joined=True)
+        answered = 0
+        for reader in readers:
             try:
                 value = flight.value_of(outcome, joined=True)
             except Exception as error:  # noqa: BLE001 - it is the reader's
@@ -235,11 +238,11 @@ class Reader:
                 reader.exception()  # which may be cancelled before it sees that
                 continue
             reader.set_result(value)
-            note = partial(self._log.note, looked.family, flight.key, outcome, joined=True)
-            if self._log.listened:
+            answered += 1
+            if listened:
                 reader.context.run(note, started=reader.since)
-            else:
-                note(started=reader.since)
+        if answered and not listened:
+            self._log.note_all(looked.family, flight.key, outcome, answered)
 
     async def read_many(
         self,

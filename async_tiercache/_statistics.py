@@ -33,10 +33,10 @@ class Tally:
         self.counts = [0] * (len(bounds) + 1)
         self.total = 0.0
 
-    def add(self, seconds: float) -> None:
-        """Count a duration."""
-        self.counts[bisect_left(self.bounds, seconds)] += 1
-        self.total += seconds
+    def add(self, seconds: float, times: int = 1) -> None:
+        """Count a duration, once or several times."""
+        self.counts[bisect_left(self.bounds, seconds)] += times
+        self.total += seconds * times
 
 
 class Counts:
@@ -110,17 +110,19 @@ class Counts:
         """How many calls were answered from memory."""
         return sys.maxsize - length_hint(self._l1_hits_left)
 
-    def miss(self, now: float, patience: float) -> bool:
-        """Count a miss; return whether it is the one that shows the family to be of little use.
+    def miss(self, now: float, patience: float, calls: int = 1) -> bool:
+        """Count misses; return whether it is they that show the family to be of little use.
 
         That is so when most calls have been misses for longer than a cache needs to fill.
 
         Args:
             now: The monotonic time.
             patience: How long that is: the family's ttl, in seconds.
+            calls: How many there are.
         """
-        self.misses += 1
-        if self.misses % WINDOW:
+        windows = self.misses // WINDOW
+        self.misses += calls
+        if self.misses // WINDOW == windows:
             return False
         hits = self.l1_hits + self.l2_hits
         poor = hits - self._hits_before < WINDOW
