@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import benchmarks
 from benchmarks import _table
+from benchmarks._against import losses
 from benchmarks._apart import SkipGroup, measure_apart, measure_here
 from benchmarks._harness import Effort
 from benchmarks._machine import describe
@@ -33,8 +34,9 @@ def main() -> int:
             return int(own(sys.argv[2:]))
     parser = _parser(names)
     options = parser.parse_args()
-    if options.bench is not None and (options.html is not None or options.only != SUITE):
-        parser.error(f"--html and --only are for the suite, not for {options.bench} alone")
+    of_suite = options.html is not None or options.against is not None or options.only != SUITE
+    if options.bench is not None and of_suite:
+        parser.error(f"--html, --against and --only are for the suite, not for {options.bench}")
     if options.list:
         for name in names:
             print(f"{name:<12} {_question(name)}")
@@ -71,13 +73,18 @@ def _run(options: argparse.Namespace) -> int:
 
 def _run_suite(options: argparse.Namespace) -> int:
     reports, well = run(options.only, quick=options.quick, check=options.check)
+    report = {"machine": describe(), "quick": options.quick, "benches": reports}
     if options.json is not None:
-        report = {"machine": describe(), "benches": reports}
         options.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     if options.html is not None:
         asked = {name: (_question(name), results) for name, results in reports.items()}
         options.html.write_text(page(describe(), asked), encoding="utf-8")
-    return 0 if well else 1
+    lost: list[str] = []
+    if options.against is not None:
+        lost = list(losses(report, json.loads(options.against.read_text(encoding="utf-8"))))
+        print(f"==== against {options.against}")
+        print("\n".join(lost or ["nothing has become much worse"]))
+    return 0 if well and not lost else 1
 
 
 def bars(results: list[dict[str, Any]]) -> tuple[int, int]:
@@ -107,6 +114,9 @@ def _parser(names: list[str]) -> argparse.ArgumentParser:
         help=f"which of the suite: {', '.join(SUITE)}",
     )
     parser.add_argument("--html", type=Path, metavar="PATH", help="draw the suite's figures there")
+    parser.add_argument(
+        "--against", type=Path, metavar="PATH", help="fail if a figure is much worse than there"
+    )
     parser.add_argument("--quick", action="store_true", help="a fifth of the work, fewer rounds")
     parser.add_argument("--json", type=Path, metavar="PATH", help="write every figure to PATH")
     parser.add_argument(

@@ -89,15 +89,15 @@ def shop_claims(tallies: list[dict[str, Any]], at_least: int) -> Iterator[Claim]
         for kind in ("item", "report")
     )
     late = median([late for tally in tallies for late in tally["late"]])
-    title = f"A service of {PROCESSES} processes, {reads:,} reads"
+    title = f"A service of {PROCESSES} processes"
     yield Claim(
         classical=title,
         restated="Statements, over the least that they could be",
         measured=statements / at_least,
         bar=1.15,
         unit="times",
-        beside=f"{statements:,} over {at_least:,}; {spell(1 - statements / reads, 'share')} of the"
-        " reads sent none",
+        beside=f"{statements:,} over {at_least:,}; {spell(1 - statements / reads, 'share')} of"
+        f" {reads:,} reads sent none",
     )
     yield Claim(
         classical=title,

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from benchmarks import batches, codecs, end_to_end, growth, hits, l2, misses, stampedes, telemetry
+from benchmarks._against import losses
 from benchmarks._harness import Case, Effort, Sweep, measure, zipf_keys
 from benchmarks._machine import describe
 from benchmarks._page import page
@@ -143,6 +144,33 @@ def test_a_crowd_is_judged_by_its_worst_load_and_its_middle_wait(
     assert [claim.holds for claim in stampedes.crowd_claims(loads, beyond)] == holds
 
 
+def a_report(ratio: float, share: float, size: float, *, quick: bool = False) -> dict[str, Any]:
+    """Return what a run writes: a ratio by two clocks, a share and a figure."""
+    case = {"case": "L1 hit", "group": "l1", "ratio": {"median": ratio}}
+    figure = {"classical": "L1", "restated": "Bytes an entry", "at_least": False}
+    return {
+        "quick": quick,
+        "benches": {
+            "hits": [case | {"clock": "cpu"}, case | {"clock": "wall"}],
+            "ratios": [{"trace": "loop", "size": 10, "shares": {"ours": share}}],
+            "memory": [figure | {"measured": size, "unit": "bytes"}],
+        },
+    }
+
+
+def test_what_became_much_worse_is_told() -> None:
+    """By more than machines and versions differ: each figure for itself, by processor time."""
+    record = a_report(2.0, 0.6, 300.0)
+
+    assert list(losses(record, record)) == []
+    assert list(losses(a_report(2.9, 0.59, 350.0), record)) == []
+    worse = list(losses(a_report(3.1, 0.57, 370.0), record))
+    assert [line.split(":")[0] for line in worse] == ["hits", "ratios", "memory"]
+    assert "3.10, was 2.00" in worse[0]
+    assert list(losses(a_report(2.0, 0.1, 300.0, quick=True), record)) == []
+    assert list(losses(a_report(9.0, 0.6, 300.0), {"quick": False, "benches": {}})) == []
+
+
 def test_zipf_keys_are_the_same_in_every_run() -> None:
     """Two runs ask for the same keys, the most popular about twice as often as the next."""
     keys = zipf_keys(10_000, among=100)
@@ -165,7 +193,13 @@ def test_command_lists_the_benchmarks() -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["hits", "--only", "l2"], ["l2", "--html", "page.html"], ["--only", "speed"]]
+    "arguments",
+    [
+        ["hits", "--only", "l2"],
+        ["l2", "--html", "page.html"],
+        ["l2", "--against", "x"],
+        ["--only", "speed"],
+    ],
 )
 def test_what_cannot_be_asked_is_refused(arguments: list[str]) -> None:
     """With what can be."""
