@@ -20,7 +20,7 @@ from benchmarks._machine import describe
 from benchmarks._page import page
 from benchmarks._suite import SUITE, run
 
-FULL: Final = Effort(rounds=9, scale=1.0)
+FULL: Final = Effort(rounds=7, scale=1.0)
 QUICK: Final = Effort(rounds=5, scale=0.2)
 
 

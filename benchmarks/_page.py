@@ -52,6 +52,14 @@ def page(
     return f'<!doctype html><html lang="en"><head>{head}{title}</head><body>{body}</body></html>\n'
 
 
+def picture(results: list[dict[str, Any]]) -> str:
+    """Return a chart of ratios that stands by itself."""
+    drawn, space = _ratios(results), 'xmlns="http://www.w3.org/2000/svg" '
+    style = tag("style", _STYLE)
+    inside = drawn.index(">") + 1
+    return f"<svg {space}{drawn[5:inside]}{style}{drawn[inside:]}\n"
+
+
 def _lines(machine: Mapping[str, Any]) -> list[str]:
     return _table.machine_line(dict(machine)).splitlines()
 

@@ -47,12 +47,13 @@ def _row(result: dict[str, Any]) -> str:
     spread = f"{ratio['median']:.2f} [{ratio['min']:.2f} .. {ratio['max']:.2f}]"
     bar = "" if result["bar"] is None else f"{result['bar']:g}"
     verdict = {True: "pass", False: "MISS", None: ""}[result["passed"]]
-    floor = _time(result["floor_ns"]["median"])
-    takes = _time(result["subject_ns"]["median"])
+    floor = time(result["floor_ns"]["median"])
+    takes = time(result["subject_ns"]["median"])
     clock = result["clock"]
     return f"{result['case']:<44} {clock:<5} {floor:>9} {takes:>9}  {spread:<22} {bar:>4} {verdict}"
 
 
-def _time(nanoseconds: float) -> str:
+def time(nanoseconds: float) -> str:
+    """Return a time in the unit that suits it."""
     size, unit = next((pair for pair in _UNITS if nanoseconds >= pair[0]), _UNITS[-1])
     return f"{nanoseconds / size:.{0 if unit == 'ns' else 1}f} {unit}"

@@ -69,7 +69,7 @@ async def memory(effort: Effort) -> AsyncGenerator[list[Case]]:
 @asynccontextmanager
 async def redis(effort: Effort) -> AsyncGenerator[list[Case]]:
     """Set up hits in L2: more keys, and more readers of the fewest keys."""
-    awaits = int(10_000 * effort.scale)
+    awaits = int(4_000 * effort.scale)
     sizes = within(STORED, effort)
     async with server() as url, caches(url, None) as (cache,):
 

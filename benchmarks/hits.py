@@ -5,27 +5,23 @@ decorator for one process, is timed beside.
 
 Every L1 is full, with 10,000 entries. The keys are drawn by Zipf's law beforehand: among 100 that
 lie scattered in it, and in one case among all, where the processor's own caches miss as well. A
-check after the last round makes sure that nothing but hits was timed.
+check after the last round makes sure that nothing but hits was timed. The least in Python is a
+coroutine that looks into a dict and at a time.
 """
 
 # ruff: noqa: ARG001, ARG002, ARG004 - what is timed takes parameters and does nothing with them
 
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final
-
-import msgpack  # type: ignore[import-untyped]
-from redis.asyncio import Redis
 
 from async_tiercache import L1, Policy, TierCache
 from async_tiercache.testing import settled
 from benchmarks._apart import Group, require
 from benchmarks._harness import Case, Effort, Sweep, zipf_keys
 from benchmarks._server import server
-
-_msgpack: Final[Any] = msgpack  # it has no types
-_redis: Final[Any] = Redis
 
 L1_KEYS: Final = 10_000
 HOT_KEYS: Final = 100
@@ -80,6 +76,29 @@ class Trivial:
 
     async def method(self, user_id: int, *, full: bool) -> Profile:
         return Trivial.value
+
+
+class Kept:
+    """What is kept for a key by who promises nothing but its lifetime."""
+
+    __slots__ = ("deadline", "value")
+
+    def __init__(self, value: Profile) -> None:
+        self.value = value
+        self.deadline = time.monotonic() + 3600
+
+
+def a_dict() -> Callable[[int], Awaitable[Profile]]:
+    """Return what answers from a dict, where 1 and True are one key."""
+    held = {key: Kept(a_profile(key)) for key in range(L1_KEYS)}
+
+    async def least(user_id: int) -> Profile:
+        kept = held[user_id]
+        if time.monotonic() < kept.deadline:
+            return kept.value
+        raise KeyError(user_id)
+
+    return least
 
 
 async def one(user_id: int) -> Profile:
@@ -206,7 +225,16 @@ async def l1(effort: Effort) -> AsyncGenerator[list[Case]]:
     bars = {"f(x)": 2.0, "f(x, y, z)": 2.7, "users.method(x, y=y)": 3.5}
     cases = l1_cases(decorated, check, awaits=int(200_000 * effort.scale), bars=bars)
     await fill(cases, L1_KEYS)
-    yield cases
+    bare = Case(
+        name="the least in Python, await f(x)",
+        subject=over_one(a_dict()),
+        floor=over_one(Trivial.one),
+        floor_name=TRIVIAL,
+        keys=cases[0].keys,
+        bars={"cpu": None},
+        check=lambda: None,
+    )
+    yield [*cases, bare]
     for cache in caches:
         await cache.aclose()
 

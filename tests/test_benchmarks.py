@@ -11,7 +11,18 @@ from typing import Any
 
 import pytest
 
-from benchmarks import batches, codecs, end_to_end, growth, hits, l2, misses, stampedes, telemetry
+from benchmarks import (
+    batches,
+    codecs,
+    end_to_end,
+    growth,
+    hits,
+    l2,
+    misses,
+    record,
+    stampedes,
+    telemetry,
+)
 from benchmarks._against import losses
 from benchmarks._harness import Case, Effort, Sweep, measure, zipf_keys
 from benchmarks._machine import describe
@@ -160,14 +171,14 @@ def a_report(ratio: float, share: float, size: float, *, quick: bool = False) ->
 
 def test_what_became_much_worse_is_told() -> None:
     """By more than machines and versions differ: each figure for itself, by processor time."""
-    record = a_report(2.0, 0.6, 300.0)
+    before = a_report(2.0, 0.6, 300.0)
 
-    assert list(losses(record, record)) == []
-    assert list(losses(a_report(2.9, 0.59, 350.0), record)) == []
-    worse = list(losses(a_report(3.1, 0.57, 370.0), record))
+    assert list(losses(before, before)) == []
+    assert list(losses(a_report(2.9, 0.59, 350.0), before)) == []
+    worse = list(losses(a_report(3.1, 0.57, 370.0), before))
     assert [line.split(":")[0] for line in worse] == ["hits", "ratios", "memory"]
     assert "3.10, was 2.00" in worse[0]
-    assert list(losses(a_report(2.0, 0.1, 300.0, quick=True), record)) == []
+    assert list(losses(a_report(2.0, 0.1, 300.0, quick=True), before)) == []
     assert list(losses(a_report(9.0, 0.6, 300.0), {"quick": False, "benches": {}})) == []
 
 
@@ -237,3 +248,14 @@ def test_the_page_draws_shares_and_tells_claims() -> None:
     assert "&lt;loop&gt;, 10 entries" in drawn
     assert "25.0 %" in drawn
     assert "so fast: 2 ms, bar 1; fails" in drawn
+
+
+def test_the_page_shows_what_is_on_record() -> None:
+    """Tables and picture are those that are written from it, and nobody has changed a figure."""
+    report = record.recorded()
+    page = record.PAGE.read_text(encoding="utf-8")
+
+    assert record.page_with(page, report) == page
+    assert record.picture_of(report) == record.PICTURE.read_text(encoding="utf-8")
+    assert set(report["benches"]) == set(SUITE)
+    assert report["quick"] is False

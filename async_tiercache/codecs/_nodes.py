@@ -45,11 +45,13 @@ class Side:
         kinds: The exact types that it takes; `None` when `convert` judges the type itself.
         convert: Converts one value of these types; `None` when nothing is to be done.
         easy: The kinds among them for which nothing is to be done.
+        judges: Whether `convert` only looks at a value, and returns it.
     """
 
     kinds: Kinds | None
     convert: Converter | None
     easy: Kinds = frozenset()
+    judges: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +114,9 @@ def each(side: Side, expected: str) -> Callable[..., Any]:
             raise mismatch
         if convert is None:
             return values
+        if side.judges:
+            _judge(side, values, keys)
+            return values
         done: list[Any] = []
         try:
             done.extend(map(convert, values))
@@ -121,6 +126,18 @@ def each(side: Side, expected: str) -> Callable[..., Any]:
         return done
 
     return converted
+
+
+def _judge(side: Side, values: Iterable[Any], keys: Iterable[Any] | None) -> None:
+    """Look at those items that are not easy."""
+    assert side.convert is not None
+    for index, value in enumerate(values):
+        if type(value) not in side.easy:
+            try:
+                side.convert(value)
+            except MismatchError as mismatch:
+                mismatch.path.append(_place(index, keys))
+                raise
 
 
 def row(sides: Sequence[Side], schemas: Sequence[str], labels: Sequence[str]) -> Converter:

@@ -299,10 +299,12 @@ def _check(value: Any) -> Any:
         raise misfit("plain data", value, _ANYTHING)
     if not SCALARS.issuperset(map(type, value)):
         for index, item in enumerate(value):
-            _check_part(item, index if kind is not dict else ...)
+            if type(item) not in SCALARS:
+                _check_part(item, index if kind is not dict else ...)
     if kind is dict and not SCALARS.issuperset(map(type, value.values())):
         for key, item in value.items():
-            _check_part(item, key)
+            if type(item) not in SCALARS:
+                _check_part(item, key)
     return value
 
 
@@ -315,5 +317,7 @@ def _check_part(value: Any, place: Any) -> None:
 
 
 _ANYTHING: Final = SCALARS | _CONTAINERS
-DYNAMIC: Final = Node("Any", Side(_ANYTHING, _check, SCALARS), Side(_ANYTHING, None, _ANYTHING))
+DYNAMIC: Final = Node(
+    "Any", Side(_ANYTHING, _check, SCALARS, judges=True), Side(_ANYTHING, None, _ANYTHING)
+)
 """The node of `Any`: plain data of the types above, nested as they like."""

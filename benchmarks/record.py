@@ -1,0 +1,94 @@
+"""Which figures does the documentation show?
+
+`python -m benchmarks record RUN.json` puts a run of the suite on record: its figures here, as
+tables on the page about benchmarks, and as a picture. The gate holds later runs against them.
+"""
+
+import argparse
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, Final
+
+from async_tiercache_integrations.cli.demo._claims import Claim
+from benchmarks import _table
+from benchmarks._page import picture
+
+_ROOT: Final = Path(__file__).parents[1]
+FIGURES: Final = Path(__file__).with_name("figures.json")
+PAGE: Final = _ROOT / "docs" / "benchmarks.md"
+PICTURE: Final = _ROOT / "docs" / "pictures" / "benchmarks.svg"
+
+_BLOCK: Final = re.compile(
+    r"(<!-- figures of (\w+) -->\n).*?(<!-- end of figures -->\n)", re.DOTALL
+)
+_EN_DASH: Final = "\N{EN DASH}"
+
+
+def command(arguments: Sequence[str]) -> int:
+    """Put a run on record."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks record", description=__doc__)
+    parser.add_argument("run", type=Path, help="what --json has written for the whole suite")
+    run: Path = parser.parse_args(arguments).run
+    report = json.loads(run.read_text(encoding="utf-8"))
+    FIGURES.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    PAGE.write_text(page_with(PAGE.read_text(encoding="utf-8"), report), encoding="utf-8")
+    PICTURE.write_text(picture_of(report), encoding="utf-8")
+    return 0
+
+
+def page_with(page: str, report: Mapping[str, Any]) -> str:
+    """Return a page with the figures of a run between its markers."""
+
+    def figures(block: re.Match[str]) -> str:
+        begin, name, end = block.groups()
+        if name == "machine":
+            lines = [_table.machine_line(report["machine"]).replace("\n", ". ") + "."]
+        else:
+            lines = list(_rows(report["benches"][name]))
+        return "\n".join([begin, *lines, "", end])
+
+    return _BLOCK.sub(figures, page)
+
+
+def picture_of(report: Mapping[str, Any]) -> str:
+    """Return a picture of what hits in memory cost, here and elsewhere."""
+    hits = [
+        {**result, "case": result["group"]}
+        for result in report["benches"]["rivals"]
+        if result["case"].endswith("f(x)")
+    ]
+    return picture(sorted(hits, key=lambda result: float(result["ratio"]["median"])))
+
+
+def _rows(results: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Yield the tables of a benchmark: of its ratios, and of its claims."""
+    timed = [result for result in results if "ratio" in result]
+    claims = [result for result in results if "restated" in result]
+    if timed:
+        yield "| | what | floor | bar | ratio | takes |"
+        yield "| --- | --- | --- | --- | --- | --- |"
+    for result in timed:
+        ratio, bar = result["ratio"], "" if result["bar"] is None else f"{result['bar']:g}"
+        spread = f"{ratio['min']:.2f}{_EN_DASH}{ratio['max']:.2f}"
+        figures = f"{bar} | **{ratio['median']:.2f}** ({spread})"
+        takes = _table.time(result["subject_ns"]["median"])
+        what = f"{result['group']} | {result['case']}, {result['clock']} | {result['floor_name']}"
+        yield f"| {what} | {figures} | {takes} |"
+    if timed and claims:
+        yield ""
+    if claims:
+        yield "| | what | bar | measured |"
+        yield "| --- | --- | --- | --- |"
+    for result in claims:
+        claim = Claim(**{field.name: result[field.name] for field in fields(Claim)})
+        what = f"{claim.classical} | {claim.words}"
+        yield f"| {what} | {claim.requirement} | **{claim.figure}** |"
+
+
+def recorded() -> dict[str, Any]:
+    """Return what is on record."""
+    report: dict[str, Any] = json.loads(FIGURES.read_text(encoding="utf-8"))
+    return report
