@@ -142,6 +142,8 @@ def _tuple(names: Iterable[str]) -> str:
 class Table:
     """Where the call path finds slots by the bare arguments: one dict per class of `self`.
 
+    Where there is no slot there may be the look that a call with these arguments has begun.
+
     Args:
         parts: The parameter list.
         keyed: The parameters that stand in the key, in order.
@@ -172,6 +174,10 @@ class Table:
 
     def alias(self, owner: object, values: Arguments) -> tuple[dict[Any, Any], Any] | None:
         """Return where a call looks for its slot; `None` if equal arguments may differ in text."""
+        if self._single:
+            ((index, guard),) = self._checks
+            value = values[index]
+            return (self.slots[type(owner)], value) if type(value) is guard else None
         terms: list[object] = []
         for index, guard in self._checks:
             value = values[index]
@@ -179,7 +185,7 @@ class Table:
             if (kind is not guard) if guard is not None else (kind not in EXACT):
                 return None
             terms += [value] if guard is not None else [value, kind]
-        return self.slots[type(owner)], (terms[0] if self._single else tuple(terms))
+        return self.slots[type(owner)], tuple(terms)
 
 
 class _ByClass(dict[type, dict[Any, Any]]):
@@ -199,7 +205,7 @@ class CallPath:
         function: The decorated coroutine function.
         parts: Its parameter list.
         table: Where slots are found by the bare arguments; `None` always goes through `read`.
-        look: Looks into L2 for a call that found no slot, from `self` and the values.
+        look: Looks into L2 for a call that is no hit, from `self`, the values and what was found.
         read: Answers a call that had no value from there.
         count: Counts a hit.
         clock: The clock that slots are held against.
@@ -219,7 +225,7 @@ class CallPath:
         parts: Parts,
         table: Table | None,
         *,
-        look: Callable[[Any, Arguments], Waiter | None],
+        look: Callable[[Any, Arguments, object], Waiter | None],
         read: Callable[[Any, Arguments, Look | None], Coroutine[Any, Any, Any]],
         count: Callable[[], None],
         clock: Clock,
@@ -300,19 +306,19 @@ class CallPath:
             slots: The source of the dict that has the slots.
         """
         parts, table = self._parts, self._table
-        hit: list[str] = []
+        values, hit = f"{parts.owner}, {_tuple(parts.names)}", list[str]()
         if slots is not None and table is not None:
-            hit = _hit_lines(slots, table, self._now, proven=self._proven)
+            hit = _hit_lines(slots, table, self._now, values, proven=self._proven)
         return [
             f"async def {_RESERVED}call({parts.header}):",
             *hit,
             # In a coroutine of its own, for the sake of a small frame of this one.
-            f"    return await {_RESERVED}miss({parts.owner}, {_tuple(parts.names)})",
+            f"    return await {_RESERVED}miss({values}, None)",
         ]
 
-    async def _miss(self, owner: Any, values: Arguments) -> Any:
-        """Answer a call that found no slot."""
-        waiter = self._look(owner, values)
+    async def _miss(self, owner: Any, values: Arguments, found: object) -> Any:
+        """Answer a call that is no hit; what it has found may be another one's look."""
+        waiter = self._look(owner, values, found)
         if waiter is None:
             return await self._read(owner, values, None)
         try:
@@ -340,7 +346,7 @@ def _time_of(clock: Clock, *, exact: bool) -> tuple[Callable[..., float], str]:
     return tell, f"{_RESERVED}time({argument})"
 
 
-def _hit_lines(slots: str, table: Table, clock: str, *, proven: bool) -> list[str]:
+def _hit_lines(slots: str, table: Table, clock: str, values: str, *, proven: bool) -> list[str]:
     """Return the lines that answer a hit."""
     slot, ledger, now = f"{_RESERVED}slot", f"{_RESERVED}ledger", f"{_RESERVED}now"
     proof = f" and {now} < {ledger}.proof_deadline" if proven else ""
@@ -362,6 +368,7 @@ def _hit_lines(slots: str, table: Table, clock: str, *, proven: bool) -> list[st
         f"        {slot}.visited = True",
         f"        {_RESERVED}count()",
         f"        return {slot}.value",
+        f"    return await {_RESERVED}miss({values}, {slot})",
     ]
     if table.conditions:
         lines = [f"if {' and '.join(table.conditions)}:", *(f"    {line}" for line in lines)]

@@ -14,6 +14,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from contextvars import Context, copy_context
 from functools import partial
+from math import inf
 from typing import Any
 
 from async_tiercache._ask import UNKNOWN, Ask, Found, States
@@ -71,7 +72,10 @@ class Look(Ask):
         waiters: Get the value. Else the first of them gets the look, and begins a flight, whose
             outcome the others have.
         waiting: How many of them wait still.
+        soft_deadline: A compiled call path that finds it takes it for a slot that is due.
     """
+
+    soft_deadline = -inf
 
     # `_abandon` tells the flight that the waiters follow of their end.
     __slots__ = (
@@ -117,6 +121,20 @@ class Look(Ask):
         """Whether nobody else has asked L2 for the key since."""
         return self._home.by_key.get(self.basis.key) is self
 
+    def be_found(self, alias: Alias | None) -> None:
+        """Stand where a compiled call path looks for the slot of the key."""
+        self.alias = alias
+        if alias is not None and self.found is None and self.value is MISSING:
+            table, arguments = alias
+            table[arguments] = self
+
+    def hide(self) -> None:
+        """Be found by no compiled call path any more."""
+        if self.alias is not None:
+            table, arguments = self.alias
+            if table.get(arguments) is self:
+                del table[arguments]
+
     def leave(self) -> None:
         """Be the look of the key no more."""
         if self.current:
@@ -125,6 +143,7 @@ class Look(Ask):
     def settle(self, found: Found) -> None:
         """Leave the question to a flight, with what was found if that still counts."""
         self.found = found
+        self.hide()
         if not self.many:
             self._home.settled.append(self)
         if self.family.bound or self.many:
@@ -344,6 +363,8 @@ class Looks:
 
     def forget(self) -> None:
         """Drop looks that belong to a loop that is gone."""
+        for look in self._home.by_key.values():
+            look.hide()
         self._home = Home()
         self._gathered = []
         self._batches = []
@@ -476,6 +497,7 @@ class Looks:
             return False
         if basis.tags or not states.learned:
             self._finder.learn(basis, states)
+        look.hide()
         if self._tiers.store is not None:
             header = Header(
                 entry_id, created_at, fresh_until, stale_until, load_seconds,

@@ -119,8 +119,13 @@ class Operations:
         self._via = via
         self.behind: Callable[[Any, Arguments], Part | None] | None = None
 
-    def look(self, owner: Any, values: Arguments) -> Waiter | None:
+    def look(self, owner: Any, values: Arguments, found: object) -> Waiter | None:
         """Look into L2 for a call that the compiled path could not answer.
+
+        Args:
+            owner: `self`, or `None`.
+            values: The values of the parameters.
+            found: What the compiled path has found: another call's look knows the text of the key.
 
         Returns:
             A future of the value, or of the look that `read` is to go on with; `None` if only
@@ -132,14 +137,19 @@ class Operations:
             return None
         loop = core.admit()
         family = self.family if self._generic is None else self.family_of(owner)
-        if core.tenancy.on:
-            key, tags = self.text(owner, values), self.tags_of(owner, values)
+        tags = self._tags.fixed
+        if core.tenancy.on or tags is None:
+            tags = self.tags_of(owner, values)
+        if isinstance(found, Look):
+            # Equal arguments have equal texts, or they would not be in the table.
+            key = found.basis.key
+        elif core.tenancy.on:
+            key = self.text(owner, values)
         else:
-            key, fixed = self.maker.text(values, owner), self._tags.fixed
-            tags = self._tags.texts(self.names, owner, values) if fixed is None else fixed
+            key = self.maker.text(values, owner)
         waiter = looks.begin(family, key, tags, opened=self.takes_context, loop=loop)
-        if waiter is not None and core.store is not None and waiter.look.alias is None:
-            waiter.look.alias = self._alias(owner, values)
+        if waiter is not None and self._table is not None and waiter.look.alias is None:
+            waiter.look.be_found(self._table.alias(owner, values))
         return waiter
 
     async def read(self, owner: Any, values: Arguments, looked: Look | None = None) -> Any:
