@@ -4,6 +4,7 @@ A *sweep* is a coroutine that awaits one expression for each key it is given. Ea
 floor's sweep and the subject's next to each other, in turning order, and keeps their ratio.
 """
 
+import asyncio
 import gc
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -125,6 +126,8 @@ async def _time_pair(case: Case, *, subject_first: bool) -> tuple[_Times, _Times
 
 
 async def _time(sweep: Sweep, keys: Sequence[int]) -> _Times:
+    # Hits never wait, and a bus must not starve behind them.
+    await asyncio.sleep(0)
     gc.collect()
     gc.disable()
     try:

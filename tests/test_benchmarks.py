@@ -174,10 +174,10 @@ def test_what_became_much_worse_is_told() -> None:
     before = a_report(2.0, 0.6, 300.0)
 
     assert list(losses(before, before)) == []
-    assert list(losses(a_report(2.9, 0.59, 350.0), before)) == []
-    worse = list(losses(a_report(3.1, 0.57, 370.0), before))
+    assert list(losses(a_report(3.5, 0.59, 350.0), before)) == []
+    worse = list(losses(a_report(3.7, 0.57, 370.0), before))
     assert [line.split(":")[0] for line in worse] == ["hits", "ratios", "memory"]
-    assert "3.10, was 2.00" in worse[0]
+    assert "3.70, was 2.00" in worse[0]
     assert list(losses(a_report(2.0, 0.1, 300.0, quick=True), before)) == []
     assert list(losses(a_report(9.0, 0.6, 300.0), {"quick": False, "benches": {}})) == []
 
