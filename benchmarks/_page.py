@@ -85,20 +85,20 @@ def _ratios(results: list[dict[str, Any]]) -> str:
     """Draw each ratio with its ends on a logarithmic axis, and the bar it is held against."""
     ends = [value for each in results for value in (each["ratio"]["min"], each["ratio"]["max"])]
     ends += [each["bar"] for each in results if each["bar"]]
-    low = min(-1, math.floor(math.log10(max(min(ends), 1e-3))))
+    low = min(0, math.floor(math.log10(max(min(ends), 1e-3))))
     high = max(1, math.ceil(math.log10(max(ends))))
 
     def x(ratio: float) -> float:
         share = (math.log10(max(ratio, 10.0**low)) - low) / (high - low)
         return _LEFT + share * (_RIGHT - _LEFT)
 
+    grouped = len({result["group"] for result in results}) > 1
     bottom = 24 + _ROW * len(results)
     parts = [_upright(x(10.0**power), f"{10.0**power:g}", bottom) for power in range(low, high + 1)]
     for number, result in enumerate(results):
         y, ratio = 34 + _ROW * number, result["ratio"]
         kind = {True: "within", False: "beyond", None: "other"}[result["passed"]]
-        label = f"{result['case']} ({result['clock']})"
-        parts.append(text(label, _LEFT - 12, y + 4, "end"))
+        parts.append(text(_label(result, grouped=grouped), _LEFT - 12, y + 4, "end"))
         spread = {"x1": x(ratio["min"]), "x2": x(ratio["max"]), "y1": y, "y2": y}
         parts.append(tag("line", **spread, class_=f"span {kind}"))
         parts.append(tag("circle", cx=x(ratio["median"]), cy=y, r=5, class_=kind))
@@ -107,6 +107,12 @@ def _ratios(results: list[dict[str, Any]]) -> str:
             parts.append(tag("line", x1=at, x2=at, y1=y - 9, y2=y + 9, class_="bar"))
         parts.append(text(f"{ratio['median']:.2f}", _RIGHT + 14, y + 4))
     return _svg(bottom + 22, parts)
+
+
+def _label(result: Mapping[str, Any], *, grouped: bool) -> str:
+    """Return what a row is called: with its group, where there are several."""
+    label: str = result.get("label") or f"{result['case']} ({result['clock']})"
+    return f"{result['group']}: {label}" if grouped and "label" not in result else label
 
 
 def _shares(rows: list[dict[str, Any]]) -> str:

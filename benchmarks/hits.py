@@ -275,7 +275,7 @@ async def bus(effort: Effort) -> AsyncGenerator[list[Case]]:
 
         yield [
             Case(
-                name=f"L1 hit, await {name}, live bus, one tag",
+                name=f"L1 hit, await {name}, with a tag",
                 subject=subject,
                 floor=floor,
                 floor_name=TRIVIAL,
