@@ -1,0 +1,76 @@
+"""Conditional requests answered from what is stored (RFC 9110, 13), and stored responses validated.
+
+Only `If-None-Match` and `If-Modified-Since` are a cache's to answer; what protects a change goes to
+the origin.
+"""
+
+import re
+from collections.abc import Iterable
+from typing import Final
+
+from async_tiercache.http.fields import Fields, date_of, elements_of, lines_of
+
+_TAG: Final = re.compile(rb'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"')
+
+KEPT_IN_304: Final = frozenset(
+    {b"cache-control", b"content-location", b"date", b"etag", b"expires", b"vary"}
+)
+"""What a 304 says again of the response that it stands for (RFC 9110, 15.4.5), beside what caches
+add themselves."""
+_NOT_UPDATED: Final = frozenset(
+    {b"content-encoding", b"content-type", b"content-range", b"content-length"}
+)
+
+
+def is_unmodified(request: Fields, response: Fields, *, now: float) -> bool:
+    """Return whether the client has what is stored, so that a 304 answers it.
+
+    Args:
+        request: The request's fields.
+        response: The stored ones.
+        now: The present.
+    """
+    tags = lines_of(request, b"if-none-match")
+    if tags:
+        return _matches(elements_of(tags), lines_of(response, b"etag"))
+    since, modified = lines_of(request, b"if-modified-since"), lines_of(response, b"last-modified")
+    if len(since) != 1 or len(modified) != 1:
+        return False
+    asked, changed = (date_of(each[0].strip(), now=now) for each in (since, modified))
+    return asked is not None and changed is not None and changed <= asked
+
+
+def _matches(asked: Iterable[bytes], stored: list[bytes]) -> bool:
+    """Compare entity tags weakly; one that breaks the grammar matches only its very text."""
+    if len(stored) != 1:
+        return b"*" in asked
+    tag = stored[0].strip()
+    return any(each == b"*" or _opaque(each) == _opaque(tag) for each in asked)
+
+
+def _opaque(tag: bytes) -> bytes:
+    return tag.removeprefix(b"W/") if _TAG.fullmatch(tag) else tag
+
+
+def fields_of_304(stored: Fields) -> list[tuple[bytes, bytes]]:
+    """Return what a 304 carries of a stored response: no field of its content.
+
+    A length beside no content breaks connections.
+    """
+    return [(name, value) for name, value in stored if name in KEPT_IN_304]
+
+
+def validating(stored: Fields) -> list[tuple[bytes, bytes]]:
+    """Return the conditions by which to ask an origin whether a stored response is current."""
+    names = {b"etag": b"if-none-match", b"last-modified": b"if-modified-since"}
+    return [(names[name], value) for name, value in stored if name in names]
+
+
+def updated(stored: Fields, validated: Fields) -> list[tuple[bytes, bytes]]:
+    """Return the fields of a stored response as a 304 has renewed them (RFC 9111, 3.2).
+
+    Those that describe the content stay: it is what is stored.
+    """
+    new = [(name, value) for name, value in validated if name not in _NOT_UPDATED]
+    renewed = {name for name, _ in new}
+    return [*((name, value) for name, value in stored if name not in renewed), *new]

@@ -1,0 +1,90 @@
+"""Ranges of a complete response (RFC 9110, 14): one at a time, which is what clients ask for."""
+
+import re
+from typing import Final, Literal, NamedTuple, TypeAlias
+
+from async_tiercache.http.fields import Fields, lines_of
+
+_BYTES: Final = re.compile(rb"bytes=[ \t]*(\d{0,18})-(\d{0,18})[ \t]*", re.IGNORECASE)
+Whole: TypeAlias = Literal["whole"]
+Outside: TypeAlias = Literal["outside"]
+
+
+class Range(NamedTuple):
+    """A part of a content.
+
+    Attributes:
+        first: The offset of its first byte.
+        last: That of its last byte.
+        size: How many bytes the whole content has.
+    """
+
+    first: int
+    last: int
+    size: int
+
+    @property
+    def content_range(self) -> bytes:
+        """The value of `Content-Range`.
+
+        Example:
+            >>> Range(0, 9, 100).content_range
+            b'bytes 0-9/100'
+        """
+        return b"bytes %d-%d/%d" % self
+
+
+def range_of(request: Fields, response: Fields, size: int) -> Range | Whole | Outside:
+    """Return what part of a stored response a request asks for.
+
+    Args:
+        request: The request's fields.
+        response: The stored response's fields.
+        size: How many bytes its content has.
+
+    Returns:
+        The part; ``"whole"`` where there is no range, several ones, or one that is to be ignored;
+        ``"outside"`` where it has no byte of the content, which a 416 answers.
+
+    Example:
+        >>> range_of([(b"range", b"bytes=-5")], [], 100)
+        Range(first=95, last=99, size=100)
+    """
+    lines = lines_of(request, b"range")
+    found = _BYTES.fullmatch(lines[0].strip(b" \t")) if len(lines) == 1 else None
+    if found is None or not _is_current(request, response):
+        return "whole"
+    first, last = found.groups()
+    if not first:
+        if not last:
+            return "whole"
+        length = min(int(last), size)
+        return Range(size - length, size - 1, size) if length else "outside"
+    begin = int(first)
+    if last and int(last) < begin:
+        return "whole"
+    if begin >= size:
+        return "outside"
+    return Range(begin, min(int(last), size - 1) if last else size - 1, size)
+
+
+def _is_current(request: Fields, response: Fields) -> bool:
+    """Return whether `If-Range` names what is stored: by a strong tag, or by its very date."""
+    lines = lines_of(request, b"if-range")
+    if not lines:
+        return True
+    if len(lines) != 1:
+        return False
+    asked = lines[0].strip(b" \t")
+    name = b"etag" if asked.startswith((b'"', b"W/")) else b"last-modified"
+    return not asked.startswith(b"W/") and lines_of(response, name) == [asked]
+
+
+def content_range_outside(size: int) -> bytes:
+    """Return the `Content-Range` of a 416.
+
+    Example:
+        >>> content_range_outside(100)
+        b'bytes */100'
+    """
+    return b"bytes */%d" % size

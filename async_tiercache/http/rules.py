@@ -1,0 +1,188 @@
+"""What a shared cache may store of a response, for how long that is fresh, and how old it is.
+
+RFC 9111, sections 3 and 4.2. Time is an argument, in seconds since the epoch.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Final, Literal, TypeAlias
+
+from async_tiercache.http.control import ResponseControl
+from async_tiercache.http.fields import (
+    LONGEST_SECONDS,
+    TOKEN,
+    Fields,
+    date_of,
+    elements_of,
+    lines_of,
+    seconds_of,
+)
+
+Refusal: TypeAlias = Literal[
+    "method", "status", "no-store", "private", "authorization", "set-cookie", "vary", "lifetime"
+]
+"""Why a response is not stored."""
+
+UNDERSTOOD: Final = frozenset(
+    {200, 203, 204, 300, 301, 302, 303, 307, 308, 404, 405, 410, 414, 451, 501}
+)
+"""Final status codes whose caching is understood, a part of a response (206) not among them."""
+HEURISTIC: Final = frozenset({200, 203, 204, 300, 301, 308, 404, 405, 410, 414, 501})
+"""Those that may be given a lifetime by who is silent about it (RFC 9110, 15.1)."""
+HEURISTIC_SHARE: Final = 0.1
+HEURISTIC_LIMIT: Final = 86_400.0
+
+_HOP_BY_HOP: Final = frozenset(
+    {
+        b"connection", b"keep-alive", b"proxy-authenticate", b"proxy-authentication-info",
+        b"proxy-authorization", b"proxy-connection", b"te", b"trailer", b"transfer-encoding",
+        b"upgrade",
+    }
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """How much of what the RFCs allow is made use of.
+
+    Attributes:
+        name: What users call it.
+        set_cookie: Whether responses that set a cookie may be stored.
+        heuristic: Whether a response without a lifetime may be given one by its `Last-Modified`.
+        private_fields: Whether `private="field"` concerns that field only.
+    """
+
+    name: str
+    set_cookie: bool
+    heuristic: bool
+    private_fields: bool
+
+
+ORIGIN_SAFE: Final = Profile("origin-safe", set_cookie=False, heuristic=False, private_fields=False)
+"""Stores what its origin has clearly meant to be shared, and nothing else."""
+RFC9111: Final = Profile("rfc9111", set_cookie=True, heuristic=True, private_fields=True)
+"""Stores all that a shared cache may."""
+
+
+def refusal(
+    method: str,
+    request: Fields,
+    status: int,
+    response: Fields,
+    control: ResponseControl,
+    *,
+    profile: Profile,
+    lifetime: float | None,
+) -> Refusal | None:
+    """Return why a response must not be stored; `None` if it may be (RFC 9111, 3).
+
+    Args:
+        method: The request's.
+        request: Its fields.
+        status: The response's.
+        response: Its fields.
+        control: What they say of caching.
+        profile: How much is made use of.
+        lifetime: For how long it is fresh; `None` if nothing says so.
+    """
+    if method != "GET":
+        return "method"
+    if status not in UNDERSTOOD:
+        return "status"
+    # Who understands the status obeys that, not `no-store` (RFC 9111, 5.2.2.3).
+    if control.no_store and not control.must_understand:
+        return "no-store"
+    if control.private or (control.private_fields and not profile.private_fields):
+        return "private"
+    names = {name for name, _ in request}
+    if b"authorization" in names and not (
+        control.public or control.must_revalidate or control.s_maxage is not None
+    ):
+        return "authorization"
+    if b"*" in elements_of(lines_of(response, b"vary")):
+        return "vary"
+    if not profile.set_cookie and lines_of(response, b"set-cookie"):
+        return "set-cookie"
+    return "lifetime" if lifetime is None and not _validators(response) else None
+
+
+def _validators(response: Fields) -> bool:
+    return any(name in {b"etag", b"last-modified"} for name, _ in response)
+
+
+def lifetime_of(
+    status: int,
+    response: Fields,
+    control: ResponseControl,
+    *,
+    profile: Profile,
+    now: float,
+    default: float | None = None,
+) -> float | None:
+    """Return for how long a response is fresh, in seconds; `None` if nothing says so.
+
+    RFC 9111, 4.2.1: what is meant for shared caches comes first. What has no valid form is stale.
+
+    Args:
+        status: The response's.
+        response: Its fields.
+        control: What they say of caching.
+        profile: How much is made use of.
+        now: When it came.
+        default: The lifetime where the response is silent.
+    """
+    for given in (control.s_maxage, control.max_age):
+        if given is not None:
+            return float(given)
+    expires = () if control.targeted else lines_of(response, b"expires")
+    if expires:
+        end = date_of(expires[0].strip(), now=now) if len(set(expires)) == 1 else None
+        return 0.0 if end is None else max(0.0, end - _date(response, now))
+    if default is not None:
+        return default
+    if profile.heuristic and (status in HEURISTIC or control.public):
+        modified = lines_of(response, b"last-modified")
+        since = date_of(modified[0].strip(), now=now) if len(modified) == 1 else None
+        if since is not None:
+            unchanged = _date(response, now) - since
+            return min(HEURISTIC_LIMIT, max(0.0, HEURISTIC_SHARE * unchanged))
+    return None
+
+
+def _date(response: Fields, now: float) -> float:
+    """Return when the origin made a response, or when it came if that does not say."""
+    lines = lines_of(response, b"date")
+    date = date_of(lines[0].strip(), now=now) if len(lines) == 1 else None
+    return now if date is None else date
+
+
+def age_of(response: Fields) -> int:
+    """Return how old a response was when it came, as caches behind say (RFC 9111, 5.1).
+
+    An origin's clock is not compared with ours. What is no age is older than anything.
+    """
+    lines = lines_of(response, b"age")
+    if not lines:
+        return 0
+    age = seconds_of(lines[0].strip()) if len(lines) == 1 else None
+    return LONGEST_SECONDS if age is None else age
+
+
+def stored_fields(
+    response: Fields, control: ResponseControl, *, but: Collection[bytes] = ()
+) -> list[tuple[bytes, bytes]]:
+    """Return the fields that are stored, in their order (RFC 9111, 3.1).
+
+    Not those of the connection, nor those that `no-cache` and `private` name.
+
+    Args:
+        response: All fields.
+        control: What they say of caching.
+        but: Others that are left out.
+    """
+    named = (each.lower() for each in elements_of(lines_of(response, b"connection")))
+    left_out = {
+        *_HOP_BY_HOP, *(each for each in named if TOKEN.fullmatch(each)),
+        *control.no_cache_fields, *control.private_fields, *but,
+    }  # fmt: skip
+    return [(name, value) for name, value in response if name not in left_out]

@@ -1,0 +1,160 @@
+"""A stored response: how it comes about, whether it may be reused, and what it answers.
+
+Time is an argument, in seconds since the epoch.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Final, Literal, NamedTuple, TypeAlias
+
+from async_tiercache.http.conditions import fields_of_304, is_unmodified, updated
+from async_tiercache.http.control import RequestControl, ResponseControl
+from async_tiercache.http.fields import LONGEST_SECONDS, Fields
+from async_tiercache.http.ranges import Outside, Range, Whole, content_range_outside, range_of
+from async_tiercache.http.rules import age_of, stored_fields
+
+Reuse: TypeAlias = Literal["fresh", "stale-while-revalidate", "stale-if-error", "validate"]
+"""Whether a stored response may be served: at once; at once, while it is validated; if the origin
+fails; or only once the origin has said that it is current."""
+
+_AGE: Final = b"age"
+_LENGTH: Final = b"content-length"
+_NO_CONTENT: Final = frozenset({204, 304})
+
+
+@dataclass(frozen=True, slots=True)
+class StoredResponse:
+    """A complete response, ready to be sent again.
+
+    Attributes:
+        status: Its status code.
+        fields: Its fields, but for those of the connection.
+        body: Its content.
+        control: What it says of its reuse.
+        born_at: When it was made, as far as caches behind have told its age.
+        fresh_until: From here on it is stale.
+    """
+
+    status: int
+    fields: tuple[tuple[bytes, bytes], ...]
+    body: bytes
+    control: ResponseControl
+    born_at: float
+    fresh_until: float
+
+    def age(self, now: float) -> int:
+        """Return how old it is, in seconds."""
+        return min(LONGEST_SECONDS, max(0, int(now - self.born_at)))
+
+    def reuse(self, asked: RequestControl | None, *, now: float) -> Reuse:
+        """Return whether a request may be answered with it (RFC 9111, 4.2; RFC 5861).
+
+        Args:
+            asked: What the request asks for; `None` where clients are not asked.
+            now: The present.
+        """
+        control, left = self.control, self.fresh_until - now
+        if control.no_cache or (asked is not None and _is_refused(asked, self.age(now), left)):
+            return "validate"
+        if left > 0:
+            return "fresh"
+        if control.must_revalidate or control.proxy_revalidate or control.s_maxage is not None:
+            return "validate"
+        if asked is not None and asked.max_stale is not None and -left <= asked.max_stale:
+            return "fresh"
+        if -left < (control.stale_while_revalidate or 0):
+            return "stale-while-revalidate"
+        return "stale-if-error" if -left < (control.stale_if_error or 0) else "validate"
+
+    def validated(
+        self, response: Fields, control: ResponseControl, *, born_at: float, fresh_until: float
+    ) -> "StoredResponse":
+        """Return it as a 304 has renewed it (RFC 9111, 4.3.4).
+
+        Args:
+            response: The fields of the 304.
+            control: What the renewed fields say.
+            born_at: When it was made, as the 304 tells.
+            fresh_until: From when on it is stale.
+        """
+        fields = tuple(updated(self.fields, stored_fields(response, control, but={_AGE})))
+        return replace(
+            self, fields=fields, control=control, born_at=born_at, fresh_until=fresh_until
+        )
+
+
+def stored(
+    status: int,
+    response: Fields,
+    body: bytes,
+    control: ResponseControl,
+    *,
+    lifetime: float | None,
+    asked_at: float,
+) -> StoredResponse:
+    """Return a response as it is stored.
+
+    Args:
+        status: Its status code.
+        response: Its fields.
+        body: Its content.
+        control: What they say of its reuse.
+        lifetime: For how long it is fresh from its birth on; `None` if nothing says so.
+        asked_at: When it was asked for: it may be as old as that (RFC 9111, 4.2.3).
+    """
+    born_at = asked_at - age_of(response)
+    fields = stored_fields(response, control, but={_AGE})
+    if _LENGTH not in {name for name, _ in fields} and status not in _NO_CONTENT:
+        fields.append((_LENGTH, b"%d" % len(body)))
+    return StoredResponse(
+        status, tuple(fields), body, control, born_at, born_at + (lifetime or 0.0)
+    )
+
+
+class Answer(NamedTuple):
+    """What is sent to a client.
+
+    Attributes:
+        status: The status code.
+        fields: The fields.
+        body: The content, as it is sent.
+    """
+
+    status: int
+    fields: list[tuple[bytes, bytes]]
+    body: bytes | memoryview
+
+
+def answer_of(found: StoredResponse, method: str, request: Fields, *, now: float) -> Answer:
+    """Return what answers a request from a stored response (RFC 9110, 13.2.2 and 14.2).
+
+    Args:
+        found: The stored response, which may be reused.
+        method: ``"GET"`` or ``"HEAD"``.
+        request: The request's fields.
+        now: The present.
+    """
+    age = (_AGE, b"%d" % found.age(now))
+    if found.status == 200 and is_unmodified(request, found.fields, now=now):
+        return Answer(304, [*fields_of_304(found.fields), age], b"")
+    if method == "HEAD":
+        return Answer(found.status, [*found.fields, age], b"")
+    part: Range | Whole | Outside = "whole"
+    if found.status == 200:
+        part = range_of(request, found.fields, len(found.body))
+    if part == "outside":
+        outside = (b"content-range", content_range_outside(len(found.body)))
+        return Answer(416, [outside, (_LENGTH, b"0"), age], b"")
+    if isinstance(part, Range):
+        length = (_LENGTH, b"%d" % (part.last + 1 - part.first))
+        fields = [each for each in found.fields if each[0] != _LENGTH]
+        content = memoryview(found.body)[part.first : part.last + 1]
+        return Answer(206, [*fields, length, (b"content-range", part.content_range), age], content)
+    return Answer(found.status, [*found.fields, age], found.body)
+
+
+def _is_refused(asked: RequestControl, age: int, left: float) -> bool:
+    """Return whether a request wants something younger, or something that lasts longer."""
+    if asked.no_cache or (asked.max_age is not None and age > asked.max_age):
+        # With `max-stale` beside it, too: that widens a lifetime, not an age.
+        return True
+    return asked.min_fresh is not None and left < asked.min_fresh

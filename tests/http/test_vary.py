@@ -1,0 +1,50 @@
+"""Which of a URL's stored responses answers a request."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from async_tiercache.http.fields import Fields
+from async_tiercache.http.vary import digest_of, variant_of, vary_of
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        ([], ()),
+        ([b""], ()),
+        ([b"B, a"], (b"a", b"b")),
+        ([b"a", b"B", b"A"], (b"a", b"b")),
+        ([b" a ,, b "], (b"a", b"b")),
+        ([b"*"], None),
+        ([b"a", b" * "], None),
+        ([b"a b"], None),
+        ([b'"a"'], None),
+    ],
+)
+def test_the_names_are_a_set(lines: list[bytes], expected: tuple[bytes, ...] | None) -> None:
+    """In any order, case, and over any number of lines; what is no name might be anything."""
+    assert vary_of([(b"vary", line) for line in lines]) == expected
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "same"),
+    [
+        pytest.param([(b"a", b"1")], [(b"a", b"1"), (b"b", b"2")], True, id="another field"),
+        pytest.param([(b"a", b"1")], [(b"a", b"2")], False, id="another value"),
+        pytest.param([(b"a", b"1")], [(b"a", b" 1\t")], True, id="space around it"),
+        pytest.param([(b"a", b"1, 2")], [(b"a", b"1"), (b"a", b"2")], True, id="two lines"),
+        pytest.param([(b"a", b"1"), (b"a", b"2")], [(b"a", b"2"), (b"a", b"1")], False, id="order"),
+        pytest.param([], [(b"a", b"")], False, id="absent or empty (CVE-2026-113593)"),
+        pytest.param([(b"a", b"x")], [(b"a", b"X")], False, id="case"),
+    ],
+)
+def test_requests_are_told_apart_by_these_fields(first: Fields, second: Fields, same: bool) -> None:
+    """And by nothing else."""
+    assert (variant_of(first, (b"a",)) == variant_of(second, (b"a",))) is same
+
+
+@given(st.lists(st.binary(max_size=4), max_size=4), st.lists(st.binary(max_size=4), max_size=4))
+def test_different_parts_have_different_digests(first: list[bytes], second: list[bytes]) -> None:
+    """However they are cut."""
+    assert (digest_of(first) == digest_of(second)) is (first == second)
