@@ -34,6 +34,8 @@ def is_unmodified(request: Fields, response: Fields, *, now: float) -> bool:
     if tags:
         return _matches(elements_of(tags), lines_of(response, b"etag"))
     since, modified = lines_of(request, b"if-modified-since"), lines_of(response, b"last-modified")
+    # What does not say when it was changed was no later than it was made (RFC 9111, 4.3.2).
+    modified = modified or lines_of(response, b"date")
     if len(since) != 1 or len(modified) != 1:
         return False
     asked, changed = (date_of(each[0].strip(), now=now) for each in (since, modified))

@@ -50,17 +50,24 @@ class Profile:
         set_cookie: Whether responses that set a cookie may be stored.
         heuristic: Whether a response without a lifetime may be given one by its `Last-Modified`.
         private_fields: Whether `private="field"` concerns that field only.
+        any_status: Whether a final status that is not understood may be stored where the response
+            does not ask for that.
     """
 
     name: str
     set_cookie: bool
     heuristic: bool
     private_fields: bool
+    any_status: bool
 
 
-ORIGIN_SAFE: Final = Profile("origin-safe", set_cookie=False, heuristic=False, private_fields=False)
+ORIGIN_SAFE: Final = Profile(
+    "origin-safe", set_cookie=False, heuristic=False, private_fields=False, any_status=False
+)
 """Stores what its origin has clearly meant to be shared, and nothing else."""
-RFC9111: Final = Profile("rfc9111", set_cookie=True, heuristic=True, private_fields=True)
+RFC9111: Final = Profile(
+    "rfc9111", set_cookie=True, heuristic=True, private_fields=True, any_status=True
+)
 """Stores all that a shared cache may."""
 
 
@@ -87,10 +94,11 @@ def refusal(
     """
     if method != "GET":
         return "method"
-    if status not in UNDERSTOOD:
+    understood = status in UNDERSTOOD
+    if not understood and not (profile.any_status and _is_plain(status, control)):
         return "status"
     # Who understands the status obeys that, not `no-store` (RFC 9111, 5.2.2.3).
-    if control.no_store and not control.must_understand:
+    if control.no_store and not (control.must_understand and understood):
         return "no-store"
     if control.private or (control.private_fields and not profile.private_fields):
         return "private"
@@ -104,6 +112,11 @@ def refusal(
     if not profile.set_cookie and lines_of(response, b"set-cookie"):
         return "set-cookie"
     return "lifetime" if lifetime is None and not _validators(response) else None
+
+
+def _is_plain(status: int, control: ResponseControl) -> bool:
+    """Return whether a status needs no understanding: its response is final, and is whole."""
+    return 200 <= status <= 599 and status not in {206, 304} and not control.must_understand
 
 
 def _validators(response: Fields) -> bool:

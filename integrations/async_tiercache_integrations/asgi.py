@@ -7,12 +7,13 @@ that is there. Whatever ends the record ends them all.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, MutableMapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, MutableMapping
 from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from secrets import token_hex
 from typing import Any, Final, Literal, TypeAlias
+from urllib.parse import urljoin, urlsplit
 
 from async_tiercache import LoadContext, TierCache
 from async_tiercache._clock import SYSTEM_CLOCK
@@ -227,20 +228,29 @@ class ResponseCache:
                 fields: Fields = message["headers"]
                 groups = groups_of(fields, b"cache-group-invalidation")
                 tags = [_group_tag(_host(scope), group) for group in groups]
-                keys = [self._record.key(self._key(scope).hex())]
+                urls = {self._key(scope), *self._named(scope, fields)}
+                keys = [self._record.key(url.hex()) for url in urls]
                 await self._cache.invalidate(keys=keys, tags=tags)
             await send(message)
 
         return forward
 
     def _key(self, scope: Scope) -> bytes:
-        path = scope.get("raw_path") or scope["path"].encode()
-        return url_digest(
-            scope["scheme"].encode(),
-            _host(scope).encode("latin-1"),
-            path.partition(b"?")[0],
-            scope["query_string"],
-        )
+        path = (scope.get("raw_path") or scope["path"].encode()).partition(b"?")[0]
+        scheme, host = scope["scheme"].encode(), _host(scope).encode("latin-1")
+        return url_digest(scheme, host, path, scope["query_string"])
+
+    def _named(self, scope: Scope, response: Fields) -> Iterator[bytes]:
+        """Yield other URLs of this origin that a change has concerned, as its answer says."""
+        scheme, host = scope["scheme"], _host(scope)
+        origin, base = (scheme, host), f"{scheme}://{host}{scope['path']}"
+        for name in (b"location", b"content-location"):
+            for line in lines_of(response, name):
+                with suppress(ValueError):
+                    url = urlsplit(urljoin(base, line.decode("latin-1").strip()))
+                    if (url.scheme, url.netloc.lower()) == origin:
+                        parts = (*origin, url.path or "/", url.query)
+                        yield url_digest(*(part.encode("latin-1") for part in parts))
 
     def begin(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
         """Run the application in a task that outlives its client."""
@@ -482,7 +492,9 @@ class _Fill:
             profile=owner.profile, lifetime=lifetime,
         )  # fmt: skip
         names = vary_of(fields)
-        if reason is not None or names is None or (lifetime or 0.0) <= age_of(fields):
+        # There is no validation yet, so what must be validated is of no use.
+        stale = control.no_cache or (lifetime or 0.0) <= age_of(fields)
+        if reason is not None or names is None or stale:
             return False
         self.misled = self._names is not None and names != self._names
         self._control, self._lifetime = control, lifetime or 0.0

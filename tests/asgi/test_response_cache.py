@@ -84,6 +84,7 @@ async def test_urls_are_told_apart(app: ResponseCache, origin: Origin) -> None:
         [("cache-control", "private, max-age=60")],
         [FRESH, ("set-cookie", "a=1")],
         [FRESH, ("vary", "*")],
+        [("cache-control", "max-age=60, no-cache")],
         [FRESH, ("age", "60")],
         [FRESH, ("content-length", "2000000")],
     ],
@@ -215,6 +216,32 @@ async def test_a_change_ends_what_was_stored(
     for server in (elsewhere, app):
         await fetch(server, ("a", "1"))
     assert origin.calls - calls == ends
+
+
+@pytest.mark.parametrize("field", ["location", "content-location"])
+@pytest.mark.parametrize(
+    ("url", "ends"),
+    [
+        ("/other?a=1", True),
+        ("other?a=1", True),
+        ("https://example.org/other?a=1", True),
+        ("https://EXAMPLE.org/other?a=1", True),
+        ("/other", False),
+        ("https://example.com/other?a=1", False),
+        ("http://example.org/other?a=1", False),
+        ("https://[x/other?a=1", False),
+    ],
+)
+async def test_a_change_ends_what_else_it_names(
+    app: ResponseCache, origin: Origin, field: str, url: str, ends: bool
+) -> None:
+    """Of its own origin: another's is nobody's to end (R9)."""
+    await fetch(app, path="/other", query="a=1")
+    origin.fields = [(field, url)]
+    await fetch(app, path="/change", method="POST")
+    origin.fields = [FRESH]
+
+    assert (await fetch(app, path="/other", query="a=1")).hit is not ends
 
 
 async def test_a_response_under_a_tag_ends_with_it(

@@ -68,6 +68,14 @@ def test_a_date_is_compared_with_the_last_change(
     assert is_unmodified(request, response, now=NOW) is expected
 
 
+def test_what_says_only_when_it_was_made_was_not_changed_later() -> None:
+    """RFC 9111, 4.3.2."""
+    response = [(b"date", SAME)]
+
+    assert is_unmodified([(b"if-modified-since", SAME)], response, now=NOW)
+    assert not is_unmodified([(b"if-modified-since", EARLIER)], response, now=NOW)
+
+
 def test_tags_come_before_dates() -> None:
     """A date is too coarse where there is a tag (RFC 9110, 13.2.2)."""
     response = [(b"etag", b'"a"'), (b"last-modified", SAME)]

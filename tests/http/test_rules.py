@@ -60,11 +60,20 @@ def test_only_answers_to_get_are_stored(method: str, profile: Profile) -> None:
     assert refused(FRESH, method=method, profile=profile) == "method"
 
 
-@BOTH
 @pytest.mark.parametrize("status", [100, 206, 304, 400, 403, 408, 429, 500, 502, 503, 599, 799])
-def test_a_status_that_is_not_understood_is_not_stored(status: int, profile: Profile) -> None:
+def test_a_status_that_is_not_understood_is_not_stored(status: int) -> None:
     """Errors that a client can provoke least of all."""
-    assert refused(FRESH, status=status, profile=profile) == "status"
+    assert refused(FRESH, status=status) == "status"
+
+
+@pytest.mark.parametrize("status", [299, 400, 403, 500, 503, 599])
+def test_a_final_status_may_be_stored_where_the_rfcs_are_made_full_use_of(status: int) -> None:
+    """If the response says for how long, and does not ask to be understood (RFC 9111, 3)."""
+    assert refused(FRESH, status=status, profile=RFC9111) is None
+    asking = (b"cache-control", b"max-age=60, must-understand")
+    assert refused(asking, status=status, profile=RFC9111) == "status"
+    for other in (100, 206, 304, 799):
+        assert refused(FRESH, status=other, profile=RFC9111) == "status"
 
 
 @BOTH
