@@ -32,6 +32,7 @@ class StoredResponse:
         control: What it says of its reuse.
         born_at: When it was made, as far as caches behind have told its age.
         fresh_until: From here on it is stale.
+        tags: What it stands under, which a validation must not forget.
     """
 
     status: int
@@ -40,6 +41,7 @@ class StoredResponse:
     control: ResponseControl
     born_at: float
     fresh_until: float
+    tags: tuple[str, ...] = ()
 
     def age(self, now: float) -> int:
         """Return how old it is, in seconds."""
@@ -64,6 +66,10 @@ class StoredResponse:
         if -left < (control.stale_while_revalidate or 0):
             return "stale-while-revalidate"
         return "stale-if-error" if -left < (control.stale_if_error or 0) else "validate"
+
+    def may_replace_error(self, *, now: float) -> bool:
+        """Return whether it may be served stale in place of an error (RFC 5861, 4)."""
+        return self.reuse(None, now=now) == "stale-if-error"
 
     def validated(
         self, response: Fields, control: ResponseControl, *, born_at: float, fresh_until: float

@@ -1,0 +1,244 @@
+"""Stale responses: asked for again, renewed, or served in place of an error."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from async_tiercache import TierCache
+from async_tiercache.testing import FakeClock, settled
+from async_tiercache_integrations.asgi import ResponseCache, http_tags
+from tests.asgi.client import Origin, Pairs, begin, fetch
+from tests.core.source import ticks
+
+ETAG = ("etag", '"a"')
+
+
+@pytest.fixture
+def origin() -> Origin:
+    """Return an application that answers a condition which holds with a 304."""
+    origin = Origin(("cache-control", "max-age=60"), ETAG)
+
+    def follow(scope: Any) -> Pairs:
+        asked = dict(scope["headers"]).get(b"if-none-match")
+        current = dict(origin.fields).get("etag", "").encode()
+        origin.status = 304 if asked and asked == current else 200
+        origin.parts = [b""] if origin.status == 304 else [b"hel", b"lo"]
+        return origin.fields
+
+    origin.follow = follow
+    return origin
+
+
+@pytest.fixture
+def app(origin: Origin, cache: TierCache, clock: FakeClock) -> ResponseCache:
+    """Return it behind a cache."""
+    return ResponseCache(origin, cache=cache, clock=clock)
+
+
+async def stale(app: ResponseCache, cache: TierCache, clock: FakeClock) -> None:
+    """Let a response be stored, and its lifetime pass."""
+    await fetch(app)
+    await settled(cache)
+    await clock.advance(61)
+
+
+async def test_a_response_that_is_current_lives_on(
+    app: ResponseCache, origin: Origin, cache: TierCache, clock: FakeClock
+) -> None:
+    """With the fields that the 304 has brought (R7)."""
+    await stale(app, cache, clock)
+    origin.fields = [("cache-control", "max-age=30"), ETAG, ("x", "new")]
+
+    validated = await fetch(app)
+    await settled(cache)
+    await clock.advance(5)
+    again = await fetch(app)
+
+    assert origin.calls == 2
+    assert (validated.status, validated.body) == (200, b"hello")
+    assert validated.fields["cache-status"] == "tiercache; fwd=miss; ttl=30; stored"
+    assert (again.hit, again.body) == (True, b"hello")
+    assert (again.fields["x"], again.fields["age"]) == ("new", "5")
+    assert again.fields["cache-control"] == "max-age=30"
+    await clock.advance(26)
+    assert not (await fetch(app)).hit
+
+
+async def test_a_response_that_has_changed_is_replaced(
+    app: ResponseCache, origin: Origin, cache: TierCache, clock: FakeClock
+) -> None:
+    """By the one that comes instead."""
+    await stale(app, cache, clock)
+    origin.fields = [("cache-control", "max-age=60"), ("etag", '"b"')]
+
+    changed = await fetch(app)
+    await settled(cache)
+
+    assert changed.body == b"hello"
+    assert changed.fields["cache-status"] == "tiercache; fwd=stale; stored"
+    found = await fetch(app)
+    assert (found.hit, found.fields["etag"]) == (True, '"b"')
+
+
+async def test_what_must_be_validated_is_each_time(
+    app: ResponseCache, origin: Origin, cache: TierCache
+) -> None:
+    """But it is not made again (R7)."""
+    origin.fields = [("cache-control", "no-cache"), ETAG]
+    for _ in range(3):
+        assert (await fetch(app)).body == b"hello"
+        await settled(cache)
+
+    asked = [b"if-none-match" in dict(scope["headers"]) for scope in origin.seen]
+    assert asked == [False, True, True]
+
+
+async def test_many_wait_for_one_validation(
+    app: ResponseCache, origin: Origin, cache: TierCache, clock: FakeClock
+) -> None:
+    """Who comes meanwhile has what it brings (R18)."""
+    await stale(app, cache, clock)
+    gate = asyncio.Event()
+    origin.within = gate.wait  # type: ignore[assignment]
+    exchanges = [begin(app) for _ in range(10)]
+    await ticks()
+    gate.set()
+
+    for exchange in exchanges:
+        assert (await exchange.done()).body == b"hello"
+    assert origin.calls == 2
+
+
+async def test_a_client_with_a_condition_gets_its_304(
+    app: ResponseCache, origin: Origin, cache: TierCache, clock: FakeClock
+) -> None:
+    """From what was validated."""
+    await stale(app, cache, clock)
+
+    found = await fetch(app, ("if-none-match", '"a"'))
+
+    assert (found.status, found.body) == (304, b"")
+    other = await fetch(app, ("if-none-match", '"b"'))
+    assert (other.status, other.body, other.hit) == (200, b"hello", True)
+
+
+async def test_a_stale_response_is_served_while_it_is_validated(
+    app: ResponseCache, origin: Origin, cache: TierCache, clock: FakeClock
+) -> None:
+    """Once for all who come, and not past its time (R12)."""
+    origin.fields = [("cache-control", "max-age=60, stale-while-revalidate=10"), ETAG]
+    await stale(app, cache, clock)
+    gate = asyncio.Event()
+    origin.within = gate.wait  # type: ignore[assignment]
+
+    found = [await fetch(app) for _ in range(3)]
+    await ticks()
+
+    assert [(each.hit, each.body) for each in found] == [(True, b"hello")] * 3
+    assert found[0].fields["cache-status"] == "tiercache; hit; ttl=-1"
+    assert origin.calls == 2
+    gate.set()
+    await ticks()
+    await settled(cache)
+    assert (await fetch(app)).fields["age"] == "0"
+    assert origin.calls == 2
+    await clock.advance(71)
+    assert not (await fetch(app)).hit
+
+
+@pytest.mark.parametrize("how", ["status", "error"])
+@pytest.mark.parametrize(("allowed", "served"), [(True, True), (False, False)])
+async def test_a_stale_response_takes_the_place_of_an_error(
+    app: ResponseCache, origin: Origin, cache: TierCache, clock: FakeClock, *,
+    allowed: bool, served: bool, how: str,
+) -> None:  # fmt: skip
+    """If it says so (R12)."""
+    more = ", stale-if-error=10" * allowed
+    origin.fields = [("cache-control", f"max-age=60{more}"), ETAG]
+    await stale(app, cache, clock)
+    origin.follow, origin.status, origin.parts = None, 503, [b"down"]
+
+    async def fail() -> None:
+        raise ZeroDivisionError
+
+    if how == "error":
+        origin.within = fail
+    if how == "error" and not served:
+        with pytest.raises(ZeroDivisionError):
+            await fetch(app)
+        return
+    found = await fetch(app)
+
+    assert (found.status, found.body) == ((200, b"hello") if served else (503, b"down"))
+    if served:
+        assert found.fields["cache-status"] == "tiercache; fwd=stale; ttl=-1"
+        await clock.advance(10)
+        origin.within = None
+        assert (await fetch(app)).status == 503
+
+
+async def test_a_response_that_may_not_be_kept_any_more_answers_once(
+    app: ResponseCache, origin: Origin, cache: TierCache, clock: FakeClock
+) -> None:
+    """A 304 may say that it is private now."""
+    await stale(app, cache, clock)
+    origin.fields = [("cache-control", "private"), ETAG]
+
+    assert (await fetch(app)).body == b"hello"
+    calls = origin.calls
+
+    await fetch(app)
+    assert origin.calls == calls + 1
+
+
+async def test_parts_and_heads_of_what_is_stale_are_the_applications(
+    app: ResponseCache, origin: Origin, cache: TierCache, clock: FakeClock
+) -> None:
+    """They validate nothing."""
+    await stale(app, cache, clock)
+
+    await fetch(app, ("range", "bytes=0-1"))
+    await fetch(app, method="HEAD")
+
+    assert origin.calls == 3
+    assert all(b"if-none-match" not in dict(scope["headers"]) for scope in origin.seen)
+
+
+async def test_a_response_that_lives_on_stands_under_its_tags(
+    app: ResponseCache, origin: Origin, cache: TierCache, clock: FakeClock
+) -> None:
+    """What makes a 304 does not look at the rows again."""
+
+    async def tag() -> None:
+        if not origin.calls > 1:
+            http_tags("row:1")
+
+    origin.within = tag
+    await stale(app, cache, clock)
+    await fetch(app)
+    await settled(cache)
+    assert (await fetch(app)).hit
+
+    await cache.invalidate(tags=["row:1"])
+
+    assert not (await fetch(app)).hit
+
+
+async def test_variants_are_validated_one_by_one(
+    app: ResponseCache, origin: Origin, cache: TierCache, clock: FakeClock
+) -> None:
+    """Under the record that leads to them."""
+    origin.fields = [("cache-control", "max-age=60"), ETAG, ("vary", "a")]
+    for value in ("1", "2"):
+        await fetch(app, ("a", value))
+    await settled(cache)
+    await clock.advance(61)
+
+    for value in ("1", "2"):
+        assert (await fetch(app, ("a", value))).body == b"hello"
+    await settled(cache)
+    for value in ("1", "2"):
+        assert (await fetch(app, ("a", value))).hit
+
+    assert origin.calls == 4
