@@ -176,16 +176,25 @@ def l1_cases(
         async def method(self, user_id: int, *, full: bool) -> Profile:
             return a_profile(user_id)
 
+    class Slotted:
+        __slots__ = ()
+
+        @decorated("method:{user_id}:{full}")
+        async def method(self, user_id: int, *, full: bool) -> Profile:
+            return a_profile(user_id)
+
     cached_one = decorated("one:{user_id}")(one)
     cached_three = decorated("three:{user_id}:{language}:{full}")(three)
     ones = (over_one(cached_one), over_one(Trivial.one))
     threes = (over_three(cached_three), over_three(Trivial.three))
     methods = (over_method(Users()), over_method(Trivial()))
+    slotted = (over_method(Slotted()), over_method(Trivial()))
     shapes = {
         "f(x)": (*ones, hot),
         "f(x), any of 10,000 keys": (*ones, every),
         "f(x, y, z)": (*threes, hot),
         "users.method(x, y=y)": (*methods, hot),
+        "the same, with __slots__": (*slotted, hot),
         "Users().method(x, y=y)": (over_new_objects(Users), over_new_objects(Trivial), hot),
     }
     return [

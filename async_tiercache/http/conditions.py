@@ -18,8 +18,9 @@ KEPT_IN_304: Final = frozenset(
 """What a 304 says again of the response that it stands for (RFC 9110, 15.4.5), beside what caches
 add themselves."""
 _NOT_UPDATED: Final = frozenset(
-    {b"content-encoding", b"content-type", b"content-range", b"content-length"}
+    {b"content-encoding", b"content-range", b"content-length", b"content-md5", b"content-digest"}
 )
+"""What describes the content as it is stored."""
 
 
 def is_unmodified(request: Fields, response: Fields, *, now: float) -> bool:
@@ -68,10 +69,19 @@ def validating(stored: Fields) -> list[tuple[bytes, bytes]]:
     return [(names[name], value) for name, value in stored if name in names]
 
 
+def is_of(validated: Fields, stored: Fields) -> bool:
+    """Return whether a 304 is about a stored response (RFC 9111, 4.3.4).
+
+    One with a strong entity tag is about a response with that very tag only.
+    """
+    tag, held = (lines_of(fields, b"etag") for fields in (validated, stored))
+    return not tag or tag[0].startswith(b"W/") or tag == held
+
+
 def updated(stored: Fields, validated: Fields) -> list[tuple[bytes, bytes]]:
     """Return the fields of a stored response as a 304 has renewed them (RFC 9111, 3.2).
 
-    Those that describe the content stay: it is what is stored.
+    Those that say how the content is written stay: it is what is stored.
     """
     new = [(name, value) for name, value in validated if name not in _NOT_UPDATED]
     renewed = {name for name, _ in new}

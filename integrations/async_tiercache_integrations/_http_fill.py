@@ -11,7 +11,7 @@ from typing import Any, Final, TypeAlias
 from async_tiercache import LoadContext
 from async_tiercache.abc import Clock
 from async_tiercache.errors import TierCacheError
-from async_tiercache.http.conditions import updated, validating
+from async_tiercache.http.conditions import is_of, updated, validating
 from async_tiercache.http.control import ResponseControl, response_control
 from async_tiercache.http.fields import Fields, lines_of
 from async_tiercache.http.rules import Profile, age_of, lifetime_of, refusal, stored_fields
@@ -263,21 +263,24 @@ class Fill:
 
     def _renew(self, stale: StoredResponse) -> None:
         """Let a response live on that the origin has said is current."""
-        now = self._origin.clock.wall()
+        self._teed, self._answered = False, True
+        now, profile = self._origin.clock.wall(), self._origin.profile
         fields = updated(stale.fields, stored_fields(self._fields, ResponseControl()))
         control = response_control(fields)
-        profile = self._origin.profile
         lifetime = lifetime_of(stale.status, fields, control, profile=profile, now=now) or 0.0
         born_at = self._asked_at - age_of(self._fields)
-        self.response = stale.validated(
-            self._fields, control, born_at=born_at, fresh_until=born_at + lifetime
-        )
         self._tags.update(stale.tags, tags_of(fields, host_of(self.scope)))
-        if self._reason(stale.status, fields, control, lifetime) is None:
-            self._parts = []
+        if not is_of(self._fields, stale.fields):
+            # It is about another one, and answers for this one only once.
+            self.response = stale
         else:
+            self.response = stale.validated(
+                self._fields, control, born_at=born_at, fresh_until=born_at + lifetime
+            )
+            if self._reason(stale.status, fields, control, lifetime) is None:
+                self._parts = []
+        if self._parts is None:
             self._passing.set()
-        self._teed, self._answered = False, True
         self._settled.set()
 
     async def _collect(self, message: Message, parts: list[bytes]) -> None:

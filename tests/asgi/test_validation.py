@@ -192,6 +192,22 @@ async def test_a_response_that_may_not_be_kept_any_more_answers_once(
     assert origin.calls == calls + 1
 
 
+async def test_a_304_about_another_response_renews_nothing(
+    app: ResponseCache, origin: Origin, cache: TierCache, clock: FakeClock
+) -> None:
+    """It answers once, with what is stored (RFC 9111, 4.3.4)."""
+    await stale(app, cache, clock)
+    origin.follow, origin.status, origin.parts = None, 304, [b""]
+    origin.fields = [("cache-control", "max-age=60"), ("etag", '"b"')]
+
+    found = await fetch(app)
+
+    assert (found.status, found.body, found.fields["etag"]) == (200, b"hello", '"a"')
+    calls = origin.calls
+    await fetch(app)
+    assert origin.calls == calls + 1
+
+
 async def test_parts_and_heads_of_what_is_stale_are_the_applications(
     app: ResponseCache, origin: Origin, cache: TierCache, clock: FakeClock
 ) -> None:

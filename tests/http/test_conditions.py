@@ -2,7 +2,13 @@
 
 import pytest
 
-from async_tiercache.http.conditions import fields_of_304, is_unmodified, updated, validating
+from async_tiercache.http.conditions import (
+    fields_of_304,
+    is_of,
+    is_unmodified,
+    updated,
+    validating,
+)
 
 NOW = 784111777.0
 EARLIER, SAME, LATER = (
@@ -110,9 +116,29 @@ def test_an_origin_is_asked_with_the_validators_that_are_stored() -> None:
 
 def test_a_304_renews_fields_but_not_those_of_the_content() -> None:
     """RFC 9111, 3.2; a field that comes again is replaced with all its lines."""
-    stored = [(b"a", b"1"), (b"a", b"2"), (b"content-type", b"text/plain"), (b"b", b"3")]
-    validated = [(b"a", b"4"), (b"content-type", b"text/html"), (b"content-length", b"0")]
+    stored = [(b"a", b"1"), (b"a", b"2"), (b"content-encoding", b"gzip"), (b"b", b"3")]
+    validated = [(b"a", b"4"), (b"content-encoding", b"br"), (b"content-length", b"0")]
 
     renewed = updated(stored, validated)
 
-    assert renewed == [(b"content-type", b"text/plain"), (b"b", b"3"), (b"a", b"4")]
+    assert renewed == [(b"content-encoding", b"gzip"), (b"b", b"3"), (b"a", b"4")]
+
+
+@pytest.mark.parametrize(
+    ("tag", "held", "expected"),
+    [
+        ([], [b'"a"'], True),
+        ([b'"a"'], [b'"a"'], True),
+        ([b'"b"'], [b'"a"'], False),
+        ([b'"a"'], [b'W/"a"'], False),
+        ([b'W/"b"'], [b'"a"'], True),
+        ([b'"a"'], [], False),
+    ],
+)
+def test_a_304_with_another_strong_tag_is_about_something_else(
+    tag: list[bytes], held: list[bytes], expected: bool
+) -> None:
+    """RFC 9111, 4.3.4."""
+    validated, stored = ([(b"etag", each) for each in tags] for tags in (tag, held))
+
+    assert is_of(validated, stored) is expected
