@@ -52,6 +52,7 @@ class Profile:
         private_fields: Whether `private="field"` concerns that field only.
         any_status: Whether a final status that is not understood may be stored where the response
             does not ask for that.
+        strict: Whether `private` and `no-store` count beside a field that is targeted at the cache.
     """
 
     name: str
@@ -59,14 +60,25 @@ class Profile:
     heuristic: bool
     private_fields: bool
     any_status: bool
+    strict: bool
 
 
 ORIGIN_SAFE: Final = Profile(
-    "origin-safe", set_cookie=False, heuristic=False, private_fields=False, any_status=False
+    "origin-safe",
+    set_cookie=False,
+    heuristic=False,
+    private_fields=False,
+    any_status=False,
+    strict=True,
 )
 """Stores what its origin has clearly meant to be shared, and nothing else."""
 RFC9111: Final = Profile(
-    "rfc9111", set_cookie=True, heuristic=True, private_fields=True, any_status=True
+    "rfc9111",
+    set_cookie=True,
+    heuristic=True,
+    private_fields=True,
+    any_status=True,
+    strict=False,
 )
 """Stores all that a shared cache may."""
 

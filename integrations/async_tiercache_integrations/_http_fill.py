@@ -12,7 +12,7 @@ from async_tiercache import LoadContext
 from async_tiercache.abc import Clock
 from async_tiercache.errors import TierCacheError
 from async_tiercache.http.conditions import is_of, updated, validating
-from async_tiercache.http.control import ResponseControl, response_control
+from async_tiercache.http.control import ResponseControl, response_control, targeted_control
 from async_tiercache.http.fields import Fields, lines_of
 from async_tiercache.http.rules import Profile, age_of, lifetime_of, refusal, stored_fields
 from async_tiercache.http.status import CacheStatus, Forwarded
@@ -56,6 +56,7 @@ class Origin:
         profile: How much of what the RFCs allow is made use of.
         max_body: Larger contents are not stored, in bytes.
         name: What `Cache-Status` calls the cache, if anything.
+        targets: Fields by which a response speaks to this cache, the most specific one first.
         clock: Tells the time.
         tasks: Those in which the application runs.
     """
@@ -64,8 +65,17 @@ class Origin:
     profile: Profile
     max_body: int
     name: str | None
+    targets: tuple[bytes, ...]
     clock: Clock
     tasks: "set[asyncio.Task[None]]" = field(default_factory=set[Any])
+
+    def control_of(self, fields: Fields) -> ResponseControl:
+        """Return what a response says of caching to this cache (RFC 9213)."""
+        plain = response_control(fields)
+        if self.profile.strict and (plain.no_store or plain.private):
+            # Who adds a field for a cache may not have thought of this one.
+            return plain
+        return targeted_control(fields, self.targets) or plain
 
     def begin(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
         """Run something in a task that outlives its client."""
@@ -266,7 +276,7 @@ class Fill:
         self._teed, self._answered = False, True
         now, profile = self._origin.clock.wall(), self._origin.profile
         fields = updated(stale.fields, stored_fields(self._fields, ResponseControl()))
-        control = response_control(fields)
+        control = self._origin.control_of(fields)
         lifetime = lifetime_of(stale.status, fields, control, profile=profile, now=now) or 0.0
         born_at = self._asked_at - age_of(self._fields)
         self._tags.update(stale.tags, tags_of(fields, host_of(self.scope)))
@@ -327,7 +337,7 @@ class Fill:
 
     def _is_kept(self, status: int, fields: Fields) -> bool:
         """Return whether a response is to be stored, as far as its fields tell."""
-        origin, control = self._origin, response_control(fields)
+        origin, control = self._origin, self._origin.control_of(fields)
         now = origin.clock.wall()
         lifetime = lifetime_of(status, fields, control, profile=origin.profile, now=now)
         if self._reason(status, fields, control, lifetime) is not None:

@@ -92,7 +92,9 @@ class ResponseCache:
         profile: How much of what the RFCs allow is made use of; ``"origin-safe"`` stores only what
             was clearly meant to be shared.
         max_body: Larger contents are not stored, in bytes.
-        name: What `Cache-Status` calls this cache, a token; `None` leaves that field out.
+        name: What `Cache-Status` calls this cache, a token; `None` leaves that field out. A field
+            of the response that begins with it, such as ``Tiercache-Cache-Control``, speaks to this
+            cache alone (RFC 9213).
         clock: Tells the time.
 
     Raises:
@@ -123,7 +125,11 @@ class ResponseCache:
             raise ConfigurationError(
                 f"The name {name!r} is no token", hint="Use letters, digits and hyphens."
             )
-        self._origin = Origin(app, _PROFILES[profile], max_body, name, clock)
+        targets = [f"{name}-cache-control"] if name is not None else []
+        if profile == "rfc9111":
+            targets.append("cdn-cache-control")
+        of_targets = tuple(target.lower().encode() for target in targets)
+        self._origin = Origin(app, _PROFILES[profile], max_body, name, of_targets, clock)
         self._passed_on: dict[str, float] = {}
         self._validating: dict[str, asyncio.Future[None]] = {}
 

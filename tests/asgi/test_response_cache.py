@@ -14,6 +14,8 @@ from tests.conftest import MakeCache
 from tests.core.source import ticks
 
 FRESH = ("cache-control", "max-age=60")
+PRIVATE = ("cache-control", "private")
+OURS = ("tiercache-cache-control", "max-age=9")
 
 
 @pytest.fixture
@@ -107,6 +109,41 @@ async def test_what_must_not_be_shared_is_made_for_each(
     assert origin.calls == 3
     await fetch(app)
     assert origin.calls == 4
+
+
+@pytest.mark.parametrize(
+    ("profile", "fields", "kept"),
+    [
+        ("origin-safe", [OURS], True),
+        ("origin-safe", [FRESH, ("tiercache-cache-control", "no-store")], False),
+        ("origin-safe", [FRESH, ("tiercache-cache-control", "max-age=0")], False),
+        ("origin-safe", [FRESH, ("tiercache-cache-control", "nonsense=")], True),
+        ("origin-safe", [FRESH, ("cdn-cache-control", "no-store")], True),
+        (
+            "origin-safe",
+            [("cache-control", "private"), ("tiercache-cache-control", "max-age=9")],
+            False,
+        ),
+        ("rfc9111", [("cache-control", "private"), ("tiercache-cache-control", "max-age=9")], True),
+        ("rfc9111", [FRESH, ("cdn-cache-control", "no-store")], False),
+        (
+            "rfc9111",
+            [("cdn-cache-control", "no-store"), ("tiercache-cache-control", "max-age=9")],
+            True,
+        ),
+    ],
+)
+async def test_a_response_may_speak_to_this_cache_alone(
+    origin: Origin, cache: TierCache, clock: FakeClock, profile: Any, fields: Any, *, kept: bool
+) -> None:
+    """By a field of its own (R14)."""
+    origin.fields = fields
+    app = ResponseCache(origin, cache=cache, clock=clock, profile=profile)
+
+    await fetch(app)
+    await fetch(app)
+
+    assert origin.calls == (1 if kept else 2)
 
 
 async def test_a_response_that_is_not_stored_is_streamed(
