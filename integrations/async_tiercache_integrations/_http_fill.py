@@ -91,7 +91,7 @@ class Origin:
 
 
 class Fill:
-    """A request that may make a record.
+    """A request that may make a record, or validate one; most find theirs and do neither.
 
     Args:
         origin: The application.
@@ -102,11 +102,7 @@ class Fill:
         stale: The response that is to be validated, or replaced.
 
     Attributes:
-        led: Whether it is this request that makes the record.
-        response: What is stored, or was validated.
-        misled: Whether the response depends on other fields than the record says.
-        failed: Whether the origin has failed where a stale response will do.
-        visible: Set it once others find the record; the last byte waits for that.
+        run: The application's answer to it, if it was asked.
     """
 
     def __init__(
@@ -119,20 +115,51 @@ class Fill:
         *,
         stale: StoredResponse | None = None,
     ) -> None:
+        self.origin = origin
         self.scope = scope
-        self.led = False
+        self.receive = receive
+        self.send = send
+        self.names = names
+        self.stale = stale
+        self.run: Run | None = None
+
+    async def load(self, context: LoadContext) -> Record:
+        """Ask the application."""
+        self.run = Run(self)
+        return await self.run.load(context)
+
+    def again(self, stale: StoredResponse) -> "Fill":
+        """Return the same request, to validate or replace a response."""
+        return Fill(self.origin, self.scope, self.receive, self.send, self.names, stale=stale)
+
+
+class Run:
+    """The application's answer to a request that makes a record.
+
+    Args:
+        fill: The request.
+
+    Attributes:
+        response: What is stored, or was validated.
+        misled: Whether the response depends on other fields than the record says.
+        failed: Whether the origin has failed where a stale response will do.
+        visible: Set it once others find the record; the last byte waits for that.
+    """
+
+    def __init__(self, fill: Fill) -> None:
         self.response: StoredResponse | None = None
         self.misled = False
         self.failed = False
         self.visible = asyncio.Event()
-        self._origin = origin
-        self._receive = receive
-        self._send = send
-        self._names = names
-        self._stale = stale
-        self._asked_at = origin.clock.wall()
+        self._scope = fill.scope
+        self._origin = fill.origin
+        self._receive = fill.receive
+        self._send = fill.send
+        self._names = fill.names
+        self._stale = fill.stale
+        self._asked_at = fill.origin.clock.wall()
         # A client that has something of it already may not need the whole.
-        self._teed = not {name for name, _ in scope["headers"]} & _CONDITIONS
+        self._teed = not {name for name, _ in fill.scope["headers"]} & _CONDITIONS
         self._tags: set[str] = set()
         self._settled = asyncio.Event()
         self._passing = asyncio.Event()
@@ -146,15 +173,10 @@ class Fill:
         # Whether the rest of what the application sends is of no use.
         self._answered = False
 
-    def again(self, stale: StoredResponse) -> "Fill":
-        """Return the same request, to validate or replace a response."""
-        return Fill(self._origin, self.scope, self._receive, self._send, self._names, stale=stale)
-
     # What makes the record.
 
     async def load(self, context: LoadContext) -> Record:
         """Run the application until it is clear what is stored."""
-        self.led = True
         self._running = self._origin.begin(self._run())
         try:
             await self._settled.wait()
@@ -203,11 +225,11 @@ class Fill:
 
     async def _run(self) -> None:
         TAGS.set(self._tags)
-        fields = [each for each in self.scope["headers"] if each[0] not in _CONDITIONS]
+        fields = [each for each in self._scope["headers"] if each[0] not in _CONDITIONS]
         if self._stale is not None:
             fields += validating(self._stale.fields)
         try:
-            await self._origin.app({**self.scope, "headers": fields}, self._hear, self._take)
+            await self._origin.app({**self._scope, "headers": fields}, self._hear, self._take)
             if self._parts is not None and self.response is None:
                 await self._give_up()  # It has not come to its end.
         except Exception:
@@ -279,7 +301,7 @@ class Fill:
         control = self._origin.control_of(fields)
         lifetime = lifetime_of(stale.status, fields, control, profile=profile, now=now) or 0.0
         born_at = self._asked_at - age_of(self._fields)
-        self._tags.update(stale.tags, tags_of(fields, host_of(self.scope)))
+        self._tags.update(stale.tags, tags_of(fields, host_of(self._scope)))
         if not is_of(self._fields, stale.fields):
             # It is about another one, and answers for this one only once.
             self.response = stale
@@ -345,7 +367,7 @@ class Fill:
         names = vary_of(fields)
         self.misled = self._names is not None and names != self._names
         self._control, self._lifetime = control, lifetime or 0.0
-        self._tags.update(tags_of(fields, host_of(self.scope)))
+        self._tags.update(tags_of(fields, host_of(self._scope)))
         sizes = lines_of(fields, b"content-length")
         too_large = any(size.isdigit() and int(size[:18]) > origin.max_body for size in sizes)
         return not self.misled and not too_large and len(self._tags) <= MAX_TAGS
@@ -355,7 +377,7 @@ class Fill:
     ) -> str | None:
         """Return why a response is not stored, if it is not."""
         reason = refusal(
-            "GET", self.scope["headers"], status, fields, control,
+            "GET", self._scope["headers"], status, fields, control,
             profile=self._origin.profile, lifetime=lifetime,
         )  # fmt: skip
         if reason is not None or vary_of(fields) is None:
@@ -367,12 +389,12 @@ class Fill:
 class Made:
     """Makes a record of a response that is there already."""
 
-    def __init__(self, fill: Fill) -> None:
-        self._fill = fill
+    def __init__(self, run: Run) -> None:
+        self._run = run
 
     async def load(self, context: LoadContext) -> Record:
         """Return the response."""
-        return self._fill.keep(context)
+        return self._run.keep(context)
 
 
 FILL: ContextVar[Fill | Made] = ContextVar("tiercache_http_fill")

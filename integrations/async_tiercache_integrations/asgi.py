@@ -7,6 +7,7 @@ that is there. Whatever ends the record ends them all.
 """
 
 import asyncio
+import re
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -121,7 +122,7 @@ class ResponseCache:
             raise ConfigurationError(
                 f"There is no profile {profile!r}", hint=f"Use one of {', '.join(_PROFILES)}."
             )
-        if name is not None and not name.replace("-", "").isalnum():
+        if name is not None and not re.fullmatch("[A-Za-z][A-Za-z0-9-]*", name):
             raise ConfigurationError(
                 f"The name {name!r} is no token", hint="Use letters, digits and hyphens."
             )
@@ -180,7 +181,7 @@ class ResponseCache:
             if fills and self._is_passed_on(key):
                 return _Found(NotStored())
             found = await self._loaded(fill, key) if fills else _Found(await self._held(key))
-            if fill.misled:
+            if fill.run is not None and fill.run.misled:
                 await self._record.invalidate(of_url)
             if found is None or found.made or isinstance(found.record, NotStored):
                 return found
@@ -199,16 +200,17 @@ class ResponseCache:
         token = FILL.set(fill)
         try:
             record: Record = await self._record(key)
-            if fill.led and isinstance(record, Variants):
+            if fill.run is not None and isinstance(record, Variants):
                 # It leads to the response that has told what it depends on.
-                FILL.set(Made(fill))
+                FILL.set(Made(fill.run))
                 await self._record(variant_key(key, record, fill.scope["headers"]))
         finally:
             FILL.reset(token)
-            fill.visible.set()
+            if fill.run is not None:
+                fill.run.visible.set()
         if isinstance(record, NotStored):
             self._pass_on(key)
-        return _Found(record) if not fill.led else _made(await fill.rest())
+        return _Found(record) if fill.run is None else _made(await fill.run.rest())
 
     async def _current(
         self,
@@ -247,13 +249,15 @@ class ResponseCache:
             record: Record = await self._record.refresh(key)
         finally:
             FILL.reset(token)
-            fill.visible.set()
+            if fill.run is not None:
+                fill.run.visible.set()
             if self._validating.get(key) is ended:
                 del self._validating[key]
             ended.set_result(None)
-        if isinstance(record, NotStored) and not fill.failed:
+        run = fill.run
+        if isinstance(record, NotStored) and not (run is not None and run.failed):
             self._pass_on(key)
-        return _made(await fill.rest(), stale=fill.failed)
+        return _Found(record) if run is None else _made(await run.rest(), stale=run.failed)
 
     async def _validated_quietly(self, fill: Fill, key: str) -> None:
         await self._validated(fill, key)
