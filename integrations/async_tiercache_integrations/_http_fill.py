@@ -1,6 +1,7 @@
 """A request that makes a record: it runs the application, and passes on what comes."""
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
 from contextlib import suppress
 from contextvars import ContextVar
@@ -90,6 +91,53 @@ class Origin:
             task.exception()  # Its client was told, if it is there still.
 
 
+class Client:
+    """Who is sent a response, at a speed of its own.
+
+    Args:
+        send: Sends a message.
+        begin: Begins a task.
+    """
+
+    def __init__(
+        self, send: Send, begin: Callable[[Coroutine[Any, Any, None]], "asyncio.Task[None]"]
+    ) -> None:
+        self._send = send
+        self._begin = begin
+        self._posted: deque[Message] = deque()
+        self._delivering: asyncio.Task[None] | None = None
+        self._gone = False
+
+    def post(self, message: Message) -> None:
+        """Send a message without waiting until it is taken."""
+        if self._gone:
+            return
+        self._posted.append(message)
+        if self._delivering is None or self._delivering.done():
+            self._delivering = self._begin(self._deliver())
+
+    async def send(self, message: Message) -> None:
+        """Send a message after those that were posted."""
+        await self.served()
+        await self._send(message)
+
+    async def served(self) -> None:
+        """Return when all that was posted has been taken."""
+        if self._delivering is not None and not self._delivering.done():
+            await asyncio.wait([self._delivering])
+
+    def leave(self) -> None:
+        """Send nothing more."""
+        self._gone = True
+        self._posted.clear()
+        if self._delivering is not None:
+            self._delivering.cancel()
+
+    async def _deliver(self) -> None:
+        while self._posted:
+            await self._send(self._posted.popleft())
+
+
 class Fill:
     """A request that may make a record, or validate one; most find theirs and do neither.
 
@@ -154,7 +202,8 @@ class Run:
         self._scope = fill.scope
         self._origin = fill.origin
         self._receive = fill.receive
-        self._send = fill.send
+        # What is made for others, too, must not wait for one who reads slowly.
+        self._client = Client(fill.send, fill.origin.begin)
         self._names = fill.names
         self._stale = fill.stale
         self._asked_at = fill.origin.clock.wall()
@@ -214,12 +263,19 @@ class Run:
             return self.response
         try:
             await asyncio.wait([self._running])
-        finally:
-            # A client that has gone ends what is made for it alone.
+            await self._client.served()
+        except asyncio.CancelledError:
+            self._client.leave()
             if self.response is None:
+                # It was made for this client alone.
                 self._running.cancel()
+            raise
         self._running.result()
         return None
+
+    def leave(self) -> None:
+        """Note that the client has gone; others may wait for what is made."""
+        self._client.leave()
 
     # The application's side.
 
@@ -254,10 +310,10 @@ class Run:
         elif self._answered:
             return
         elif self._parts is None:
-            await self._send(message)
+            await self._client.send(message)
         elif kind != BODY or self._size + len(message.get("body", b"")) > self._origin.max_body:
             await self._give_up()
-            await self._send(message)
+            await self._client.send(message)
         else:
             await self._collect(message, self._parts)
 
@@ -281,8 +337,10 @@ class Run:
             kept = self._parts is not None
             told = CacheStatus(self._origin.name, forwarded, stored=kept).encode()
             self._start = {**message, "headers": [*self._fields, (b"cache-status", told)]}
-        if self._teed or self._parts is None:
-            await self._send(self._start)
+        if self._parts is None:
+            await self._client.send(self._start)
+        elif self._teed:
+            self._client.post(self._start)
 
     def _forwarded(self) -> Forwarded:
         if self._stale is not None:
@@ -323,13 +381,13 @@ class Run:
             self._complete(b"".join(parts))
             if self.response is None:
                 await self._give_up(but=1)
-                await self._send(message)
+                await self._client.send(message)
                 return
             self._settled.set()
             # Who asks again on seeing the end must find it.
             await self.visible.wait()
         if self._teed:
-            await self._send(message)
+            self._client.post(message)
 
     def _complete(self, body: bytes) -> None:
         """Make the response that is stored, unless something of it is missing."""
@@ -348,9 +406,9 @@ class Run:
         parts = self._parts or []
         self._pass()
         if not self._teed:
-            await self._send(self._start)
+            await self._client.send(self._start)
             for body in parts[: len(parts) - but]:
-                await self._send({"type": BODY, "body": body, "more_body": True})
+                await self._client.send({"type": BODY, "body": body, "more_body": True})
 
     def _pass(self) -> None:
         self._parts = None

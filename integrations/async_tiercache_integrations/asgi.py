@@ -60,6 +60,8 @@ _PARTIAL: Final = frozenset({b"range", b"if-range"})
 """Fields of requests that fill nothing: what they ask for may be small, and the whole large."""
 _PASSED_ON: Final = 1_000
 """URLs of which it is remembered that their responses are not stored."""
+LONGEST: Final = 300.0
+"""For how long an application may make a response that others wait for, in seconds."""
 PASS_SECONDS: Final = 10.0
 """For how long their requests do not wait for one another."""
 
@@ -135,7 +137,9 @@ class ResponseCache:
         self._validating: dict[str, asyncio.Future[None]] = {}
 
         # What makes them is found in the context: the request of whoever leads the load.
-        @cache.cached("http:{key}", on_abandon="finish", grace=0, early=0, jitter=0)
+        @cache.cached(
+            "http:{key}", on_abandon="finish", load_limit=LONGEST, grace=0, early=0, jitter=0
+        )
         async def record(key: str, context: LoadContext = LoadContext()) -> Record:
             del key
             return await FILL.get().load(context)
@@ -204,6 +208,11 @@ class ResponseCache:
                 # It leads to the response that has told what it depends on.
                 FILL.set(Made(fill.run))
                 await self._record(variant_key(key, record, fill.scope["headers"]))
+        except BaseException:
+            # Gone, or told of an error.
+            if fill.run is not None:
+                fill.run.leave()
+            raise
         finally:
             FILL.reset(token)
             if fill.run is not None:

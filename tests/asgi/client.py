@@ -72,15 +72,18 @@ class Exchange:
         came: Set with each message.
         task: The server's side.
         at_end: Is awaited when the last message has come.
+        reads: While it is not set, no message is taken.
     """
 
     messages: list[Any] = field(default_factory=list[Any])
     came: asyncio.Event = field(default_factory=asyncio.Event)
     task: "asyncio.Task[None] | None" = None
     at_end: Callable[[], Awaitable[None]] | None = None
+    reads: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def send(self, message: Any) -> None:
         """Take a message."""
+        await self.reads.wait()
         self.messages.append(message)
         self.came.set()
         if self.ended and self.at_end is not None:
@@ -150,9 +153,12 @@ def begin(
     method: str = "GET",
     query: str = "",
     at_end: Callable[[], Awaitable[None]] | None = None,
+    reads: bool = True,
 ) -> Exchange:
     """Begin a request; its client stays until it is cancelled."""
     exchange = Exchange(at_end=at_end)
+    if reads:
+        exchange.reads.set()
     sent: list[Any] = [{"type": "http.request", "body": b"", "more_body": False}]
 
     async def receive() -> Any:

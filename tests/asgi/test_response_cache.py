@@ -195,6 +195,40 @@ async def test_a_client_that_goes_does_not_take_the_response_along(
     assert origin.calls == 1
 
 
+async def test_a_client_that_reads_slowly_holds_nobody_up(
+    app: ResponseCache, origin: Origin
+) -> None:
+    """The response is made at the speed of the application (R19)."""
+    slow = begin(app, reads=False)
+    await ticks()
+
+    assert (await fetch(app)).hit
+    assert slow.messages == []
+    slow.reads.set()
+    assert (await slow.done()).body == b"hello"
+    assert origin.calls == 1
+
+
+async def test_a_slow_client_that_goes_is_sent_nothing_more(
+    app: ResponseCache, origin: Origin
+) -> None:
+    """Whether the response is complete by then or not."""
+    for complete in (False, True):
+        origin.gate.set() if complete else origin.gate.clear()
+        slow = begin(app, reads=False, path=f"/{complete}")
+        await ticks()
+        assert slow.task is not None
+        slow.task.cancel()
+        await asyncio.wait([slow.task])
+        origin.gate.set()
+        slow.reads.set()
+        await ticks()
+
+        assert slow.messages == []
+        assert (await fetch(app, path=f"/{complete}")).hit
+    assert origin.calls == 2
+
+
 async def test_who_asks_at_the_end_finds_the_response(app: ResponseCache, origin: Origin) -> None:
     """It is there before its last byte is sent."""
     found: list[bool] = []
