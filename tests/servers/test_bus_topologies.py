@@ -167,7 +167,7 @@ async def test_a_node_that_is_down_fails_its_own_part(
 
 async def test_a_failover_is_another_server(sentinels: SentinelGroup, connect: Connect) -> None:
     """The old master goes on for seconds, and proves nothing meanwhile."""
-    remote, other = await connect(sentinels.url), await connect(sentinels.url)
+    remote = await connect(sentinels.url)
     async with listening(remote, LIMIT) as heard:
         heard.events.clear()
         sentinels.fail_over()
@@ -175,6 +175,8 @@ async def test_a_failover_is_another_server(sentinels: SentinelGroup, connect: C
         await heard.until(lambda: "replaced" in heard.names(), LIMIT)
         await trusted(heard)
         assert heard.names() == ["replaced", "gap"]
+        # On a busy machine one that was connected before might still tell the old master.
+        other = await connect(sentinels.url)
         await other.invalidate(RECORD)
         await heard.until(lambda: heard.records() == [RECORD], LIMIT)
 
