@@ -5,7 +5,7 @@ the origin.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from async_tiercache.http.fields import Fields, date_of, elements_of, lines_of
@@ -23,23 +23,23 @@ _NOT_UPDATED: Final = frozenset(
 """What describes the content as it is stored."""
 
 
-def is_unmodified(request: Fields, response: Fields, *, now: float) -> bool:
+def is_unmodified(request: Mapping[bytes, bytes], response: Fields, *, now: float) -> bool:
     """Return whether the client has what is stored, so that a 304 answers it.
 
     Args:
-        request: The request's fields.
+        request: The request's fields, the lines of each joined.
         response: The stored ones.
         now: The present.
     """
-    tags = lines_of(request, b"if-none-match")
-    if tags:
-        return _matches(elements_of(tags), lines_of(response, b"etag"))
-    since, modified = lines_of(request, b"if-modified-since"), lines_of(response, b"last-modified")
+    tags = request.get(b"if-none-match")
+    if tags is not None:
+        return _matches(elements_of([tags]), lines_of(response, b"etag"))
+    since = request.get(b"if-modified-since")
     # What does not say when it was changed was no later than it was made (RFC 9111, 4.3.2).
-    modified = modified or lines_of(response, b"date")
-    if len(since) != 1 or len(modified) != 1:
+    modified = lines_of(response, b"last-modified") or lines_of(response, b"date")
+    if since is None or len(modified) != 1:
         return False
-    asked, changed = (date_of(each[0].strip(), now=now) for each in (since, modified))
+    asked, changed = (date_of(each.strip(), now=now) for each in (since, modified[0]))
     return asked is not None and changed is not None and changed <= asked
 
 

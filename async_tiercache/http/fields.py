@@ -43,6 +43,20 @@ def lines_of(fields: Fields, name: bytes) -> list[bytes]:
     return [value for each, value in fields if each == name]
 
 
+def joined(fields: Fields) -> dict[bytes, bytes]:
+    """Return fields by name, the lines of each joined, which changes no list's meaning.
+
+    Example:
+        >>> joined([(b"accept", b"a"), (b"host", b"shop"), (b"accept", b"b")])
+        {b'accept': b'a, b', b'host': b'shop'}
+    """
+    found: dict[bytes, bytes] = {}
+    for name, value in fields:
+        value = value.strip(b" \t")  # noqa: PLW2901 - space around it means nothing
+        found[name] = found[name] + b", " + value if name in found else value
+    return found
+
+
 def elements_of(lines: Iterable[bytes]) -> list[bytes]:
     """Return the elements of a list (RFC 9110, 5.6.1) over all its lines; empty ones are none.
 

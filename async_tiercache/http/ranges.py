@@ -1,6 +1,7 @@
 """Ranges of a complete response (RFC 9110, 14): one at a time, which is what clients ask for."""
 
 import re
+from collections.abc import Mapping
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 from async_tiercache.http.fields import Fields, lines_of
@@ -34,11 +35,13 @@ class Range(NamedTuple):
         return b"bytes %d-%d/%d" % self
 
 
-def range_of(request: Fields, response: Fields, size: int) -> Range | Whole | Outside:
+def range_of(
+    request: Mapping[bytes, bytes], response: Fields, size: int
+) -> Range | Whole | Outside:
     """Return what part of a stored response a request asks for.
 
     Args:
-        request: The request's fields.
+        request: The request's fields, the lines of each joined.
         response: The stored response's fields.
         size: How many bytes its content has.
 
@@ -47,11 +50,10 @@ def range_of(request: Fields, response: Fields, size: int) -> Range | Whole | Ou
         ``"outside"`` where it has no byte of the content, which a 416 answers.
 
     Example:
-        >>> range_of([(b"range", b"bytes=-5")], [], 100)
+        >>> range_of({b"range": b"bytes=-5"}, [], 100)
         Range(first=95, last=99, size=100)
     """
-    lines = lines_of(request, b"range")
-    found = _BYTES.fullmatch(lines[0].strip(b" \t")) if len(lines) == 1 else None
+    found = _BYTES.fullmatch(request.get(b"range", b"").strip(b" \t"))
     if found is None or not _is_current(request, response):
         return "whole"
     first, last = found.groups()
@@ -68,14 +70,12 @@ def range_of(request: Fields, response: Fields, size: int) -> Range | Whole | Ou
     return Range(begin, min(int(last), size - 1) if last else size - 1, size)
 
 
-def _is_current(request: Fields, response: Fields) -> bool:
+def _is_current(request: Mapping[bytes, bytes], response: Fields) -> bool:
     """Return whether `If-Range` names what is stored: by a strong tag, or by its very date."""
-    lines = lines_of(request, b"if-range")
-    if not lines:
+    asked = request.get(b"if-range")
+    if asked is None:
         return True
-    if len(lines) != 1:
-        return False
-    asked = lines[0].strip(b" \t")
+    asked = asked.strip(b" \t")
     name = b"etag" if asked.startswith((b'"', b"W/")) else b"last-modified"
     return not asked.startswith(b"W/") and lines_of(response, name) == [asked]
 

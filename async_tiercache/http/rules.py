@@ -52,6 +52,7 @@ class Profile:
         private_fields: Whether `private="field"` concerns that field only.
         any_status: Whether a final status that is not understood may be stored where the response
             does not ask for that.
+        authorized: Whether responses to requests with `Authorization` may be stored that say so.
         strict: Whether `private` and `no-store` count beside a field that is targeted at the cache.
     """
 
@@ -60,6 +61,7 @@ class Profile:
     heuristic: bool
     private_fields: bool
     any_status: bool
+    authorized: bool
     strict: bool
 
 
@@ -69,6 +71,7 @@ ORIGIN_SAFE: Final = Profile(
     heuristic=False,
     private_fields=False,
     any_status=False,
+    authorized=False,
     strict=True,
 )
 """Stores what its origin has clearly meant to be shared, and nothing else."""
@@ -78,6 +81,7 @@ RFC9111: Final = Profile(
     heuristic=True,
     private_fields=True,
     any_status=True,
+    authorized=True,
     strict=False,
 )
 """Stores all that a shared cache may."""
@@ -184,12 +188,14 @@ def _date(response: Fields, now: float) -> float:
 def age_of(response: Fields) -> int:
     """Return how old a response was when it came, as caches behind say (RFC 9111, 5.1).
 
-    An origin's clock is not compared with ours. What is no age is older than anything.
+    An origin's clock is not compared with ours. Of a list, the first member counts, but not of one
+    over several lines. What is no age is older than anything.
     """
     lines = lines_of(response, b"age")
     if not lines:
         return 0
-    age = seconds_of(lines[0].strip()) if len(lines) == 1 else None
+    members = elements_of(lines) if len(lines) == 1 else []
+    age = seconds_of(members[0]) if members else None
     return LONGEST_SECONDS if age is None else age
 
 

@@ -3,12 +3,14 @@
 Time is an argument, in seconds since the epoch.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from math import inf
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 from async_tiercache.http.conditions import fields_of_304, is_unmodified, updated
 from async_tiercache.http.control import RequestControl, ResponseControl
-from async_tiercache.http.fields import LONGEST_SECONDS, Fields
+from async_tiercache.http.fields import LONGEST_SECONDS, Fields, lines_of
 from async_tiercache.http.ranges import Outside, Range, Whole, content_range_outside, range_of
 from async_tiercache.http.rules import age_of, stored_fields
 
@@ -18,11 +20,34 @@ fails; or only once the origin has said that it is current."""
 
 _AGE: Final = b"age"
 _LENGTH: Final = b"content-length"
+_SELECTING: Final = frozenset({b"if-none-match", b"if-modified-since", b"range"})
+"""A request without these is answered with the whole."""
 _NO_CONTENT: Final = frozenset({204, 304})
 
 
+class Prepared(NamedTuple):
+    """What most requests need of a stored response, worked out once.
+
+    Attributes:
+        reusable_until: Until when it answers whoever does not ask for more; without that, long ago.
+        tag: Its entity tag, as most clients send it back; a text that nobody sends if it has none.
+        fields_of_304: What a 304 says of it.
+    """
+
+    reusable_until: float
+    tag: bytes
+    fields_of_304: list[tuple[bytes, bytes]]
+
+
+class _Preparing:
+    """Has a place for what is worked out of it, which is not stored with it."""
+
+    __slots__ = ("_prepared",)
+    _prepared: Prepared
+
+
 @dataclass(frozen=True, slots=True)
-class StoredResponse:
+class StoredResponse(_Preparing):
     """A complete response, ready to be sent again.
 
     Attributes:
@@ -43,9 +68,24 @@ class StoredResponse:
     fresh_until: float
     tags: tuple[str, ...] = ()
 
+    @property
+    def prepared(self) -> Prepared:
+        """What most requests need of it."""
+        try:
+            return self._prepared
+        except AttributeError:
+            until = -inf if self.control.no_cache else self.fresh_until
+            tags = lines_of(self.fields, b"etag")
+            tag = tags[0] if len(tags) == 1 and self.status == 200 else b"\n"
+            prepared = Prepared(until, tag, fields_of_304(self.fields))
+            # A place of its own: two that are equal stay so.
+            object.__setattr__(self, "_prepared", prepared)
+            return prepared
+
     def age(self, now: float) -> int:
         """Return how old it is, in seconds."""
-        return min(LONGEST_SECONDS, max(0, int(now - self.born_at)))
+        age = int(now - self.born_at)
+        return age if 0 <= age <= LONGEST_SECONDS else LONGEST_SECONDS * (age > 0)
 
     def reuse(self, asked: RequestControl | None, *, now: float) -> Reuse:
         """Return whether a request may be answered with it (RFC 9111, 4.2; RFC 5861).
@@ -116,46 +156,43 @@ def stored(
     )
 
 
-class Answer(NamedTuple):
-    """What is sent to a client.
-
-    Attributes:
-        status: The status code.
-        fields: The fields.
-        body: The content, as it is sent.
-    """
-
-    status: int
-    fields: list[tuple[bytes, bytes]]
-    body: bytes | memoryview
+Answer: TypeAlias = tuple[int, list[tuple[bytes, bytes]], bytes]
+"""What is sent to a client: the status code, the fields, the content."""
 
 
-def answer_of(found: StoredResponse, method: str, request: Fields, *, now: float) -> Answer:
+def answer_of(
+    found: StoredResponse, method: str, request: Mapping[bytes, bytes], *, now: float
+) -> Answer:
     """Return what answers a request from a stored response (RFC 9110, 13.2.2 and 14.2).
 
     Args:
         found: The stored response, which may be reused.
         method: ``"GET"`` or ``"HEAD"``.
-        request: The request's fields.
+        request: The request's fields, the lines of each joined.
         now: The present.
     """
     age = (_AGE, b"%d" % found.age(now))
+    tag = request.get(b"if-none-match")
+    if tag is not None and tag == found.prepared.tag:
+        return 304, [*found.prepared.fields_of_304, age], b""
+    if method == "GET" and _SELECTING.isdisjoint(request):
+        return found.status, [*found.fields, age], found.body
     if found.status == 200 and is_unmodified(request, found.fields, now=now):
-        return Answer(304, [*fields_of_304(found.fields), age], b"")
+        return 304, [*fields_of_304(found.fields), age], b""
     if method == "HEAD":
-        return Answer(found.status, [*found.fields, age], b"")
+        return found.status, [*found.fields, age], b""
     part: Range | Whole | Outside = "whole"
     if found.status == 200:
         part = range_of(request, found.fields, len(found.body))
     if part == "outside":
         outside = (b"content-range", content_range_outside(len(found.body)))
-        return Answer(416, [outside, (_LENGTH, b"0"), age], b"")
+        return 416, [outside, (_LENGTH, b"0"), age], b""
     if isinstance(part, Range):
         length = (_LENGTH, b"%d" % (part.last + 1 - part.first))
         fields = [each for each in found.fields if each[0] != _LENGTH]
-        content = memoryview(found.body)[part.first : part.last + 1]
-        return Answer(206, [*fields, length, (b"content-range", part.content_range), age], content)
-    return Answer(found.status, [*found.fields, age], found.body)
+        content = found.body[part.first : part.last + 1]
+        return 206, [*fields, length, (b"content-range", part.content_range), age], content
+    return found.status, [*found.fields, age], found.body
 
 
 def _is_refused(asked: RequestControl, age: int, left: float) -> bool:

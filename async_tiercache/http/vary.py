@@ -1,12 +1,14 @@
 """`Vary`: which of a URL's stored responses answers a request (RFC 9111, 4.1)."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from hashlib import blake2b
 from typing import Final
 
 from async_tiercache.http.fields import TOKEN, Fields, elements_of, lines_of
 
 _DIGEST_BYTES: Final = 16
+_LISTS: Final = frozenset({b"accept", b"accept-charset", b"accept-encoding", b"accept-language"})
+"""Lists of words in which neither case nor the space around them means anything."""
 
 
 def vary_of(response: Fields) -> tuple[bytes, ...] | None:
@@ -29,14 +31,19 @@ def digest_of(parts: Iterable[bytes]) -> bytes:
     return digest.digest()
 
 
-def variant_of(request: Fields, names: Iterable[bytes]) -> bytes:
+def variant_of(request: Mapping[bytes, bytes], names: Iterable[bytes]) -> bytes:
     """Return what tells requests apart by the fields that a response depends on.
 
-    A field that is absent is not one that is empty. Lines are joined, and the space around them is
-    dropped: that changes no field's meaning.
+    A field that is absent is not one that is empty.
+
+    Args:
+        request: The request's fields, the lines of each joined.
+        names: The fields that the response depends on.
     """
     parts: list[bytes] = []
     for name in names:
-        lines = [each.strip(b" \t") for each in lines_of(request, name)]
-        parts += [name, b"%d" % bool(lines), b", ".join(lines)]
+        value = request.get(name)
+        if value is not None and name in _LISTS:
+            value = b",".join(elements_of([value.lower()]))
+        parts += [name, b"%d" % (value is not None), value or b""]
     return digest_of(parts)

@@ -1,141 +1,54 @@
 """A request that makes a record: it runs the application, and passes on what comes."""
 
 import asyncio
-from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
-from contextlib import suppress
+from collections.abc import Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from secrets import token_hex
-from typing import Any, Final, TypeAlias
+from typing import Final
 
 from async_tiercache import LoadContext
-from async_tiercache.abc import Clock
+from async_tiercache._flight import CURRENT
 from async_tiercache.errors import TierCacheError
 from async_tiercache.http.conditions import is_of, updated, validating
-from async_tiercache.http.control import ResponseControl, response_control, targeted_control
+from async_tiercache.http.control import ResponseControl
 from async_tiercache.http.fields import Fields, lines_of
-from async_tiercache.http.rules import Profile, age_of, lifetime_of, refusal, stored_fields
-from async_tiercache.http.status import CacheStatus, Forwarded
+from async_tiercache.http.rules import age_of, lifetime_of, refusal, stored_fields
+from async_tiercache.http.status import Forwarded
 from async_tiercache.http.stored import StoredResponse, stored
+from async_tiercache.http.target import EXACT, SearchRule, search_rule
 from async_tiercache.http.vary import vary_of
-from async_tiercache.tags import MAX_TAGS
+from async_tiercache.tags import checked_tags
+from async_tiercache_integrations._http_keys import Scope, host_of
+from async_tiercache_integrations._http_origin import (
+    BODY,
+    REMARKS,
+    START,
+    Client,
+    Message,
+    Origin,
+    Receive,
+    Remarks,
+    Send,
+)
 from async_tiercache_integrations._http_records import (
-    NotStored,
+    NOT_STORED,
+    Pointer,
     Record,
-    Scope,
+    Searches,
     Variants,
-    host_of,
     tags_of,
 )
 
-Message: TypeAlias = MutableMapping[str, Any]
-Receive: TypeAlias = Callable[[], Awaitable[Message]]
-Send: TypeAlias = Callable[[Message], Awaitable[None]]
-App: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
-
-START: Final = "http.response.start"
-BODY: Final = "http.response.body"
 KEPT_STALE: Final = 86_400.0
 """For how long a response that can be validated is kept beyond its lifetime, in seconds."""
+_POINTED: Final = 10
+"""So many lifetimes of its first response a record that leads to others is kept."""
 
 _CONDITIONS: Final = frozenset({b"if-none-match", b"if-modified-since"})
 """Fields that an application must not see whose response is stored: it might leave out the rest."""
 _FAILURES: Final = frozenset({500, 502, 503, 504})
 _SHORTEST: Final = 0.001
-
-TAGS: ContextVar[set[str] | None] = ContextVar("tiercache_http_tags", default=None)
-"""What the response that is being made stands under; its maker may add to it."""
-
-
-@dataclass
-class Origin:
-    """The application behind a cache, and how its responses are kept.
-
-    Attributes:
-        app: The application.
-        profile: How much of what the RFCs allow is made use of.
-        max_body: Larger contents are not stored, in bytes.
-        name: What `Cache-Status` calls the cache, if anything.
-        targets: Fields by which a response speaks to this cache, the most specific one first.
-        clock: Tells the time.
-        tasks: Those in which the application runs.
-    """
-
-    app: App
-    profile: Profile
-    max_body: int
-    name: str | None
-    targets: tuple[bytes, ...]
-    clock: Clock
-    tasks: "set[asyncio.Task[None]]" = field(default_factory=set[Any])
-
-    def control_of(self, fields: Fields) -> ResponseControl:
-        """Return what a response says of caching to this cache (RFC 9213)."""
-        plain = response_control(fields)
-        if self.profile.strict and (plain.no_store or plain.private):
-            # Who adds a field for a cache may not have thought of this one.
-            return plain
-        return targeted_control(fields, self.targets) or plain
-
-    def begin(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
-        """Run something in a task that outlives its client."""
-        task = asyncio.get_running_loop().create_task(work, name="tiercache-http")
-        self.tasks.add(task)
-        task.add_done_callback(self._ended)
-        return task
-
-    def _ended(self, task: "asyncio.Task[None]") -> None:
-        self.tasks.discard(task)
-        if not task.cancelled():
-            task.exception()  # Its client was told, if it is there still.
-
-
-class Client:
-    """Who is sent a response, at a speed of its own.
-
-    Args:
-        send: Sends a message.
-        begin: Begins a task.
-    """
-
-    def __init__(
-        self, send: Send, begin: Callable[[Coroutine[Any, Any, None]], "asyncio.Task[None]"]
-    ) -> None:
-        self._send = send
-        self._begin = begin
-        self._posted: deque[Message] = deque()
-        self._delivering: asyncio.Task[None] | None = None
-        self._gone = False
-
-    def post(self, message: Message) -> None:
-        """Send a message without waiting until it is taken."""
-        if self._gone:
-            return
-        self._posted.append(message)
-        if self._delivering is None or self._delivering.done():
-            self._delivering = self._begin(self._deliver())
-
-    async def send(self, message: Message) -> None:
-        """Send a message after those that were posted."""
-        await self.served()
-        await self._send(message)
-
-    async def served(self) -> None:
-        """Return when all that was posted has been taken."""
-        if self._delivering is not None and not self._delivering.done():
-            await asyncio.wait([self._delivering])
-
-    def leave(self) -> None:
-        """Send nothing more."""
-        self._gone = True
-        self._posted.clear()
-        if self._delivering is not None:
-            self._delivering.cancel()
-
-    async def _deliver(self) -> None:
-        while self._posted:
-            await self._send(self._posted.popleft())
 
 
 class Fill:
@@ -146,12 +59,26 @@ class Fill:
         scope: The request.
         receive: Its client's.
         send: Its client's.
-        names: The fields that the record's variants are told apart by; `None` for a URL's record.
-        stale: The response that is to be validated, or replaced.
+        fields: The request's fields, by name.
 
     Attributes:
+        key: The key of the record.
+        by_path: Whether it began at the key of a path.
+        trail: The keys of the records that have led here.
+        search: What tells the URLs of the path apart that share responses, if they do.
+        names: The fields that the URL's variants are told apart by; `None` where it has none, or
+            where that is not known yet.
+        stale: The response that is to be validated, or replaced.
         run: The application's answer to it, if it was asked.
     """
+
+    # What most requests never change is not set for each of them.
+    by_path = False
+    trail: tuple[str, ...] = ()
+    search: SearchRule | None = None
+    names: tuple[bytes, ...] | None = None
+    stale: StoredResponse | None = None
+    run: "Run | None" = None
 
     def __init__(
         self,
@@ -159,26 +86,48 @@ class Fill:
         scope: Scope,
         receive: Receive,
         send: Send,
-        names: tuple[bytes, ...] | None,
-        *,
-        stale: StoredResponse | None = None,
+        fields: Mapping[bytes, bytes],
     ) -> None:
         self.origin = origin
         self.scope = scope
         self.receive = receive
         self.send = send
-        self.names = names
-        self.stale = stale
-        self.run: Run | None = None
+        self.fields = fields
+        self.begin()
+
+    def begin(self) -> None:
+        """Go to the key at which a request begins."""
+        keys = self.origin.keys
+        self.key = keys.of(self.scope, self.fields)
+        if keys.searched:
+            self.by_path = self.key in keys.searched
 
     async def load(self, context: LoadContext) -> Record:
-        """Ask the application."""
-        self.run = Run(self)
-        return await self.run.load(context)
+        """Ask the application, or keep what it has said already."""
+        if self.run is None:
+            self.run = Run(self)
+            await self.run.settle()
+        return self.run.keep(context, self)
 
-    def again(self, stale: StoredResponse) -> "Fill":
+    def follow(self, record: Pointer) -> bool:
+        """Go on to where a record leads; return whether there is such a place."""
+        key = self.origin.keys.below(self.key, record, self.scope, self.fields)
+        if key is None:
+            return False
+        self.trail = (*self.trail, self.key)
+        self.key = key
+        if isinstance(record, Variants):
+            self.names = record.names
+        else:
+            self.search = record.rule
+        return True
+
+    def again(self, stale: StoredResponse, receive: Receive, send: Send) -> "Fill":
         """Return the same request, to validate or replace a response."""
-        return Fill(self.origin, self.scope, self.receive, self.send, self.names, stale=stale)
+        fill = Fill(self.origin, self.scope, receive, send, self.fields)
+        fill.key, fill.by_path, fill.trail = self.key, self.by_path, self.trail
+        fill.search, fill.names, fill.stale = self.search, self.names, stale
+        return fill
 
 
 class Run:
@@ -199,17 +148,17 @@ class Run:
         self.misled = False
         self.failed = False
         self.visible = asyncio.Event()
+        self._fill = fill
         self._scope = fill.scope
         self._origin = fill.origin
-        self._receive = fill.receive
+        self._rule = fill.origin.rule_for(fill.scope)
         # What is made for others, too, must not wait for one who reads slowly.
         self._client = Client(fill.send, fill.origin.begin)
-        self._names = fill.names
         self._stale = fill.stale
         self._asked_at = fill.origin.clock.wall()
         # A client that has something of it already may not need the whole.
-        self._teed = not {name for name, _ in fill.scope["headers"]} & _CONDITIONS
-        self._tags: set[str] = set()
+        self._teed = _CONDITIONS.isdisjoint(fill.fields)
+        self._remarks = Remarks()
         self._settled = asyncio.Event()
         self._passing = asyncio.Event()
         self._running: asyncio.Task[None] | None = None
@@ -224,7 +173,7 @@ class Run:
 
     # What makes the record.
 
-    async def load(self, context: LoadContext) -> Record:
+    async def settle(self) -> None:
         """Run the application until it is clear what is stored."""
         self._running = self._origin.begin(self._run())
         try:
@@ -234,25 +183,48 @@ class Run:
             raise
         if self._running.done():
             self._running.result()
-        names = () if self.response is None else vary_of(self.response.fields)
-        record = self.keep(context)
-        if names and self._names is None and isinstance(record, StoredResponse):
-            return Variants(token_hex(16), names)
+
+    def keep(self, context: LoadContext, fill: Fill) -> Record:
+        """Say how the record at a fill's key is kept, and return it."""
+        record = self._record(fill)
+        if record is None or self._remarks.private:
+            context.skip()
+            return NOT_STORED
+        assert self.response is not None
+        try:
+            tags = context.tags = checked_tags(sorted(self._remarks.tags))
+        except TierCacheError:
+            # What cannot be a tag, or is one too many, may not be left out.
+            context.skip()
+            return NOT_STORED
+        ttl = self._kept_seconds(self.response)
+        if isinstance(record, StoredResponse):
+            context.ttl = ttl
+            return replace(record, tags=tags)
+        context.ttl = max(ttl, min(_POINTED * ttl, KEPT_STALE))
         return record
 
-    def keep(self, context: LoadContext) -> Record:
-        """Say how the response is kept, and return it."""
-        response = self.response
-        if response is not None and self._parts is not None:
-            left = max(0.0, response.fresh_until - self._origin.clock.wall())
-            tags = tuple(sorted(self._tags))
-            with suppress(TierCacheError):
-                # What cannot be a tag, or is one too many, may not be left out.
-                context.tags = tags
-                context.ttl = max(_SHORTEST, left + KEPT_STALE * bool(validating(response.fields)))
-                return replace(response, tags=tags)
-        context.skip()
-        return NotStored()
+    def _record(self, fill: Fill) -> Record | None:
+        """Return what belongs at a fill's key, if anything does."""
+        if self.response is None or self._parts is None:
+            return None
+        fields = self.response.fields
+        names, search = vary_of(fields), search_rule(fields)
+        if names is None or not _is_at(fill, search):
+            return None
+        if fill.by_path and fill.search is None:
+            return Searches(token_hex(16), search)
+        if names and fill.names is None:
+            return Variants(token_hex(16), names)
+        return self.response if names == (fill.names or ()) else None
+
+    def _kept_seconds(self, response: StoredResponse) -> float:
+        control = response.control
+        beyond: float = max(control.stale_while_revalidate or 0, control.stale_if_error or 0)
+        if validating(response.fields):
+            beyond = max(beyond, KEPT_STALE)
+        left = max(0.0, response.fresh_until - self._origin.clock.wall())
+        return max(_SHORTEST, left + beyond)
 
     async def rest(self) -> StoredResponse | None:
         """Let the application end; return what answers its client, if it has not done that."""
@@ -280,8 +252,12 @@ class Run:
     # The application's side.
 
     async def _run(self) -> None:
-        TAGS.set(self._tags)
+        REMARKS.set(self._remarks)
+        if not self._origin.collects:
+            CURRENT.set(None)
         fields = [each for each in self._scope["headers"] if each[0] not in _CONDITIONS]
+        if self._rule is not None:
+            fields = self._rule.shown(fields)
         if self._stale is not None:
             fields += validating(self._stale.fields)
         try:
@@ -297,7 +273,7 @@ class Run:
 
     async def _hear(self) -> Message:
         """Return what the client sends, but not that it has gone while others wait."""
-        message = await self._receive()
+        message = await self._fill.receive()
         if message["type"] == "http.disconnect":
             await self._passing.wait()
         return message
@@ -318,9 +294,10 @@ class Run:
             await self._collect(message, self._parts)
 
     async def _begin(self, message: Message) -> None:
-        self._start = message
         status = message["status"]
-        self._fields = [(name.lower(), value) for name, value in message.get("headers", ())]
+        fields = [(name.lower(), value) for name, value in message.get("headers", ())]
+        self._fields = fields if self._rule is None else self._rule.varying(fields)
+        self._start = {**message, "headers": self._fields}
         if status == 304 and self._stale is not None:
             self._renew(self._stale)
             return
@@ -328,15 +305,14 @@ class Run:
             self.failed = self._answered = True
             self._settled.set()
             return
-        if self._is_kept(status, self._fields):
+        # Trailers would be left out of what is sent again.
+        refused = "trailers" if message.get("trailers") else self._refused(status)
+        if refused is None:
             self._parts = []
         else:
             self._pass()
-        if self._origin.name is not None:
-            forwarded = self._forwarded()
-            kept = self._parts is not None
-            told = CacheStatus(self._origin.name, forwarded, stored=kept).encode()
-            self._start = {**message, "headers": [*self._fields, (b"cache-status", told)]}
+        told = self._origin.told(self._forwarded(), stored=refused is None, detail=refused or "")
+        self._start["headers"] = [*self._fields, *told]
         if self._parts is None:
             await self._client.send(self._start)
         elif self._teed:
@@ -345,7 +321,7 @@ class Run:
     def _forwarded(self) -> Forwarded:
         if self._stale is not None:
             return "stale"
-        return "uri-miss" if self._names is None else "vary-miss"
+        return "uri-miss" if self._fill.names is None else "vary-miss"
 
     def _may_serve_stale(self) -> bool:
         stale = self._stale
@@ -354,12 +330,11 @@ class Run:
     def _renew(self, stale: StoredResponse) -> None:
         """Let a response live on that the origin has said is current."""
         self._teed, self._answered = False, True
-        now, profile = self._origin.clock.wall(), self._origin.profile
         fields = updated(stale.fields, stored_fields(self._fields, ResponseControl()))
-        control = self._origin.control_of(fields)
-        lifetime = lifetime_of(stale.status, fields, control, profile=profile, now=now) or 0.0
+        control = self._control_of(fields)
+        lifetime = self._lifetime_of(stale.status, fields, control) or 0.0
         born_at = self._asked_at - age_of(self._fields)
-        self._tags.update(stale.tags, tags_of(fields, host_of(self._scope)))
+        self._remarks.tags.update(stale.tags, tags_of(fields, host_of(self._scope)))
         if not is_of(self._fields, stale.fields):
             # It is about another one, and answers for this one only once.
             self.response = stale
@@ -391,6 +366,8 @@ class Run:
 
     def _complete(self, body: bytes) -> None:
         """Make the response that is stored, unless something of it is missing."""
+        if self._remarks.private:
+            return
         if lines_of(self._fields, b"content-length") in ([], [b"%d" % len(body)]):
             self.response = stored(
                 self._start["status"],
@@ -415,20 +392,52 @@ class Run:
         self._passing.set()
         self._settled.set()
 
-    def _is_kept(self, status: int, fields: Fields) -> bool:
-        """Return whether a response is to be stored, as far as its fields tell."""
-        origin, control = self._origin, self._origin.control_of(fields)
-        now = origin.clock.wall()
-        lifetime = lifetime_of(status, fields, control, profile=origin.profile, now=now)
-        if self._reason(status, fields, control, lifetime) is not None:
-            return False
-        names = vary_of(fields)
-        self.misled = self._names is not None and names != self._names
+    def _refused(self, status: int) -> str | None:
+        """Return why a response is not stored, as far as its beginning tells; `None` if it is."""
+        fields = self._fields
+        control = self._control_of(fields)
+        lifetime = self._lifetime_of(status, fields, control)
+        reason = self._reason(status, fields, control, lifetime)
+        if reason is not None:
+            return reason
         self._control, self._lifetime = control, lifetime or 0.0
-        self._tags.update(tags_of(fields, host_of(self._scope)))
+        if self._is_misplaced():
+            return "misplaced"
         sizes = lines_of(fields, b"content-length")
-        too_large = any(size.isdigit() and int(size[:18]) > origin.max_body for size in sizes)
-        return not self.misled and not too_large and len(self._tags) <= MAX_TAGS
+        if any(size.isdigit() and int(size[:18]) > self._origin.max_body for size in sizes):
+            return "size"
+        tags = self._remarks.tags
+        tags.update(tags_of(fields, host_of(self._scope)))
+        try:
+            if self._rule is not None:
+                tags.update(self._rule.tags_for(self._scope["path"]))
+            checked_tags(tags)
+        except TierCacheError:
+            return "tags"
+        return "private" if self._remarks.private else None
+
+    def _is_misplaced(self) -> bool:
+        """Return whether a response belongs elsewhere than where its request has looked."""
+        fill, search = self._fill, search_rule(self._fields)
+        if not _is_at(fill, search):
+            self.misled = fill.by_path
+            if not fill.by_path:
+                self._origin.keys.learn(self._scope)
+            return True
+        self.misled = fill.names is not None and vary_of(self._fields) != fill.names
+        return self.misled
+
+    def _control_of(self, fields: Fields) -> ResponseControl:
+        control = self._origin.control_of(fields)
+        return control if self._rule is None else self._rule.graced(control)
+
+    def _lifetime_of(self, status: int, fields: Fields, control: ResponseControl) -> float | None:
+        origin, rule = self._origin, self._rule
+        default = None if rule is None else rule.ttl_for(self._fill.fields)
+        return lifetime_of(
+            status, fields, control,
+            profile=origin.profile, now=origin.clock.wall(), default=default,
+        )  # fmt: skip
 
     def _reason(
         self, status: int, fields: Fields, control: ResponseControl, lifetime: float | None
@@ -444,16 +453,12 @@ class Run:
         return None if usable or validating(fields) else "lifetime"
 
 
-class Made:
-    """Makes a record of a response that is there already."""
-
-    def __init__(self, run: Run) -> None:
-        self._run = run
-
-    async def load(self, context: LoadContext) -> Record:
-        """Return the response."""
-        return self._run.keep(context)
+def _is_at(fill: Fill, search: SearchRule) -> bool:
+    """Return whether a response is looked for where it is, by what its query means."""
+    if fill.by_path and fill.search is None:
+        return search != EXACT
+    return search == (fill.search or EXACT)
 
 
-FILL: ContextVar[Fill | Made] = ContextVar("tiercache_http_fill")
+FILL: ContextVar[Fill] = ContextVar("tiercache_http_fill")
 """The request that makes a record, in the context of whoever leads the load."""

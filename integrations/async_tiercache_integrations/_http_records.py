@@ -1,15 +1,12 @@
-"""What is kept of HTTP responses, and how it is named."""
+"""What is kept of HTTP responses."""
 
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from async_tiercache.http.fields import Fields, elements_of, lines_of
 from async_tiercache.http.stored import StoredResponse
-from async_tiercache.http.target import groups_of, url_digest
-from async_tiercache.http.vary import variant_of
-
-Scope: TypeAlias = MutableMapping[str, Any]
+from async_tiercache.http.target import SearchRule, groups_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,29 +23,29 @@ class Variants:
 
 
 @dataclass(frozen=True, slots=True)
+class Searches:
+    """The record of a path whose URLs share responses where their queries differ in nothing much.
+
+    Attributes:
+        record_id: Part of the keys of its responses.
+        rule: What tells the queries apart (`No-Vary-Search`).
+    """
+
+    record_id: str
+    rule: SearchRule
+
+
+@dataclass(frozen=True, slots=True)
 class NotStored:
     """What a load brings that is for one client only; it is kept nowhere."""
 
 
-Record: TypeAlias = StoredResponse | Variants | NotStored
+Pointer: TypeAlias = Variants | Searches
+"""What leads on to a response: that is under a key which carries the id, so that whatever ends
+this record ends all to which it leads."""
+Record: TypeAlias = StoredResponse | Variants | Searches | NotStored
 
-
-def host_of(scope: Scope) -> str:
-    """Return the host that a request is for, in lower case."""
-    lines = lines_of(scope["headers"], b"host")
-    return lines[0].decode("latin-1").lower() if lines else ""
-
-
-def url_key(scope: Scope) -> str:
-    """Return by what the record of a request's URL is found."""
-    path = (scope.get("raw_path") or scope["path"].encode()).partition(b"?")[0]
-    scheme, host = scope["scheme"].encode(), host_of(scope).encode("latin-1")
-    return url_digest(scheme, host, path, scope["query_string"]).hex()
-
-
-def variant_key(key: str, variants: Variants, request: Fields) -> str:
-    """Return by what the response to a request is found, where its URL has variants."""
-    return f"{key}:{variants.record_id}:{variant_of(request, variants.names).hex()}"
+NOT_STORED = NotStored()
 
 
 def group_tag(host: str, group: str) -> str:

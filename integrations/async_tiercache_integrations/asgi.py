@@ -6,64 +6,62 @@ then under keys that carry the record's own random id, so that nothing reaches t
 that is there. Whatever ends the record ends them all.
 """
 
-import asyncio
 import re
-from collections.abc import Iterator
-from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any, Final, Literal, TypeAlias
-from urllib.parse import urljoin, urlsplit
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, Literal, TypeAlias
 
-from async_tiercache import LoadContext, TierCache
+from async_tiercache import TierCache
 from async_tiercache._clock import SYSTEM_CLOCK
+from async_tiercache._options import Size, size_in_bytes
 from async_tiercache.abc import Clock
 from async_tiercache.errors import ConfigurationError
-from async_tiercache.http.fields import Fields, lines_of
+from async_tiercache.http.control import RequestControl, request_control
+from async_tiercache.http.fields import Fields, joined
+from async_tiercache.http.negotiation import Normaliser
 from async_tiercache.http.rules import ORIGIN_SAFE, RFC9111
-from async_tiercache.http.status import CacheStatus
+from async_tiercache.http.status import CacheStatus, Forwarded
 from async_tiercache.http.stored import StoredResponse, answer_of
-from async_tiercache.http.target import groups_of, url_digest
+from async_tiercache.http.target import groups_of
 from async_tiercache.tags import checked_tags
-from async_tiercache_integrations._http_fill import (
+from async_tiercache_integrations._http_fill import Fill
+from async_tiercache_integrations._http_keys import (
+    Keys,
+    Scope,
+    host_of,
+    keys_named,
+    path_key,
+    url_key,
+)
+from async_tiercache_integrations._http_lookup import Lookup
+from async_tiercache_integrations._http_origin import (
     BODY,
-    FILL,
+    REMARKS,
     START,
-    TAGS,
     App,
-    Fill,
-    Made,
     Message,
     Origin,
     Receive,
     Send,
 )
-from async_tiercache_integrations._http_records import (
-    NotStored,
-    Record,
-    Scope,
-    Variants,
-    group_tag,
-    host_of,
-    url_key,
-    variant_key,
-)
+from async_tiercache_integrations._http_records import Record, group_tag
+from async_tiercache_integrations._http_rules import Rule
+
+__all__ = ["ResponseCache", "Rule", "http_private", "http_tags"]
 
 ProfileName: TypeAlias = Literal["origin-safe", "rfc9111"]
+Clients: TypeAlias = Literal["ignore", "honour"] | Callable[[Scope], bool]
+"""Whether what clients ask of caches counts, or for which requests."""
 _PROFILES: Final = {profile.name: profile for profile in (ORIGIN_SAFE, RFC9111)}
 _READING: Final = frozenset({"GET", "HEAD"})
 _SAFE: Final = _READING | {"OPTIONS", "TRACE"}
-_PASSING: Final = frozenset(
-    {b"authorization", b"if-match", b"if-unmodified-since", b"transfer-encoding"}
-)
+_PASSING: Final = frozenset({b"if-match", b"if-unmodified-since", b"transfer-encoding"})
 """Fields of requests that are the application's alone."""
 _PARTIAL: Final = frozenset({b"range", b"if-range"})
 """Fields of requests that fill nothing: what they ask for may be small, and the whole large."""
-_PASSED_ON: Final = 1_000
-"""URLs of which it is remembered that their responses are not stored."""
-LONGEST: Final = 300.0
-"""For how long an application may make a response that others wait for, in seconds."""
-PASS_SECONDS: Final = 10.0
-"""For how long their requests do not wait for one another."""
+_AUTHORIZATION: Final = b"authorization"
+_UNUSUAL: Final = _PASSING | _PARTIAL | {_AUTHORIZATION, b"content-length"}
+_ASKING: Final = frozenset({b"cache-control", b"pragma"})
+_VALIDATORS: Final = (b"etag", b"last-modified", b"content-length")
 
 
 def http_tags(*tags: str) -> None:
@@ -77,37 +75,65 @@ def http_tags(*tags: str) -> None:
     Example:
         >>> http_tags("user:42", "product:7")
     """
-    collected = TAGS.get()
-    if collected is not None:
-        collected.update(checked_tags(tags))
+    remarks = REMARKS.get()
+    if remarks is not None:
+        remarks.tags.update(checked_tags(tags))
+
+
+def http_private() -> None:
+    """Let the response that is being made be stored for nobody else, whatever its fields say.
+
+    For code that reads what only one client may see, such as a session. It must run before the
+    response has ended.
+
+    Example:
+        >>> http_private()
+    """
+    remarks = REMARKS.get()
+    if remarks is not None:
+        remarks.private = True
 
 
 class ResponseCache:
     """Keeps the responses of an application to `GET` that may be shared, and answers from them.
 
-    What the client sends has no say: not its `Cache-Control`, and requests with `Authorization`
-    pass by. Responses that are not stored are streamed as they come, and so are the others to the
-    client that is first; all who ask meanwhile wait for that one.
+    Responses that are not stored are streamed as they come, and so are the others to the client
+    that is first; all who ask meanwhile wait for that one.
 
     Args:
         app: The application.
         cache: Keeps the responses; open while requests come.
+        rules: What holds for the responses of a path where they do not say it themselves.
         profile: How much of what the RFCs allow is made use of; ``"origin-safe"`` stores only what
             was clearly meant to be shared.
         max_body: Larger contents are not stored, in bytes.
+        max_variants: So many variants of a URL are stored by each process; the requests for others
+            pass by.
+        normalise: By name of a request field, what takes the place of its value, in front of the
+            application as well; see `async_tiercache.http.negotiation`.
+        clients: Whether what a client asks of caches, in `Cache-Control` and `Pragma`, counts:
+            whoever may send ``no-cache`` can send every request to the application.
+        collect_tags: Whether a response ends with what was read of a cache while it was made. Such
+            reads ask L2.
         name: What `Cache-Status` calls this cache, a token; `None` leaves that field out. A field
             of the response that begins with it, such as ``Tiercache-Cache-Control``, speaks to this
             cache alone (RFC 9213).
+        detail: Whether `Cache-Status` says why a response was not stored.
         clock: Tells the time.
 
     Raises:
-        ConfigurationError: There is no such profile, or the name is no token.
+        ConfigurationError: There is no such profile, the name is no token, or another option is
+            not what it must be.
 
     Example:
         >>> from async_tiercache import TierCache
         >>> async def app(scope, receive, send):
         ...     ...
-        >>> app = ResponseCache(app, cache=TierCache(namespace="shop"))
+        >>> app = ResponseCache(
+        ...     app,
+        ...     cache=TierCache(namespace="shop"),
+        ...     rules=[Rule("/products/{number}", ttl="5m", tags=["product:{number}"])],
+        ... )
     """
 
     def __init__(
@@ -115,241 +141,286 @@ class ResponseCache:
         app: App,
         *,
         cache: TierCache,
+        rules: Sequence[Rule] = (),
         profile: ProfileName = "origin-safe",
-        max_body: int = 1 << 20,
+        max_body: Size = "1MiB",
+        max_variants: int = 64,
+        normalise: Mapping[str, Normaliser] | None = None,
+        clients: Clients = "ignore",
+        collect_tags: bool = True,
         name: str | None = "tiercache",
+        detail: bool = False,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
-        if profile not in _PROFILES:
-            raise ConfigurationError(
-                f"There is no profile {profile!r}", hint=f"Use one of {', '.join(_PROFILES)}."
-            )
-        if name is not None and not re.fullmatch("[A-Za-z][A-Za-z0-9-]*", name):
-            raise ConfigurationError(
-                f"The name {name!r} is no token", hint="Use letters, digits and hyphens."
-            )
+        _check(profile, name, clients, max_variants, rules)
         targets = [f"{name}-cache-control"] if name is not None else []
         if profile == "rfc9111":
             targets.append("cdn-cache-control")
-        of_targets = tuple(target.lower().encode() for target in targets)
-        self._origin = Origin(app, _PROFILES[profile], max_body, name, of_targets, clock)
-        self._passed_on: dict[str, float] = {}
-        self._validating: dict[str, asyncio.Future[None]] = {}
-
-        # What makes them is found in the context: the request of whoever leads the load.
-        @cache.cached(
-            "http:{key}", on_abandon="finish", load_limit=LONGEST, grace=0, early=0, jitter=0
-        )
-        async def record(key: str, context: LoadContext = LoadContext()) -> Record:
-            del key
-            return await FILL.get().load(context)
-
-        self._record: Any = record
         self._cache = cache
+        self._origin = Origin(
+            app=app,
+            profile=_PROFILES[profile],
+            rules=tuple(rules),
+            max_body=size_in_bytes(max_body, name="max_body"),
+            name=name,
+            detail=detail,
+            collects=collect_tags,
+            keys=Keys(max_variants),
+            targets=tuple(target.lower().encode() for target in targets),
+            clock=clock,
+        )
+        self._normalisers = [
+            (key.lower().encode(), each) for key, each in (normalise or {}).items()
+        ]
+        self._clients = clients
+        self._unusual = _UNUSUAL if clients == "ignore" else _UNUSUAL | _ASKING
+        self._hit = b"" if name is None else CacheStatus(name).encode() + b"; ttl=%d"
+        self._lookup = Lookup(cache, self._origin)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or let the application do so."""
         origin = self._origin
-        if scope["type"] != "http" or scope["method"] not in _READING:
-            if scope["type"] == "http" and scope["method"] not in _SAFE:
-                send = self._invalidating(scope, send)
+        if scope["type"] != "http":
             await origin.app(scope, receive, send)
             return
-        names = {name for name, _ in scope["headers"]}
-        fills = scope["method"] == "GET" and not names & _PARTIAL
-        if names & _PASSING or lines_of(scope["headers"], b"content-length") not in ([], [b"0"]):
-            found: _Found | None = _Found(NotStored())
+        method = scope["method"]
+        if method not in _READING:
+            await self._pass(
+                scope, receive, send if method in _SAFE else self._invalidating(scope, send)
+            )
+            return
+        if self._normalisers:
+            scope = {**scope, "headers": self._normalised(scope["headers"])}
+        headers = scope["headers"]
+        fields: dict[bytes, bytes] = dict(headers)
+        if len(fields) != len(headers):
+            fields = joined(headers)
+        fill = Fill(origin, scope, receive, send, fields)
+        if method == "GET" and self._unusual.isdisjoint(fields):
+            record = await self._lookup.find(fill)
+            now = origin.clock.wall()
+            if type(record) is StoredResponse and now < record.prepared.reusable_until:
+                await self._send(fill, record, now)
+            else:
+                await self._answer(fill, record)
         else:
-            found = await self._look_up(scope, receive, send, fills=fills)
-        if found is None:
-            return
-        if not isinstance(found.record, StoredResponse):
-            await origin.app(scope, receive, send)
-            return
-        now = origin.clock.wall()
-        answer = answer_of(found.record, scope["method"], scope["headers"], now=now)
-        status = found.status(origin.name, ttl=int(found.record.fresh_until - now))
-        await send({"type": START, "status": answer.status, "headers": [*answer.fields, *status]})
-        await send({"type": BODY, "body": bytes(answer.body)})
+            await self._handle(fill)
 
-    # Records.
+    # What answers.
 
-    async def _look_up(
-        self, scope: Scope, receive: Receive, send: Send, *, fills: bool
-    ) -> "_Found | None":
-        """Return what answers a request, by its URL or its variant; `None` if it is answered."""
-        of_url = key = url_key(scope)
-        names: tuple[bytes, ...] | None = None
-        while True:
-            fill = Fill(self._origin, scope, receive, send, names)
-            if fills and self._is_passed_on(key):
-                return _Found(NotStored())
-            found = await self._loaded(fill, key) if fills else _Found(await self._held(key))
-            if fill.run is not None and fill.run.misled:
-                await self._record.invalidate(of_url)
-            if found is None or found.made or isinstance(found.record, NotStored):
-                return found
-            if isinstance(found.record, StoredResponse):
-                return await self._current(found.record, key, fill, names, fills=fills)
-            names = found.record.names
-            key = variant_key(of_url, found.record, scope["headers"])
+    async def _handle(self, fill: Fill) -> None:
+        """Answer a request that is no plain one."""
+        scope, fields = fill.scope, fill.fields
+        asked = self._asked(scope) if not _ASKING.isdisjoint(fields) else None
+        if not _PASSING.isdisjoint(fields) or fields.get(b"content-length", b"0") != b"0":
+            await self._pass(scope, fill.receive, fill.send, detail="request")
+        elif _AUTHORIZATION in fields and not self._origin.profile.authorized:
+            await self._pass(scope, fill.receive, fill.send, detail="authorization")
+        elif asked is not None and asked.no_store:
+            await self._pass(scope, fill.receive, fill.send, "request", detail="no-store")
+        elif asked is not None and asked.only_if_cached:
+            await self._answer_held(fill, asked, await self._lookup.held(fill))
+        elif scope["method"] == "HEAD" or not _PARTIAL.isdisjoint(fields):
+            await self._answer(fill, await self._lookup.held(fill), asked, fills=False)
+        else:
+            await self._answer(fill, await self._lookup.find(fill), asked)
 
-    async def _held(self, key: str) -> Record:
-        """Return a record without making one."""
-        held: Record = await self._cache.get(self._record.key(key), NotStored())
-        return held
-
-    async def _loaded(self, fill: Fill, key: str) -> "_Found | None":
-        """Return a record that is there, or that a request makes; `None` if it was this one."""
-        token = FILL.set(fill)
-        try:
-            record: Record = await self._record(key)
-            if fill.run is not None and isinstance(record, Variants):
-                # It leads to the response that has told what it depends on.
-                FILL.set(Made(fill.run))
-                await self._record(variant_key(key, record, fill.scope["headers"]))
-        except BaseException:
-            # Gone, or told of an error.
-            if fill.run is not None:
-                fill.run.leave()
-            raise
-        finally:
-            FILL.reset(token)
-            if fill.run is not None:
-                fill.run.visible.set()
-        if isinstance(record, NotStored):
-            self._pass_on(key)
-        return _Found(record) if fill.run is None else _made(await fill.run.rest())
-
-    async def _current(
+    async def _answer(
         self,
-        record: StoredResponse,
-        key: str,
         fill: Fill,
-        names: tuple[bytes, ...] | None,
+        record: Record | None,
+        asked: RequestControl | None = None,
         *,
-        fills: bool,
-    ) -> "_Found | None":
-        """Return a response, validated if it must be; `None` if its client is answered."""
-        reuse = record.reuse(None, now=self._origin.clock.wall())
-        if reuse == "fresh":
-            return _Found(record)
+        fills: bool = True,
+    ) -> None:
+        """Answer a request with its record, unless it has made that itself; it may be another's."""
+        if record is None:
+            made = None if fill.run is None else await fill.run.rest()
+            if made is not None:
+                await self._send_made(fill, made, "miss")
+            return
+        if not isinstance(record, StoredResponse) or not _is_for(fill, record):
+            send = fill.send
+            if fill.scope["method"] == "HEAD" and isinstance(record, StoredResponse):
+                send = self._compared(fill, record)
+            await self._pass(fill.scope, fill.receive, send, "miss")
+            return
+        now = self._origin.clock.wall()
+        reuse = record.reuse(asked, now=now)
         if reuse == "stale-while-revalidate":
-            if key not in self._validating:
-                quiet = Fill(self._origin, fill.scope, _nothing, _nobody, names, stale=record)
-                self._origin.begin(self._validated_quietly(quiet, key))
-            return _Found(record)
-        if not fills:
-            return _Found(NotStored())
-        if (others := self._validating.get(key)) is not None:
-            await asyncio.wait([others])
-            latest = await self._held(key)
-            now = self._origin.clock.wall()
-            if isinstance(latest, StoredResponse) and latest.reuse(None, now=now) == "fresh":
-                return _Found(latest)
-        return await self._validated(fill.again(record), key)
+            self._lookup.validate_behind(fill, record)
+        if reuse in {"fresh", "stale-while-revalidate"}:
+            await self._send(fill, record, now)
+        elif fills:
+            await self._answer_validated(fill, record, asked)
+        else:
+            send = self._compared(fill, record) if fill.scope["method"] == "HEAD" else fill.send
+            await self._pass(fill.scope, fill.receive, send, "stale")
 
-    async def _validated(self, fill: Fill, key: str) -> "_Found | None":
-        """Ask the origin whether a response is current; return what answers the client."""
-        ended = asyncio.get_running_loop().create_future()
-        self._validating[key] = ended
-        token = FILL.set(fill)
-        try:
-            record: Record = await self._record.refresh(key)
-        finally:
-            FILL.reset(token)
-            if fill.run is not None:
-                fill.run.visible.set()
-            if self._validating.get(key) is ended:
-                del self._validating[key]
-            ended.set_result(None)
-        run = fill.run
-        if isinstance(record, NotStored) and not (run is not None and run.failed):
-            self._pass_on(key)
-        return _Found(record) if run is None else _made(await run.rest(), stale=run.failed)
+    async def _answer_held(self, fill: Fill, asked: RequestControl, record: Record) -> None:
+        """Answer a request that must not reach the application."""
+        now = self._origin.clock.wall()
+        if isinstance(record, StoredResponse) and record.reuse(asked, now=now) == "fresh":
+            await self._send(fill, record, now)
+            return
+        told = self._origin.told("request", detail="only-if-cached")
+        start = {"type": START, "status": 504, "headers": [(b"content-length", b"0"), *told]}
+        await fill.send(start)
+        await fill.send({"type": BODY, "body": b""})
 
-    async def _validated_quietly(self, fill: Fill, key: str) -> None:
-        await self._validated(fill, key)
+    async def _send(self, fill: Fill, record: StoredResponse, now: float) -> None:
+        """Answer a request from what is stored."""
+        status, fields, body = answer_of(record, fill.scope["method"], fill.fields, now=now)
+        if self._hit:
+            fields.append((b"cache-status", self._hit % int(record.fresh_until - now)))
+        await fill.send({"type": START, "status": status, "headers": fields})
+        await fill.send({"type": BODY, "body": body})
 
-    # Changes.
+    async def _answer_validated(
+        self, fill: Fill, record: StoredResponse, asked: RequestControl | None
+    ) -> None:
+        """Answer a request once the origin has said whether what is stored is current."""
+        latest = await self._lookup.validated_by_others(fill) if asked is None else None
+        if latest is not None:
+            await self._send(fill, latest, self._origin.clock.wall())
+            return
+        again = fill.again(record, fill.receive, fill.send)
+        found = await self._lookup.validated(again)
+        if again.run is not None:
+            made = await again.run.rest()
+            if made is not None:
+                await self._send_made(fill, made, "stale" if again.run.failed else "miss")
+        elif isinstance(found, StoredResponse):
+            # Somebody else has asked, for all.
+            await self._send(fill, found, self._origin.clock.wall())
+        else:
+            await self._pass(fill.scope, fill.receive, fill.send, "stale")
+
+    async def _send_made(self, fill: Fill, record: StoredResponse, forwarded: Forwarded) -> None:
+        """Answer the request that has made or validated a response with that."""
+        origin, now = self._origin, self._origin.clock.wall()
+        status, fields, body = answer_of(record, fill.scope["method"], fill.fields, now=now)
+        if origin.name is not None:
+            ttl = int(record.fresh_until - now)
+            told = CacheStatus(origin.name, forwarded, ttl=ttl, stored=forwarded == "miss")
+            fields.append((b"cache-status", told.encode()))
+        await fill.send({"type": START, "status": status, "headers": fields})
+        await fill.send({"type": BODY, "body": body})
+
+    # Requests that pass by.
+
+    async def _pass(
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        forwarded: Forwarded = "bypass",
+        detail: str = "",
+    ) -> None:
+        """Let the application answer; nothing is stored."""
+        origin = self._origin
+        reading = scope["method"] in _READING
+        told = origin.told(forwarded if reading else "method", detail=detail)
+        if told:
+            send = _telling(told, send)
+        rule = origin.rule_for(scope) if reading and forwarded != "bypass" else None
+        if rule is not None:
+            scope = {**scope, "headers": rule.shown(scope["headers"])}
+        await origin.app(scope, receive, send)
+
+    def _compared(self, fill: Fill, record: StoredResponse) -> Send:
+        """Return what ends a response when a `HEAD` tells of another one (RFC 9111, 4.3.5)."""
+        send = fill.send
+
+        async def forward(message: Message) -> None:
+            if message["type"] == START and message["status"] == 200:
+                said = joined(message.get("headers", ()))
+                held = joined(record.fields)
+                if any(name in said and said[name] != held.get(name) for name in _VALIDATORS):
+                    await self._lookup.end(fill.key)
+            await send(message)
+
+        return forward
 
     def _invalidating(self, scope: Scope, send: Send) -> Send:
         """Return what ends the records that an unsafe request has made old (RFC 9111, 4.4)."""
 
         async def forward(message: Message) -> None:
             if message["type"] == START and 200 <= message["status"] < 400:
-                fields: Fields = message["headers"]
+                fields = [(name.lower(), value) for name, value in message.get("headers", ())]
                 groups = groups_of(fields, b"cache-group-invalidation")
                 tags = [group_tag(host_of(scope), group) for group in groups]
-                urls = {url_key(scope), *_named(scope, fields)}
-                keys = [self._record.key(url) for url in urls]
+                urls = {url_key(scope), path_key(scope), *keys_named(scope, fields)}
+                keys = [self._lookup.key(url) for url in urls]
                 await self._cache.invalidate(keys=keys, tags=tags)
             await send(message)
 
         return forward
 
-    def _pass_on(self, key: str) -> None:
-        passed = self._passed_on
-        if len(passed) >= _PASSED_ON:
-            del passed[next(iter(passed))]
-        passed[key] = self._origin.clock.monotonic() + PASS_SECONDS
+    # Requests.
 
-    def _is_passed_on(self, key: str) -> bool:
-        deadline = self._passed_on.get(key)
-        if deadline is not None and self._origin.clock.monotonic() >= deadline:
-            del self._passed_on[key]
-            return False
-        return deadline is not None
+    def _normalised(self, headers: Fields) -> Fields:
+        """Return the fields of a request, as its variants are told apart by them."""
+        fields = joined(headers)
+        for name, normaliser in self._normalisers:
+            value = fields.pop(name, None)
+            chosen = None if value is None else normaliser(value)
+            if chosen is not None:
+                fields[name] = chosen
+        return list(fields.items())
 
-
-@dataclass(frozen=True, slots=True)
-class _Found:
-    """A record, and how it came.
-
-    Attributes:
-        record: The record.
-        made: Whether this request has made or validated it.
-        stale: Whether it stands in for an error.
-    """
-
-    record: Record
-    made: bool = False
-    stale: bool = False
-
-    def status(self, name: str | None, ttl: int) -> list[tuple[bytes, bytes]]:
-        """Return the field that tells of it, if that is told at all."""
-        if name is None:
-            return []
-        if not self.made:
-            told = CacheStatus(name, ttl=ttl)
-        elif self.stale:
-            told = CacheStatus(name, "stale", ttl=ttl)
-        else:
-            told = CacheStatus(name, "miss", ttl=ttl, stored=True)
-        return [(b"cache-status", told.encode())]
+    def _asked(self, scope: Scope) -> RequestControl | None:
+        """Return what a client asks of caches, if that counts."""
+        clients = self._clients
+        honoured = clients(scope) if callable(clients) else clients == "honour"
+        return request_control(scope["headers"]) if honoured else None
 
 
-def _made(response: StoredResponse | None, *, stale: bool = False) -> _Found | None:
-    return None if response is None else _Found(response, made=True, stale=stale)
+def _check(
+    profile: str, name: str | None, clients: object, max_variants: int, rules: Sequence[Rule]
+) -> None:
+    """Refuse options that are not what they must be."""
+    if profile not in _PROFILES:
+        raise ConfigurationError(
+            f"There is no profile {profile!r}", hint=f"Use one of {', '.join(_PROFILES)}."
+        )
+    if name is not None and not re.fullmatch("[A-Za-z][A-Za-z0-9-]*", name):
+        raise ConfigurationError(
+            f"The name {name!r} is no token", hint="Use letters, digits and hyphens."
+        )
+    if clients not in {"ignore", "honour"} and not callable(clients):
+        raise ConfigurationError(
+            f"clients={clients!r} is nothing that counts",
+            hint='Pass "ignore", "honour", or a function of the scope.',
+        )
+    if max_variants < 1:
+        raise ConfigurationError(
+            f"max_variants={max_variants} leaves no response", hint="Pass 1 or more."
+        )
+    if not all(isinstance(rule, Rule) for rule in rules):
+        raise ConfigurationError(
+            f"rules={rules!r} holds something that is no rule",
+            hint='Pass rules=[Rule("/products/{number}", ttl="5m")].',
+        )
 
 
-async def _nothing() -> Message:
-    """Be a client who has sent all, and stays."""
-    return {"type": "http.request", "body": b"", "more_body": False}
+def _is_for(fill: Fill, record: StoredResponse) -> bool:
+    """Return whether a stored response may answer a request (RFC 9111, 3.5)."""
+    control = record.control
+    return (
+        _AUTHORIZATION not in fill.fields
+        or control.public
+        or control.must_revalidate
+        or control.s_maxage is not None
+    )
 
 
-async def _nobody(_: Message) -> None:
-    """Be no client."""
+def _telling(told: list[tuple[bytes, bytes]], send: Send) -> Send:
+    """Return what adds a field to a response."""
 
+    async def forward(message: Message) -> None:
+        if message["type"] == START:
+            message = {**message, "headers": [*message.get("headers", ()), *told]}
+        await send(message)
 
-def _named(scope: Scope, response: Fields) -> Iterator[str]:
-    """Yield the keys of other URLs of this origin that a change names as concerned."""
-    origin = (scope["scheme"], host_of(scope))
-    base = f"{origin[0]}://{origin[1]}{scope['path']}"
-    for name in (b"location", b"content-location"):
-        for line in lines_of(response, name):
-            with suppress(ValueError):
-                url = urlsplit(urljoin(base, line.decode("latin-1").strip()))
-                if (url.scheme, url.netloc.lower()) == origin:
-                    parts = (*origin, url.path or "/", url.query)
-                    yield url_digest(*(part.encode("latin-1") for part in parts)).hex()
+    return forward

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from async_tiercache.http.fields import joined
 from async_tiercache.http.ranges import Range, content_range_outside, range_of
 
 DATE = b"Sun, 06 Nov 1994 08:49:37 GMT"
@@ -34,7 +35,7 @@ DATE = b"Sun, 06 Nov 1994 08:49:37 GMT"
 )
 def test_a_single_range_is_a_part(asked: bytes, expected: tuple[int, int] | str) -> None:
     """Several ones, and what is no range, are answered by the whole."""
-    found = range_of([(b"range", asked)], [], 10)
+    found = range_of({b"range": asked}, [], 10)
 
     assert found == (expected if isinstance(expected, str) else Range(*expected, 10))
 
@@ -43,8 +44,8 @@ def test_without_a_range_the_whole_is_asked_for() -> None:
     """Also with two of them."""
     asked = (b"range", b"bytes=0-1")
 
-    assert range_of([], [], 10) == "whole"
-    assert range_of([asked, asked], [], 10) == "whole"
+    assert range_of({}, [], 10) == "whole"
+    assert range_of(joined([asked, asked]), [], 10) == "whole"
 
 
 @pytest.mark.parametrize(
@@ -61,7 +62,7 @@ def test_without_a_range_the_whole_is_asked_for() -> None:
 )
 def test_a_range_of_something_else_is_none(condition: bytes, current: bool) -> None:
     """Parts of two contents would be put together (RFC 9110, 13.1.5)."""
-    request = [(b"range", b"bytes=0-1"), (b"if-range", condition)]
+    request = {b"range": b"bytes=0-1", b"if-range": condition}
     response = [(b"etag", b'"a"'), (b"last-modified", DATE)]
 
     assert (range_of(request, response, 10) != "whole") is current
@@ -78,5 +79,5 @@ def test_an_answer_says_what_part_it_is() -> None:
 def test_a_part_lies_within_the_content(asked: bytes, size: int) -> None:
     """Whatever is asked for."""
     for text in (asked, b"bytes=" + asked):
-        found = range_of([(b"range", text)], [], size)
+        found = range_of({b"range": text}, [], size)
         assert isinstance(found, str) or 0 <= found.first <= found.last < size

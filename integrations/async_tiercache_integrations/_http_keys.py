@@ -1,0 +1,120 @@
+"""The keys by which records are found; what was worked out for one request serves the next."""
+
+from collections.abc import Iterator, Mapping, MutableMapping
+from contextlib import suppress
+from typing import Any, Final, Generic, TypeAlias, TypeVar
+from urllib.parse import urljoin, urlsplit
+
+from async_tiercache.http.fields import Fields, lines_of
+from async_tiercache.http.target import SearchRule, url_digest
+from async_tiercache.http.vary import variant_of
+from async_tiercache_integrations._http_records import Pointer, Searches
+
+Scope: TypeAlias = MutableMapping[str, Any]
+K = TypeVar("K")
+V = TypeVar("V")
+
+_REMEMBERED: Final = 10_000
+"""Of so many URLs, and of so many records of URLs, what was worked out is kept."""
+
+
+def host_of(scope: Scope) -> str:
+    """Return the host that a request is for, in lower case."""
+    lines = lines_of(scope["headers"], b"host")
+    return lines[0].decode("latin-1").lower() if lines else ""
+
+
+class Bounded(dict[K, V], Generic[K, V]):
+    """A mapping that forgets what it was given first, when it is full."""
+
+    def add(self, key: K, value: V) -> V:
+        """Remember something, and return it."""
+        if len(self) >= _REMEMBERED:
+            del self[next(iter(self))]
+        self[key] = value
+        return value
+
+
+class Keys:
+    """The keys of requests.
+
+    Args:
+        max_variants: So many variants of a URL are told apart.
+
+    Attributes:
+        searched: The keys of paths whose URLs share responses.
+    """
+
+    def __init__(self, max_variants: int) -> None:
+        self._max_variants = max_variants
+        self._of_urls: Bounded[tuple[str, bytes | None, bytes | str, bytes], str] = Bounded()
+        self._of_variants: Bounded[str, dict[tuple[bytes | None, ...], str]] = Bounded()
+        self.searched: Bounded[str, None] = Bounded()
+
+    def of(self, scope: Scope, fields: Mapping[bytes, bytes]) -> str:
+        """Return by what the record of a request's URL is found, or that of its path."""
+        host, path = fields.get(b"host"), scope.get("raw_path") or scope["path"]
+        url = (scope["scheme"], host, path, scope["query_string"])
+        key = self._of_urls.get(url)
+        if key is None:
+            key = path_key(scope)
+            key = key if key in self.searched else url_key(scope)
+            self._of_urls.add(url, key)
+        return key
+
+    def below(
+        self, key: str, record: Pointer, scope: Scope, fields: Mapping[bytes, bytes]
+    ) -> str | None:
+        """Return the key to which a record leads a request; `None` if to one too many."""
+        if isinstance(record, Searches):
+            return f"{key}:{record.record_id}:{_digest(scope, rule=record.rule).hex()}"
+        known = self._of_variants.get(record.record_id)
+        if known is None:
+            known = self._of_variants.add(record.record_id, {})
+        values = tuple([fields.get(name) for name in record.names])
+        found = known.get(values)
+        if found is None and len(known) < self._max_variants:
+            digest = variant_of(fields, record.names)
+            found = known[values] = f"{key}:{record.record_id}:{digest.hex()}"
+        return found
+
+    def learn(self, scope: Scope) -> None:
+        """Note that URLs of a request's path share responses."""
+        self.searched.add(path_key(scope), None)
+        self._of_urls.clear()
+
+    def forget(self, key: str) -> None:
+        """Note that those of a path do not, any more."""
+        self.searched.pop(key, None)
+        self._of_urls.clear()
+
+
+def url_key(scope: Scope) -> str:
+    """Return by what the record of a request's URL is found."""
+    return _digest(scope).hex()
+
+
+def path_key(scope: Scope) -> str:
+    """Return by what the record of a request's path is found, where URLs of it share responses."""
+    return f"path:{_digest({**scope, 'query_string': b''}).hex()}"
+
+
+def _digest(scope: Scope, **rule: SearchRule) -> bytes:
+    path = (scope.get("raw_path") or scope["path"].encode()).partition(b"?")[0]
+    scheme, host = scope["scheme"].encode(), host_of(scope).encode("latin-1")
+    return url_digest(scheme, host, path, scope["query_string"], **rule)
+
+
+def keys_named(scope: Scope, response: Fields) -> Iterator[str]:
+    """Yield the keys of other URLs of this origin that a change names as concerned."""
+    origin = (scope["scheme"], host_of(scope))
+    base = f"{origin[0]}://{origin[1]}{scope['path']}"
+    for name in (b"location", b"content-location"):
+        for line in lines_of(response, name):
+            with suppress(ValueError):
+                url = urlsplit(urljoin(base, line.decode("latin-1").strip()))
+                if (url.scheme, url.netloc.lower()) == origin:
+                    path = (url.path or "/").encode("latin-1")
+                    query = url.query.encode("latin-1")
+                    named = {**scope, "raw_path": path, "query_string": query}
+                    yield from (url_key(named), path_key(named))

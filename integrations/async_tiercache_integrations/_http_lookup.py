@@ -1,0 +1,171 @@
+"""Finds the record that answers a request, or lets the request make it."""
+
+import asyncio
+from typing import Any, Final
+
+from async_tiercache import LoadContext, TierCache
+from async_tiercache.http.stored import StoredResponse
+from async_tiercache_integrations._http_fill import FILL, Fill
+from async_tiercache_integrations._http_keys import Bounded
+from async_tiercache_integrations._http_origin import Message, Origin
+from async_tiercache_integrations._http_records import NOT_STORED, NotStored, Record
+
+LONGEST: Final = 300.0
+"""For how long an application may make a response that others wait for, in seconds."""
+PASS_SECONDS: Final = 10.0
+"""For how long requests do not wait for one another whose responses are not stored."""
+
+
+class Lookup:
+    """The records of a cache.
+
+    Args:
+        cache: Keeps them.
+        origin: The application that makes the responses.
+    """
+
+    def __init__(self, cache: TierCache, origin: Origin) -> None:
+        self._cache = cache
+        self._origin = origin
+        self._passed_on: Bounded[str, float] = Bounded()
+        self._validating: dict[str, asyncio.Future[None]] = {}
+
+        # What makes them is found in the context: the request of whoever leads the load.
+        @cache.cached(
+            "http:{key}", on_abandon="finish", load_limit=LONGEST, grace=0, early=0, jitter=0
+        )
+        async def http_response(key: str, context: LoadContext = LoadContext()) -> Record:
+            del key
+            return await FILL.get().load(context)
+
+        self._record: Any = http_response
+
+    def key(self, key: str) -> str:
+        """Return how a key is called in the cache."""
+        text: str = self._record.key(key)
+        return text
+
+    async def find(self, fill: Fill) -> Record | None:
+        """Return what answers a request; `None` if it has asked the application itself."""
+        token = FILL.set(fill)
+        try:
+            while True:
+                if fill.key in self._passed_on and self._is_passed_on(fill.key):
+                    return NOT_STORED
+                record: Record = await self._record(fill.key)
+                if fill.run is not None:
+                    await self._keep_below(fill, record)
+                    return None
+                if type(record) is StoredResponse:
+                    return record
+                if not self._leads_on(fill, record):
+                    return NOT_STORED
+        except BaseException:
+            # Gone, or told of an error.
+            if fill.run is not None:
+                fill.run.leave()
+            raise
+        finally:
+            FILL.reset(token)
+            if fill.run is not None:
+                fill.run.visible.set()
+
+    async def held(self, fill: Fill) -> Record:
+        """Return what is stored for a request, without making it."""
+        while True:
+            record: Record = await self._cache.get(self.key(fill.key), NOT_STORED)
+            if isinstance(record, StoredResponse | NotStored):
+                return record
+            if not fill.follow(record):
+                return NOT_STORED
+
+    async def validated(self, fill: Fill) -> Record:
+        """Ask the origin whether a response is current; return what is stored then."""
+        ended = asyncio.get_running_loop().create_future()
+        key = fill.key
+        self._validating[key] = ended
+        token = FILL.set(fill)
+        try:
+            record: Record = await self._record.refresh(key)
+            if fill.run is not None and not fill.run.failed:
+                await self._keep_below(fill, record)
+        finally:
+            FILL.reset(token)
+            if fill.run is not None:
+                fill.run.visible.set()
+            if self._validating.get(key) is ended:
+                del self._validating[key]
+            ended.set_result(None)
+        return record
+
+    async def validated_by_others(self, fill: Fill) -> StoredResponse | None:
+        """Return what is stored once somebody else has validated it, who does so already."""
+        others = self._validating.get(fill.key)
+        if others is None:
+            return None
+        await asyncio.wait([others])
+        latest = await self._cache.get(self.key(fill.key), NOT_STORED)
+        now = self._origin.clock.wall()
+        if isinstance(latest, StoredResponse) and latest.reuse(None, now=now) == "fresh":
+            return latest
+        return None
+
+    def validate_behind(self, fill: Fill, stale: StoredResponse) -> None:
+        """Validate a response while its client is answered with it."""
+        if fill.key not in self._validating:
+            self._origin.begin(self._validated_quietly(fill.again(stale, _nothing, _nobody)))
+
+    async def _validated_quietly(self, fill: Fill) -> None:
+        await self.validated(fill)
+
+    async def end(self, key: str) -> None:
+        """Let a record be found no more."""
+        await self._record.invalidate(key)
+
+    async def _keep_below(self, fill: Fill, record: Record) -> None:
+        """Keep what a request has made where its record leads."""
+        run = fill.run
+        assert run is not None
+        while not isinstance(record, StoredResponse | NotStored) and fill.follow(record):
+            record = await self._record(fill.key)
+        if run.misled:
+            # What has led here says something else than the response.
+            for key in fill.trail:
+                self._origin.keys.forget(key)
+                await self.end(key)
+        elif run.response is None and not self._search_again(fill):
+            self._pass_on(fill.key)
+
+    def _leads_on(self, fill: Fill, record: Any) -> bool:
+        """Go on from a record that is no response; return whether there is somewhere to go."""
+        if not isinstance(record, NotStored):
+            return fill.follow(record)
+        if self._search_again(fill):
+            return True
+        self._pass_on(fill.key)
+        return False
+
+    def _search_again(self, fill: Fill) -> bool:
+        """Return whether a response was found to be kept with its path meanwhile; go there then."""
+        if fill.trail or fill.by_path:
+            return False
+        fill.begin()
+        return fill.by_path
+
+    def _pass_on(self, key: str) -> None:
+        self._passed_on.add(key, self._origin.clock.monotonic() + PASS_SECONDS)
+
+    def _is_passed_on(self, key: str) -> bool:
+        if self._origin.clock.monotonic() < self._passed_on[key]:
+            return True
+        del self._passed_on[key]
+        return False
+
+
+async def _nothing() -> Message:
+    """Be a client who has sent all, and stays."""
+    return {"type": "http.request", "body": b"", "more_body": False}
+
+
+async def _nobody(_: Message) -> None:
+    """Be no client."""

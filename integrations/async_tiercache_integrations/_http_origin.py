@@ -1,0 +1,157 @@
+"""The application behind a cache, and the clients in front of it."""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeAlias
+
+from async_tiercache.abc import Clock
+from async_tiercache.http.control import ResponseControl, response_control, targeted_control
+from async_tiercache.http.fields import Fields
+from async_tiercache.http.rules import Profile
+from async_tiercache.http.status import CacheStatus, Forwarded
+from async_tiercache_integrations._http_keys import Keys, Scope
+from async_tiercache_integrations._http_rules import Rule
+
+Message: TypeAlias = MutableMapping[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[Message]]
+Send: TypeAlias = Callable[[Message], Awaitable[None]]
+App: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+START: Final = "http.response.start"
+BODY: Final = "http.response.body"
+
+
+class Remarks:
+    """What is said of a response while it is made.
+
+    Attributes:
+        tags: What it stands under.
+        private: Whether it is for one client.
+    """
+
+    __slots__ = ("private", "tags")
+
+    def __init__(self) -> None:
+        self.tags: set[str] = set()
+        self.private = False
+
+
+REMARKS: ContextVar[Remarks | None] = ContextVar("tiercache_http_remarks", default=None)
+"""What is said of the response that is being made, by whoever makes it."""
+
+
+@dataclass
+class Origin:
+    """The application behind a cache, and how its responses are kept.
+
+    Attributes:
+        app: The application.
+        profile: How much of what the RFCs allow is made use of.
+        rules: What holds where responses are silent.
+        max_body: Larger contents are not stored, in bytes.
+        name: What `Cache-Status` calls the cache, if anything.
+        detail: Whether it says why a response was not stored.
+        collects: Whether a response stands under the tags of what was read while it was made.
+        keys: Those by which records are found.
+        targets: Fields by which a response speaks to this cache, the most specific one first.
+        clock: Tells the time.
+        tasks: Those in which the application runs.
+    """
+
+    app: App
+    profile: Profile
+    rules: tuple[Rule, ...]
+    max_body: int
+    name: str | None
+    detail: bool
+    collects: bool
+    keys: Keys
+    targets: tuple[bytes, ...]
+    clock: Clock
+    tasks: "set[asyncio.Task[None]]" = field(default_factory=set[Any])
+
+    def control_of(self, fields: Fields) -> ResponseControl:
+        """Return what a response says of caching to this cache (RFC 9213)."""
+        plain = response_control(fields)
+        if self.profile.strict and (plain.no_store or plain.private):
+            # Who adds a field for a cache may not have thought of this one.
+            return plain
+        return targeted_control(fields, self.targets) or plain
+
+    def rule_for(self, scope: Scope) -> Rule | None:
+        """Return the first rule that is for a request's path."""
+        path: str = scope["path"]
+        return next((rule for rule in self.rules if rule.fits(path)), None)
+
+    def told(
+        self, forwarded: Forwarded, *, stored: bool = False, detail: str = ""
+    ) -> list[tuple[bytes, bytes]]:
+        """Return the field that says why the application was asked, if that is told at all."""
+        if self.name is None:
+            return []
+        status = CacheStatus(
+            self.name, forwarded, stored=stored, detail=detail if self.detail else ""
+        )
+        return [(b"cache-status", status.encode())]
+
+    def begin(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
+        """Run something in a task that outlives its client."""
+        task = asyncio.get_running_loop().create_task(work, name="tiercache-http")
+        self.tasks.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: "asyncio.Task[None]") -> None:
+        self.tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # Its client was told, if it is there still.
+
+
+class Client:
+    """Who is sent a response, at a speed of its own.
+
+    Args:
+        send: Sends a message.
+        begin: Begins a task.
+    """
+
+    def __init__(
+        self, send: Send, begin: Callable[[Coroutine[Any, Any, None]], "asyncio.Task[None]"]
+    ) -> None:
+        self._send = send
+        self._begin = begin
+        self._posted: deque[Message] = deque()
+        self._delivering: asyncio.Task[None] | None = None
+        self._gone = False
+
+    def post(self, message: Message) -> None:
+        """Send a message without waiting until it is taken."""
+        if self._gone:
+            return
+        self._posted.append(message)
+        if self._delivering is None or self._delivering.done():
+            self._delivering = self._begin(self._deliver())
+
+    async def send(self, message: Message) -> None:
+        """Send a message after those that were posted."""
+        await self.served()
+        await self._send(message)
+
+    async def served(self) -> None:
+        """Return when all that was posted has been taken."""
+        if self._delivering is not None and not self._delivering.done():
+            await asyncio.wait([self._delivering])
+
+    def leave(self) -> None:
+        """Send nothing more."""
+        self._gone = True
+        self._posted.clear()
+        if self._delivering is not None:
+            self._delivering.cancel()
+
+    async def _deliver(self) -> None:
+        while self._posted:
+            await self._send(self._posted.popleft())

@@ -1,0 +1,278 @@
+"""What requests may ask of the cache: directives, credentials, heads."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from async_tiercache import TierCache
+from async_tiercache.errors import ConfigurationError
+from async_tiercache.testing import FakeClock, settled
+from async_tiercache_integrations.asgi import ResponseCache, http_private
+from tests.asgi.client import Origin, begin, fetch, raw
+
+FRESH = ("cache-control", "max-age=60")
+TAG = ("etag", '"a"')
+BASIC = ("authorization", "Basic x")
+
+
+@pytest.fixture
+def origin() -> Origin:
+    """Return an application whose responses are fresh for a minute."""
+    return Origin(FRESH)
+
+
+@pytest.fixture
+def app(origin: Origin, cache: TierCache, clock: FakeClock) -> ResponseCache:
+    """Return it behind a cache that does as its clients ask."""
+    return ResponseCache(origin, cache=cache, clock=clock, clients="honour")
+
+
+@pytest.mark.parametrize(
+    ("field", "hit"),
+    [
+        (("cache-control", "no-cache"), False),
+        (("pragma", "no-cache"), False),
+        (("cache-control", "no-store"), False),
+        (("cache-control", "max-age=0"), False),
+        (("cache-control", "max-age=10"), True),
+        (("cache-control", "max-age=5"), False),
+        (("cache-control", "min-fresh=50"), True),
+        (("cache-control", "min-fresh=55"), False),
+        (("cache-control", "only-if-cached"), True),
+        (("cache-control", "nonsense"), True),
+    ],
+)
+async def test_what_clients_ask_for_counts_if_it_shall(
+    app: ResponseCache, origin: Origin, clock: FakeClock, cache: TierCache, field: Any, hit: bool
+) -> None:
+    """RFC 9111, 5.2.1; by default it does not, or anybody could send all requests through (R13)."""
+    await fetch(app)
+    await settled(cache)
+    await clock.advance(8)
+
+    assert (await fetch(app, field)).hit is hit
+    deaf = ResponseCache(origin, cache=cache, clock=clock)
+    assert (await fetch(deaf, field)).hit
+    chosen = ResponseCache(origin, cache=cache, clock=clock, clients=lambda scope: False)
+    assert (await fetch(chosen, field)).hit
+
+
+async def test_who_asks_for_a_new_one_gets_it(app: ResponseCache, origin: Origin) -> None:
+    """And so do those who come after."""
+    await fetch(app)
+    origin.parts = [b"new"]
+
+    assert (await fetch(app, ("cache-control", "no-cache"))).body == b"new"
+    again = await fetch(app)
+    assert (again.body, again.hit) == (b"new", True)
+
+
+@pytest.mark.parametrize(
+    ("said", "hit"),
+    [("max-age=10", True), ("max-age=10, must-revalidate", False), ("s-maxage=10", False)],
+)
+async def test_a_client_may_take_what_is_stale(
+    app: ResponseCache, origin: Origin, clock: FakeClock, said: str, hit: bool
+) -> None:
+    """Unless the response forbids it."""
+    origin.fields = [("cache-control", said), TAG]
+    await fetch(app)
+    await clock.advance(15)
+
+    assert not (await fetch(app, ("cache-control", "max-stale=4"))).hit
+    await clock.advance(15)
+    assert (await fetch(app, ("cache-control", "max-stale=10"))).hit is hit
+
+
+async def test_what_may_not_be_asked_of_the_origin_is_a_504(
+    app: ResponseCache, origin: Origin
+) -> None:
+    """RFC 9111, 5.2.1.7."""
+    found = await fetch(app, ("cache-control", "only-if-cached"))
+
+    assert (found.status, found.body, origin.calls) == (504, b"", 0)
+    assert found.fields["cache-status"] == "tiercache; fwd=request"
+
+
+# Credentials.
+
+
+def authorized(origin: Origin, cache: TierCache, clock: FakeClock) -> ResponseCache:
+    """Return a cache that does all that a shared cache may."""
+    return ResponseCache(origin, cache=cache, clock=clock, profile="rfc9111")
+
+
+@pytest.mark.parametrize(
+    ("said", "shared"),
+    [
+        ("max-age=60", False),
+        ("max-age=60, public", True),
+        ("s-maxage=60", True),
+        ("max-age=60, must-revalidate", True),
+        ("max-age=60, private", False),
+    ],
+)
+async def test_what_is_authorized_is_shared_if_it_says_so(
+    origin: Origin, cache: TierCache, clock: FakeClock, said: str, shared: bool
+) -> None:
+    """RFC 9111, 3.5: whether it was stored for one with credentials, or for one without."""
+    app = authorized(origin, cache, clock)
+    origin.fields = [("cache-control", said)]
+
+    await fetch(app, BASIC)
+    assert (await fetch(app)).hit is shared
+    assert (await fetch(app, BASIC)).hit is shared
+    await fetch(app, path="/anonymous")
+    assert (await fetch(app, BASIC, path="/anonymous")).hit is shared
+
+
+# Heads.
+
+
+@pytest.mark.parametrize(
+    ("said", "ended"),
+    [
+        ([TAG], False),
+        ([("etag", '"b"')], True),
+        ([TAG, ("content-length", "5")], False),
+        ([TAG, ("content-length", "6")], True),
+        ([TAG, ("last-modified", "Sun, 06 Nov 1994 08:49:37 GMT")], True),
+        ([], False),
+    ],
+    ids=str,
+)
+async def test_a_head_that_tells_of_another_response_ends_what_is_stored(
+    origin: Origin, cache: TierCache, clock: FakeClock, said: Any, ended: bool
+) -> None:
+    """RFC 9111, 4.3.5."""
+    stale = ("cache-control", "max-age=10, stale-while-revalidate=60")
+    origin.fields = [stale, TAG]
+    app = ResponseCache(origin, cache=cache, clock=clock, clients="honour")
+    await fetch(app)
+    await settled(cache)
+    origin.fields, origin.parts = [("cache-control", "no-store"), *said], [b""]
+
+    head = await fetch(app, ("cache-control", "no-cache"), method="HEAD")
+
+    assert (head.status, head.body) == (200, b"")
+    assert (await fetch(app)).hit is not ended
+
+
+# What the application says.
+
+
+async def test_what_is_for_one_client_is_stored_for_none(
+    app: ResponseCache, origin: Origin
+) -> None:
+    """Whoever read a session can say so, whatever the fields say."""
+
+    async def read_session() -> None:
+        http_private()
+
+    origin.within = read_session
+    for _ in range(2):
+        assert not (await fetch(app)).hit
+    assert origin.calls == 2
+
+
+async def test_it_can_be_said_until_the_response_ends(cache: TierCache, clock: FakeClock) -> None:
+    """What has been sent by then was only sent to who asked for it."""
+    calls: list[Any] = []
+    gate = asyncio.Event()
+
+    async def origin(scope: Any, _: Any, send: Any) -> None:
+        calls.append(scope)
+        start = {"type": "http.response.start", "status": 200, "headers": raw([FRESH])}
+        await send(start)
+        await send({"type": "http.response.body", "body": b"hel", "more_body": True})
+        await gate.wait()
+        http_private()
+        await send({"type": "http.response.body", "body": b"lo"})
+
+    app = ResponseCache(origin, cache=cache, clock=clock)
+    exchanges = [begin(app) for _ in range(3)]
+    await exchanges[0].begun(2)
+    assert len(calls) == 1
+    gate.set()
+
+    for exchange in exchanges:
+        assert (await exchange.done()).body == b"hello"
+    assert len(calls) == 3
+
+
+@pytest.mark.parametrize("collects", [True, False])
+async def test_a_response_ends_with_what_was_read_for_it(
+    origin: Origin, cache: TierCache, clock: FakeClock, collects: bool
+) -> None:
+    """By the tags of the calls that the application has made (R22)."""
+
+    @cache.cached("user:{number}", tags=["user:{number}"])
+    async def user(number: int) -> str:
+        return "Ada"
+
+    async def read() -> None:
+        await user(7)
+
+    origin.within = read
+    app = ResponseCache(origin, cache=cache, clock=clock, collect_tags=collects)
+    for _ in range(2):
+        await fetch(app)
+    assert origin.calls == 1
+
+    await cache.invalidate(tags=["user:8"])
+    assert (await fetch(app)).hit
+    await cache.invalidate(tags=["user:7"])
+    assert (await fetch(app)).hit is not collects
+
+
+# Status.
+
+
+@pytest.mark.parametrize(
+    ("fields", "said", "why"),
+    [
+        ([], [("cache-control", "no-store")], "fwd=uri-miss; detail=no-store"),
+        ([], [FRESH, ("set-cookie", "a=1")], "fwd=uri-miss; detail=set-cookie"),
+        ([], [FRESH, ("vary", "*")], "fwd=uri-miss; detail=vary"),
+        ([], [], "fwd=uri-miss; detail=lifetime"),
+        ([], [FRESH, ("content-length", "2000000")], "fwd=uri-miss; detail=size"),
+        ([], [FRESH, ("surrogate-key", " ".join("abcdefghi" * 9))], "fwd=uri-miss; stored"),
+        (
+            [],
+            [FRESH, ("surrogate-key", " ".join(map(str, range(65))))],
+            "fwd=uri-miss; detail=tags",
+        ),
+        ([BASIC], [FRESH], "fwd=bypass; detail=authorization"),
+        ([("if-match", '"a"')], [FRESH], "fwd=bypass; detail=request"),
+        ([("range", "bytes=0-1")], [FRESH], "fwd=miss"),
+    ],
+    ids=str,
+)
+async def test_it_can_be_told_why_nothing_is_stored(
+    origin: Origin, cache: TierCache, clock: FakeClock, fields: Any, said: Any, why: str
+) -> None:
+    """For whoever looks into it; by default only that it was not (R15)."""
+    origin.fields = said
+    app = ResponseCache(origin, cache=cache, clock=clock, detail=True)
+
+    assert (await fetch(app, *fields)).fields["cache-status"] == f"tiercache; {why}"
+    assert (await fetch(app, method="POST")).fields["cache-status"] == "tiercache; fwd=method"
+    quiet = ResponseCache(origin, cache=cache, clock=clock, name=None)
+    assert "cache-status" not in (await fetch(quiet, *fields)).fields
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"clients": "all"},
+        {"max_variants": 0},
+        {"max_body": "big"},
+        {"rules": ["/products"]},
+    ],
+    ids=str,
+)
+async def test_options_that_mean_nothing_are_refused(cache: TierCache, options: Any) -> None:
+    """When it is made."""
+    with pytest.raises(ConfigurationError):
+        ResponseCache(Origin(), cache=cache, **options)

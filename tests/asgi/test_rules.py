@@ -1,0 +1,140 @@
+"""Rules: what holds for the responses of a path where they do not say it themselves."""
+
+from typing import Any
+
+import pytest
+
+from async_tiercache import TierCache
+from async_tiercache.errors import ConfigurationError, KeyTemplateError
+from async_tiercache.testing import FakeClock, settled
+from async_tiercache_integrations.asgi import ResponseCache, Rule
+from tests.asgi.client import Origin, fetch
+from tests.core.source import ticks
+
+COOKIE = ("cookie", "session=1")
+
+
+@pytest.mark.parametrize(
+    ("path", "asked", "tags"),
+    [
+        ("/products/{number}", "/products/7", ["t:7"]),
+        ("/products/{number}", "/products/7/", None),
+        ("/products/{number}", "/products/", None),
+        ("/products/{number}", "/products/7/reviews", None),
+        ("/products/{number}", "/products/a.css", ["t:a.css"]),
+        ("/products/{number}", "/products/a:b%", ["t:a%3Ab%25"]),
+        ("/{number:path}", "/products/7", ["t:products/7"]),
+        ("/a.b/{number}", "/axb/7", None),
+        ("/{number}\n", "/7", None),
+    ],
+)
+def test_a_rule_is_for_whole_paths(path: str, asked: str, tags: list[str] | None) -> None:
+    """A placeholder is one segment; what looks like a file is nothing else than that."""
+    rule = Rule(path, tags=["t:{number}"])
+
+    assert rule.fits(asked) is (tags is not None)
+    assert tags is None or rule.tags_for(asked) == tags
+
+
+@pytest.mark.parametrize(
+    ("path", "options", "error"),
+    [
+        ("products", {}, ConfigurationError),
+        ("/{a}/{a}", {}, ConfigurationError),
+        ("/{1}", {}, ConfigurationError),
+        ("/{a", {}, ConfigurationError),
+        ("/{a:int}", {}, ConfigurationError),
+        ("/", {"ttl": "soon"}, ConfigurationError),
+        ("/", {"grace": -1}, ConfigurationError),
+        ("/", {"vary": "accept"}, ConfigurationError),
+        ("/", {"vary": ["a b"]}, ConfigurationError),
+        ("/", {"tags": "t"}, ConfigurationError),
+        ("/{a}", {"tags": ["t:{b}"]}, KeyTemplateError),
+    ],
+)
+def test_a_malformed_rule_is_refused(path: str, options: Any, error: type[Exception]) -> None:
+    """When it is made."""
+    with pytest.raises(error):
+        Rule(path, **options)
+
+
+async def test_a_silent_response_lives_as_long_as_the_rule_says(
+    cache: TierCache, clock: FakeClock
+) -> None:
+    """And stands under its tags; what a response says itself comes first."""
+    origin = Origin()
+    rules = [Rule("/products/{number}", ttl="1m", tags=["product:{number}"]), Rule("/", ttl=0)]
+    app = ResponseCache(origin, cache=cache, clock=clock, rules=rules)
+
+    await fetch(app, path="/products/7")
+    assert (await fetch(app, path="/products/7")).fields["cache-status"].endswith("ttl=60")
+    await cache.invalidate(tags=["product:7"])
+    assert not (await fetch(app, path="/products/7")).hit
+
+    origin.fields = [("cache-control", "max-age=5")]
+    await fetch(app, path="/products/8")
+    assert (await fetch(app, path="/products/8")).fields["cache-status"].endswith("ttl=5")
+    origin.fields = [("cache-control", "no-store")]
+    await fetch(app, path="/products/9")
+    assert not (await fetch(app, path="/products/9")).hit
+
+
+async def test_a_rule_says_nothing_of_those_with_cookies(
+    cache: TierCache, clock: FakeClock
+) -> None:
+    """A silent response may be theirs alone; if the application does not see them, it is not."""
+    origin = Origin()
+    for number, (strict, vary, stored) in enumerate(
+        [(False, [], False), (True, [], True), (True, ["cookie"], False)]
+    ):
+        rules = [Rule("/{name}", ttl="1m", strict=strict, vary=vary)]
+        app = ResponseCache(origin, cache=cache, clock=clock, rules=rules)
+        await fetch(app, COOKIE, path=f"/{number}")
+        assert (await fetch(app, COOKIE, path=f"/{number}")).hit is stored
+
+
+async def test_a_strict_rule_hides_what_is_not_in_the_key(
+    cache: TierCache, clock: FakeClock
+) -> None:
+    """No other field can get into what others are sent, whether it is stored or not."""
+    origin = Origin()
+    rules = [Rule("/", ttl="1m", vary=["Accept-Language"], strict=True)]
+    app = ResponseCache(origin, cache=cache, clock=clock, rules=rules)
+    asked = [("x-forwarded-host", "evil"), COOKIE, ("accept-language", "de"), ("range", "bytes=0-")]
+
+    for fields in (asked, asked[:3]):
+        await fetch(app, *fields)
+        shown = dict(origin.seen[-1]["headers"])
+        assert shown == {b"host": b"example.org", b"accept-language": b"de"}
+    await fetch(app, ("authorization", "Basic x"), COOKIE)
+    assert b"cookie" in dict(origin.seen[-1]["headers"])
+
+
+async def test_a_rule_adds_what_a_response_depends_on(cache: TierCache, clock: FakeClock) -> None:
+    """Caches in front must know it, too."""
+    origin = Origin(("cache-control", "max-age=60"), ("vary", "accept"))
+    rules = [Rule("/", vary=["accept-language"])]
+    app = ResponseCache(origin, cache=cache, clock=clock, rules=rules)
+
+    for language in ("de", "en"):
+        for _ in range(2):
+            made = await fetch(app, ("accept-language", language))
+            said = [value for name, value in made.messages[0]["headers"] if name == b"vary"]
+            assert said == [b"accept", b"accept-language"]
+    assert origin.calls == 2
+
+
+async def test_grace_serves_what_is_stale(cache: TierCache, clock: FakeClock) -> None:
+    """While it is made anew, and in place of an error; no validator is needed for that."""
+    origin = Origin()
+    rules = [Rule("/", ttl=10, grace=60)]
+    app = ResponseCache(origin, cache=cache, clock=clock, rules=rules)
+    await fetch(app)
+    await clock.advance(15)
+    origin.parts = [b"new"]
+
+    assert (await fetch(app)).body == b"hello"
+    await settled(cache)
+    await ticks()
+    assert (await fetch(app)).body == b"new"
+    assert origin.calls == 2

@@ -1,0 +1,150 @@
+"""Which response of a URL answers: variants, their number, and queries that do not matter."""
+
+from typing import Any
+
+import pytest
+
+from async_tiercache import TierCache
+from async_tiercache.http.negotiation import encodings, languages
+from async_tiercache.testing import FakeClock, settled
+from async_tiercache_integrations.asgi import ResponseCache
+from tests.asgi.client import Origin, begin, fetch
+from tests.core.source import ticks
+
+FRESH = ("cache-control", "max-age=60")
+LANGUAGE = ("vary", "accept-language")
+CODING = ("vary", "accept-encoding")
+ALIKE = ("no-vary-search", 'params=("utm_source"), key-order')
+
+
+def speaking(*codes: str) -> list[tuple[str, str]]:
+    """Return what clients ask for."""
+    return [("accept-language", code) for code in codes]
+
+
+async def test_no_more_variants_are_stored_than_were_allowed(
+    cache: TierCache, clock: FakeClock
+) -> None:
+    """Whoever asks for more is answered, and those that are there stay."""
+    origin = Origin(FRESH, LANGUAGE)
+    app = ResponseCache(origin, cache=cache, clock=clock, max_variants=2)
+    known, more = speaking("de", "en"), speaking("fr", "it", "es")
+
+    for asked in (*known, *more, *more):
+        assert (await fetch(app, asked)).body == b"hello"
+    assert origin.calls == 8
+    for asked in known:
+        assert (await fetch(app, asked)).hit
+    await cache.clear()
+    await fetch(app, more[0])
+    assert (await fetch(app, more[0])).hit
+
+
+async def test_spellings_of_one_wish_share_a_variant(cache: TierCache, clock: FakeClock) -> None:
+    """Case and space mean nothing in such a list; in other fields they may."""
+    origin = Origin(FRESH, ("vary", "accept-language, x-shop"))
+    app = ResponseCache(origin, cache=cache, clock=clock)
+
+    await fetch(app, ("accept-language", "de, EN;q=0.5"), ("x-shop", "a"))
+
+    assert (await fetch(app, ("accept-language", "DE ,en;q=0.5"), ("x-shop", "a"))).hit
+    assert not (await fetch(app, ("accept-language", "de, EN;q=0.5"), ("x-shop", "A"))).hit
+
+
+async def test_normalised_fields_are_what_the_application_sees(
+    cache: TierCache, clock: FakeClock
+) -> None:
+    """Else it could answer one spelling for all."""
+    origin = Origin(FRESH, CODING, ("x", "1"))
+    normalise = {"Accept-Encoding": encodings("br", "gzip"), "accept-language": languages("en")}
+    app = ResponseCache(origin, cache=cache, clock=clock, normalise=normalise)
+
+    for asked in ("gzip, deflate, br", "br", "br;q=0.5, gzip;q=0.1"):
+        await fetch(app, ("accept-encoding", asked), ("accept-language", "fr"), ("x", "2"))
+    await fetch(app, ("accept-encoding", "deflate"))
+
+    assert [dict(seen["headers"]) for seen in origin.seen] == [
+        {b"host": b"example.org", b"accept-encoding": b"br", b"x": b"2"},
+        {b"host": b"example.org"},
+    ]
+
+
+# No-Vary-Search.
+
+
+async def test_queries_share_a_response_that_says_so(cache: TierCache, clock: FakeClock) -> None:
+    """The first one teaches it; the parameters that matter still do."""
+    origin = Origin(FRESH, ALIKE)
+    app = ResponseCache(origin, cache=cache, clock=clock)
+    await fetch(app, query="a=1&b=2&utm_source=x")
+
+    assert not (await fetch(app, query="a=1&b=2&utm_source=x")).hit
+    for query in ("a=1&b=2&utm_source=x", "a=1&b=2", "b=2&utm_source=y&a=1"):
+        assert (await fetch(app, query=query)).hit
+    assert not (await fetch(app, query="a=2&b=2")).hit
+    assert origin.calls == 3
+    assert origin.seen[0]["query_string"] == b"a=1&b=2&utm_source=x"
+
+
+async def test_who_waits_for_such_a_response_goes_on_together(
+    cache: TierCache, clock: FakeClock
+) -> None:
+    """The first request cannot be shared, but the next one is, by all who waited."""
+    origin = Origin(FRESH, ALIKE)
+    origin.gate.clear()
+    app = ResponseCache(origin, cache=cache, clock=clock)
+    exchanges = [begin(app, query="a=1") for _ in range(5)]
+    await ticks()
+    origin.gate.set()
+
+    for exchange in exchanges:
+        assert (await exchange.done()).body == b"hello"
+    assert origin.calls == 2
+
+
+async def test_such_a_response_has_variants_as_others(cache: TierCache, clock: FakeClock) -> None:
+    """By the request's fields, too."""
+    origin = Origin(FRESH, ALIKE, LANGUAGE)
+    app = ResponseCache(origin, cache=cache, clock=clock)
+
+    for number, asked in enumerate(speaking("de", "de", "en")):
+        await fetch(app, asked, query=f"utm_source={number}")
+    for asked in speaking("de", "en"):
+        assert (await fetch(app, asked, query="utm_source=x")).hit
+    assert origin.calls == 3
+
+
+@pytest.mark.parametrize("query", ["a=1", "a=1&utm_source=y", "utm_source=z"])
+async def test_a_change_ends_all_responses_of_such_a_path(
+    cache: TierCache, other: TierCache, clock: FakeClock, query: str
+) -> None:
+    """On a server that has never seen them as well; which URL they stood for cannot be told."""
+    origin = Origin(FRESH, ALIKE)
+    app = ResponseCache(origin, cache=cache, clock=clock)
+    elsewhere = ResponseCache(origin, cache=other, clock=clock)
+    for _ in range(2):
+        await fetch(app, query="a=1")
+    assert (await fetch(app, query="a=1")).hit
+    await settled(cache)
+
+    await fetch(elsewhere, query=query, method="PUT")
+    await settled(other)
+    await ticks()
+
+    assert not (await fetch(app, query="a=1")).hit
+
+
+@pytest.mark.parametrize("later", [(), ("no-vary-search", "params"), ("no-vary-search", "x=")])
+async def test_a_path_that_says_something_else_is_learnt_anew(
+    cache: TierCache, clock: FakeClock, later: Any
+) -> None:
+    """A response is never kept where one with another rule belongs."""
+    origin = Origin(FRESH, ALIKE)
+    app = ResponseCache(origin, cache=cache, clock=clock)
+    for query in ("a=1", "a=1"):
+        await fetch(app, query=query)
+    origin.fields = [FRESH, later] if later else [FRESH]
+    for query in ("a=2", "a=2", "a=2", "a=3", "a=3"):
+        await fetch(app, query=query)
+    hits = [(await fetch(app, query=query)).hit for query in ("a=2", "a=3", "utm_source=1&a=2")]
+    assert hits == [True, True, later == ("no-vary-search", "params")]
