@@ -1,6 +1,7 @@
 """A multi-tier cache for database-backed async services: L1 in memory, L2 in Redis or Valkey."""
 
 from async_tiercache._cache import TierCache
+from async_tiercache._changes import Changes
 from async_tiercache._compression import Compression, Dictionary
 from async_tiercache._context import LoadContext
 from async_tiercache._decorators import BoundBatch, BoundCached, Cached, CachedBatch
@@ -45,6 +46,7 @@ __all__ = [
     "BoundCached",
     "Cached",
     "CachedBatch",
+    "Changes",
     "Compression",
     "Dictionary",
     "Event",

@@ -8,7 +8,7 @@ from collections.abc import (
     Coroutine,
     Sequence,
 )
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from types import TracebackType
 from typing import (
     TYPE_CHECKING,
@@ -22,6 +22,7 @@ from typing import (
 
 from async_tiercache._advisor import advice_on
 from async_tiercache._calls import Calls
+from async_tiercache._changes import Changes
 from async_tiercache._checks import (
     check_function,
     check_scope_and_via,
@@ -402,6 +403,25 @@ class TierCache(Calls):
         if opened is not None:
             core.invalidator.receive(opened[0], queued=opened[1])
         return opened is not None
+
+    def changes(self) -> AbstractContextManager[Changes]:
+        """Note what is invalidated inside a block, for one token of it all.
+
+        Put it around a request that changes something: `Changes.token` goes to its user, and
+        `apply` takes it in where the next request comes.
+
+        Example:
+            >>> import asyncio
+            >>> cache = TierCache(namespace="shop")
+            >>> async def rename() -> str:
+            ...     with cache.changes() as changes:
+            ...         await cache.invalidate(keys=["user:1"])
+            ...         await cache.invalidate(tags=["users"])
+            ...     return changes.token
+            >>> asyncio.run(rename())  # without L2 there is nobody to tell
+            ''
+        """
+        return self._core.invalidator.changes()
 
     async def explain(self, key: str) -> Explanation:
         """Return what the tiers know of a key now, and how it was last read.

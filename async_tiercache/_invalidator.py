@@ -6,11 +6,14 @@ have fetched the old value from L2 in between. Until L2 confirms, the record sta
 process reads around L2, and the recovery repeats.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable
+from contextlib import contextmanager
 from dataclasses import replace
+from itertools import chain
 from secrets import token_bytes
 from typing import Final, Literal
 
+from async_tiercache._changes import CHANGES, Changes, Told
 from async_tiercache._events import Invalidated, Operation
 from async_tiercache._guard import Guard
 from async_tiercache._ledger import Ledger
@@ -97,7 +100,7 @@ class Invalidator:
             with self._tracing.around(operation):
                 l2 = operation.stored = await self._tell(self._remote, record, block)
         self._notify(Invalidated(record.keys, l2, record.tags))
-        token = "" if l2 == "off" else self._tokens.token(record, queued=l2 == "queued")
+        token = "" if l2 == "off" else self._token(record, queued=l2 == "queued")
         report = Report(l2, token=token)
         if strict and l2 == "queued":
             raise InvalidationQueuedError(
@@ -133,8 +136,35 @@ class Invalidator:
         """
         if self._remote is None:
             return Report("off")
-        token = "" if record is None else self._tokens.token(record, queued=False)
+        token = "" if record is None else self._token(record, queued=False)
         return Report("done", token=token)
+
+    @contextmanager
+    def changes(self) -> Generator[Changes]:
+        """Note what is invalidated inside a block."""
+        changes = Changes(self, self._token_of, CHANGES.get())
+        reset = CHANGES.set(changes)
+        try:
+            yield changes
+        finally:
+            CHANGES.reset(reset)
+
+    def _token(self, record: Invalidation, *, queued: bool) -> str:
+        changes = CHANGES.get()
+        if changes is not None:
+            changes.note(self, (record, queued))
+        return self._tokens.token(record, queued=queued)
+
+    def _token_of(self, told: list[Told]) -> str:
+        """Return one token for several invalidations."""
+        if not told:
+            return ""
+        record = told[0][0]
+        if len(told) > 1:
+            keys = chain.from_iterable(each.keys for each, _ in told)
+            tags = chain.from_iterable(each.tags for each, _ in told)
+            record = self.record(keys, tags)
+        return self._tokens.token(record, queued=any(queued for _, queued in told))
 
     async def _tell(
         self, remote: Remote, record: Invalidation, block: bytes | None

@@ -23,6 +23,7 @@ from async_tiercache.http.status import CacheStatus, Forwarded
 from async_tiercache.http.stored import StoredResponse, answer_of
 from async_tiercache.http.target import groups_of
 from async_tiercache.tags import checked_tags
+from async_tiercache_integrations._http_carrier import CarriedBy, Carrier
 from async_tiercache_integrations._http_fill import Fill
 from async_tiercache_integrations._http_keys import (
     Keys,
@@ -115,6 +116,9 @@ class ResponseCache:
             whoever may send ``no-cache`` can send every request to the application.
         collect_tags: Whether a response ends with what was read of a cache while it was made. Such
             reads ask L2.
+        read_your_writes: How a client's next requests tell what it has changed, so that no server
+            answers them with anything older: by a ``"cookie"``, or by a ``"header"`` that the
+            client sends back as it came.
         name: What `Cache-Status` calls this cache, a token; `None` leaves that field out. A field
             of the response that begins with it, such as ``Tiercache-Cache-Control``, speaks to this
             cache alone (RFC 9213).
@@ -148,11 +152,13 @@ class ResponseCache:
         normalise: Mapping[str, Normaliser] | None = None,
         clients: Clients = "ignore",
         collect_tags: bool = True,
+        read_your_writes: CarriedBy | None = None,
         name: str | None = "tiercache",
         detail: bool = False,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
-        _check(profile, name, clients, max_variants, rules)
+        _check_choices(profile, name, clients, read_your_writes)
+        _check_limits(max_variants, rules)
         targets = [f"{name}-cache-control"] if name is not None else []
         if profile == "rfc9111":
             targets.append("cdn-cache-control")
@@ -174,6 +180,9 @@ class ResponseCache:
         ]
         self._clients = clients
         self._unusual = _UNUSUAL if clients == "ignore" else _UNUSUAL | _ASKING
+        self._carrier = None
+        if read_your_writes is not None:
+            self._carrier = Carrier(read_your_writes, name or "tiercache")
         self._hit = b"" if name is None else CacheStatus(name).encode() + b"; ttl=%d"
         self._lookup = Lookup(cache, self._origin)
 
@@ -184,10 +193,12 @@ class ResponseCache:
             await origin.app(scope, receive, send)
             return
         method = scope["method"]
+        if self._carrier is not None:
+            token = self._carrier.received(joined(scope["headers"]))
+            if token is not None:
+                await self._cache.apply(token)
         if method not in _READING:
-            await self._pass(
-                scope, receive, send if method in _SAFE else self._invalidating(scope, send)
-            )
+            await (self._pass if method in _SAFE else self._change)(scope, receive, send)
             return
         if self._normalisers:
             scope = {**scope, "headers": self._normalised(scope["headers"])}
@@ -342,20 +353,28 @@ class ResponseCache:
 
         return forward
 
-    def _invalidating(self, scope: Scope, send: Send) -> Send:
-        """Return what ends the records that an unsafe request has made old (RFC 9111, 4.4)."""
+    async def _change(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let the application answer an unsafe request, and end what that has made old."""
 
         async def forward(message: Message) -> None:
-            if message["type"] == START and 200 <= message["status"] < 400:
-                fields = [(name.lower(), value) for name, value in message.get("headers", ())]
-                groups = groups_of(fields, b"cache-group-invalidation")
-                tags = [group_tag(host_of(scope), group) for group in groups]
-                urls = {url_key(scope), path_key(scope), *keys_named(scope, fields)}
-                keys = [self._lookup.key(url) for url in urls]
-                await self._cache.invalidate(keys=keys, tags=tags)
+            if message["type"] == START:
+                if 200 <= message["status"] < 400:
+                    await self._end_named(scope, message.get("headers", ()))
+                if self._carrier is not None and changes.token:
+                    token = self._carrier.sent(changes.token, secure=scope["scheme"] == "https")
+                    message = {**message, "headers": [*message.get("headers", ()), token]}
             await send(message)
 
-        return forward
+        with self._cache.changes() as changes:
+            await self._pass(scope, receive, forward)
+
+    async def _end_named(self, scope: Scope, response: Fields) -> None:
+        """End the records that a change names as concerned (RFC 9111, 4.4; RFC 9875)."""
+        fields = [(name.lower(), value) for name, value in response]
+        groups = groups_of(fields, b"cache-group-invalidation")
+        tags = [group_tag(host_of(scope), group) for group in groups]
+        urls = {url_key(scope), path_key(scope), *keys_named(scope, fields)}
+        await self._cache.invalidate(keys=[self._lookup.key(url) for url in urls], tags=tags)
 
     # Requests.
 
@@ -376,10 +395,10 @@ class ResponseCache:
         return request_control(scope["headers"]) if honoured else None
 
 
-def _check(
-    profile: str, name: str | None, clients: object, max_variants: int, rules: Sequence[Rule]
+def _check_choices(
+    profile: str, name: str | None, clients: object, read_your_writes: object
 ) -> None:
-    """Refuse options that are not what they must be."""
+    """Refuse choices that there are not."""
     if profile not in _PROFILES:
         raise ConfigurationError(
             f"There is no profile {profile!r}", hint=f"Use one of {', '.join(_PROFILES)}."
@@ -393,6 +412,15 @@ def _check(
             f"clients={clients!r} is nothing that counts",
             hint='Pass "ignore", "honour", or a function of the scope.',
         )
+    if read_your_writes not in {None, "cookie", "header"}:
+        raise ConfigurationError(
+            f"read_your_writes={read_your_writes!r} carries no token",
+            hint='Pass "cookie" or "header".',
+        )
+
+
+def _check_limits(max_variants: int, rules: Sequence[Rule]) -> None:
+    """Refuse limits and rules that are none."""
     if max_variants < 1:
         raise ConfigurationError(
             f"max_variants={max_variants} leaves no response", hint="Pass 1 or more."

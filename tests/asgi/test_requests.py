@@ -269,6 +269,7 @@ async def test_it_can_be_told_why_nothing_is_stored(
         {"max_variants": 0},
         {"max_body": "big"},
         {"rules": ["/products"]},
+        {"read_your_writes": "query"},
     ],
     ids=str,
 )

@@ -56,6 +56,48 @@ async def test_a_token_brings_what_the_bus_has_not(
     assert deaf.value.peek(1) == "new"
 
 
+async def test_one_token_tells_of_all_that_a_block_has_changed(
+    deaf: Deaf, cache: TierCache, other: TierCache
+) -> None:
+    """Also of what a block inside it has, or a task; not of another cache, and not of later."""
+    with other.changes() as changes:
+        assert changes.token == ""
+        await cache.invalidate(keys=[KEY])
+        assert changes.token == ""
+        with other.changes() as inner:
+            await asyncio.create_task(other.invalidate(tags=["t"]))
+        async with other.after_commit():
+            await other.invalidate(keys=["b"])
+    await other.invalidate(keys=["c"])
+
+    told = await other._core.tokens.opened(changes.token)
+    assert told is not None
+    assert (told[0].keys, told[0].tags, told[1]) == (("b",), ("t",), False)
+    first = await other._core.tokens.opened(inner.token)
+    assert first is not None
+    assert (first[0].keys, first[0].tags) == ((), ("t",))
+    assert await deaf.cache.apply(changes.token)
+    assert await soon(deaf.value(1)) == "new"
+    deaf.wire.let_pass(MESSAGE)
+
+
+async def test_a_token_of_ones_own_changes_nothing_here(
+    cache: TierCache, server: MemoryServer
+) -> None:
+    """It comes back with each request of its user."""
+    source = Source("a")
+    value = function_of(cache, source, **LONG)
+    with cache.changes() as changes:
+        await cache.invalidate(keys=[KEY])
+        await cache.invalidate(keys=["b"])
+    token = changes.token
+    await value(1)
+    await settled(cache)
+
+    assert await cache.apply(token)
+    assert value.peek(1) == "a"
+
+
 async def test_a_token_detaches_the_load_that_is_older(deaf: Deaf, other: TierCache) -> None:
     """Its reader must not join it."""
     await deaf.cache.invalidate(keys=[KEY])
