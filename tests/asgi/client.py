@@ -133,8 +133,11 @@ class Exchange:
         return "; hit" in self.fields["cache-status"]
 
 
-def scope_of(path: str, method: str, fields: Pairs, query: str = "") -> dict[str, Any]:
+def scope_of(
+    path: str, method: str, fields: Pairs, query: str = "", host: str | None = "example.org"
+) -> dict[str, Any]:
     """Return the scope of a request."""
+    hosts = [] if host is None else [("host", host)]
     return {
         "type": "http",
         "method": method,
@@ -142,7 +145,7 @@ def scope_of(path: str, method: str, fields: Pairs, query: str = "") -> dict[str
         "path": path,
         "raw_path": path.encode(),
         "query_string": query.encode(),
-        "headers": raw([("host", "example.org"), *fields]),
+        "headers": raw([*hosts, *fields]),
     }
 
 
@@ -152,6 +155,7 @@ def begin(
     path: str = "/",
     method: str = "GET",
     query: str = "",
+    host: str | None = "example.org",
     at_end: Callable[[], Awaitable[None]] | None = None,
     reads: bool = True,
 ) -> Exchange:
@@ -166,7 +170,7 @@ def begin(
             return sent.pop()
         return await asyncio.get_running_loop().create_future()
 
-    scope = scope_of(path, method, fields, query)
+    scope = scope_of(path, method, fields, query, host)
     exchange.task = asyncio.ensure_future(app(scope, receive, exchange.send))
     return exchange
 

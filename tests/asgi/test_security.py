@@ -1,0 +1,181 @@
+"""Nobody gets what was made for somebody else, and nobody fills the memory."""
+
+import itertools
+from contextvars import ContextVar
+from typing import Any
+
+import pytest
+
+from async_tiercache import L1, TierCache
+from async_tiercache.testing import FakeClock, settled
+from async_tiercache_integrations._http_keys import _REMEMBERED, Bounded
+from async_tiercache_integrations.asgi import ResponseCache, Rule
+from tests.asgi.client import fetch, raw
+from tests.conftest import MakeCache
+
+USERS = ("ada", "bob")
+HOSTS = ("one.example", "two.example")
+FRESH = ("cache-control", "max-age=60")
+PUBLIC = ("cache-control", "max-age=60, public")
+
+
+class Echo:
+    """An application that answers with all that it is shown of its client.
+
+    Attributes:
+        fields: What its responses say.
+    """
+
+    def __init__(self, *fields: tuple[str, str]) -> None:
+        self.fields = fields
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Answer."""
+        start = {"type": "http.response.start", "status": 200, "headers": raw(self.fields)}
+        await send(start)
+        await send({"type": "http.response.body", "body": echoed(scope["headers"])})
+
+
+def echoed(headers: list[tuple[bytes, bytes]]) -> bytes:
+    """Return what is made of some fields."""
+    return b"\n".join(b": ".join(field) for field in sorted(headers))
+
+
+async def answers(
+    app: ResponseCache, names: tuple[str, ...], **options: Any
+) -> list[tuple[bytes, bytes]]:
+    """Return what each client got, and what it should have got; each asks twice, in turn."""
+    clients = [
+        [(name, f"{name}-of-{user}") for name in names] + [("host", host)]
+        for user, host in itertools.product(USERS, HOSTS)
+    ]
+    found: list[tuple[bytes, bytes]] = []
+    for fields in clients + clients[::-1]:
+        exchange = await fetch(app, *fields, host=None, **options)
+        found.append((exchange.body, echoed(raw(fields))))
+    return found
+
+
+@pytest.mark.parametrize("profile", ["origin-safe", "rfc9111"])
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        pytest.param((), [FRESH], id="hosts"),
+        pytest.param(("authorization",), [FRESH], id="credentials"),
+        pytest.param(("authorization", "cookie"), [FRESH], id="credentials and cookies"),
+        pytest.param(("cookie",), [FRESH, ("vary", "cookie")], id="cookies that are named"),
+        pytest.param(("cookie",), [("cache-control", "private, max-age=60")], id="private"),
+        pytest.param(("cookie",), [("cache-control", "Private=x, max-age=60")], id="Private=x"),
+        pytest.param(("cookie",), [("cache-control", "no-store")], id="no-store"),
+        pytest.param(("cookie",), [FRESH, ("vary", " * ")], id="depends on anything"),
+        pytest.param(("x-forwarded-host",), [FRESH, ("vary", "X-Forwarded-Host")], id="forwarded"),
+        pytest.param(("x-forwarded-host", "cookie"), [], id="silent"),
+    ],
+)
+async def test_clients_are_told_apart(
+    cache: TierCache, clock: FakeClock, profile: Any, names: tuple[str, ...], said: Any
+) -> None:
+    """Two users of two hosts, whose responses say what they must."""
+    app = ResponseCache(Echo(*said), cache=cache, clock=clock, profile=profile)
+
+    for got, meant in await answers(app, names):
+        assert got == meant
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        pytest.param(("authorization",), [PUBLIC], id="credentials, although it is public"),
+        pytest.param(("cookie",), [PUBLIC, ("set-cookie", "a=1")], id="a new cookie"),
+        pytest.param(("cookie",), [("cache-control", 'max-age=60, private="x"')], id="a field"),
+        pytest.param(("cookie",), [("cdn-cache-control", "max-age=60")], id="another cache's"),
+        pytest.param(
+            ("cookie",),
+            [("tiercache-cache-control", "max-age=60"), ("cache-control", "private")],
+            id="private for others",
+        ),
+    ],
+)
+async def test_clients_are_told_apart_on_doubt(
+    cache: TierCache, clock: FakeClock, names: tuple[str, ...], said: Any
+) -> None:
+    """By default, where the RFCs allow more."""
+    app = ResponseCache(Echo(*said), cache=cache, clock=clock)
+
+    for got, meant in await answers(app, names):
+        assert got == meant
+
+
+async def test_what_is_not_in_the_key_is_not_in_the_page(
+    cache: TierCache, clock: FakeClock
+) -> None:
+    """With a strict rule (4.2: X-Forwarded-Host, X-Original-URL, a method override, a cookie)."""
+    names = ("x-forwarded-host", "x-original-url", "x-http-method-override", "cookie", "origin")
+    app = ResponseCache(
+        Echo(), cache=cache, clock=clock, rules=[Rule("/{page:path}", ttl=60, strict=True)]
+    )
+
+    for got, _ in await answers(app, names):
+        assert got in {b"host: one.example", b"host: two.example"}
+
+
+@pytest.mark.parametrize("path", ["/account/a.css", "/account;a.css", "/account/%2f..%2fa.css"])
+async def test_what_looks_like_a_file_is_a_page(
+    cache: TierCache, clock: FakeClock, path: str
+) -> None:
+    """No path makes a silent response shared: web cache deception."""
+    rules = [Rule("/assets/{name}", ttl=60), Rule("/{name}.css", ttl=60)]
+    app = ResponseCache(Echo(), cache=cache, clock=clock, rules=rules)
+
+    for got, meant in await answers(app, ("cookie",), path=path):
+        assert got == meant
+
+
+async def test_tenants_share_no_response(make_cache: MakeCache, clock: FakeClock) -> None:
+    """Of one URL, on one host; and what one of them changes ends nothing of the others."""
+    tenant: ContextVar[str] = ContextVar("tenant")
+
+    async def page(_: Any, __: Any, send: Any) -> None:
+        start = {"type": "http.response.start", "status": 200, "headers": raw([FRESH])}
+        await send(start)
+        await send({"type": "http.response.body", "body": tenant.get().encode()})
+
+    cache = await make_cache(tenant=tenant.get)
+    app = ResponseCache(page, cache=cache, clock=clock)
+    for name in ("acme", "initech", "acme", "initech"):
+        tenant.set(name)
+        assert (await fetch(app)).body == name.encode()
+    await settled(cache)
+    await fetch(app, method="POST")
+    assert not (await fetch(app)).hit
+    tenant.set("acme")
+    assert (await fetch(app)).hit
+
+
+# Floods.
+
+
+async def test_made_up_queries_do_not_drive_out_what_is_asked_for(
+    make_cache: MakeCache, clock: FakeClock
+) -> None:
+    """They are asked for once; memory is bounded."""
+    cache = await make_cache(client=None, l1=L1(max_entries=100))
+    app = ResponseCache(Echo(FRESH), cache=cache, clock=clock)
+    for _ in range(3):
+        await fetch(app, path="/wanted")
+    for number in range(1000):
+        await fetch(app, query=f"q={number}")
+        if number % 10 == 0:
+            assert (await fetch(app, path="/wanted")).hit
+
+    assert cache.statistics().l1_entries <= 100
+
+
+def test_what_is_remembered_of_keys_is_bounded() -> None:
+    """The oldest is forgotten."""
+    bounded: Bounded[int, int] = Bounded()
+    for number in range(_REMEMBERED + 5):
+        bounded.add(number, number)
+
+    assert len(bounded) == _REMEMBERED
+    assert next(iter(bounded)) == 5
