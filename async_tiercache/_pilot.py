@@ -353,7 +353,9 @@ class Pilot:
     ) -> Outcome:
         """Load anew while others have the old value; keep that if the loader fails."""
         if flight.forced:
-            return await self._filler.fill(flight, family, load, fence=fence, doubt=fence is None)
+            return await self._filler.fill(
+                flight, family, load, fence=fence, doubt=fence is None, old=entry
+            )
         flight.offered, flight.offered_until = old, entry.header.stale_until
         patience = self._serve_meanwhile(flight, family, old)
         try:

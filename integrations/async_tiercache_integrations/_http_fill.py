@@ -9,6 +9,7 @@ from typing import Final
 
 from async_tiercache import LoadContext
 from async_tiercache._flight import CURRENT
+from async_tiercache.abc import Clock
 from async_tiercache.errors import TierCacheError
 from async_tiercache.http.conditions import is_of, updated, validating
 from async_tiercache.http.control import ResponseControl
@@ -104,10 +105,21 @@ class Fill:
 
     async def load(self, context: LoadContext) -> Record:
         """Ask the application, or keep what it has said already."""
+        if self.run is None and (current := self._validated_elsewhere(context)) is not None:
+            context.tags, context.ttl = current.tags, kept_seconds(current, self.origin.clock)
+            return context.not_modified()
         if self.run is None:
             self.run = Run(self)
             await self.run.settle()
         return self.run.keep(context, self)
+
+    def _validated_elsewhere(self, context: LoadContext) -> StoredResponse | None:
+        """Return what another server has stored in place of a response that was stale here."""
+        now, stale, found = self.origin.clock.wall(), self.stale, context.stale_value
+        if stale is None or stale.reuse(None, now=now) == "fresh":
+            return None
+        current = isinstance(found, StoredResponse) and found.reuse(None, now=now) == "fresh"
+        return found if current else None
 
     def follow(self, record: Pointer) -> bool:
         """Go on to where a record leads; return whether there is such a place."""
@@ -197,7 +209,7 @@ class Run:
             # What cannot be a tag, or is one too many, may not be left out.
             context.skip()
             return NOT_STORED
-        ttl = self._kept_seconds(self.response)
+        ttl = kept_seconds(self.response, self._origin.clock)
         if isinstance(record, StoredResponse):
             context.ttl = ttl
             return replace(record, tags=tags)
@@ -217,14 +229,6 @@ class Run:
         if names and fill.names is None:
             return Variants(token_hex(16), names)
         return self.response if names == (fill.names or ()) else None
-
-    def _kept_seconds(self, response: StoredResponse) -> float:
-        control = response.control
-        beyond: float = max(control.stale_while_revalidate or 0, control.stale_if_error or 0)
-        if validating(response.fields):
-            beyond = max(beyond, KEPT_STALE)
-        left = max(0.0, response.fresh_until - self._origin.clock.wall())
-        return max(_SHORTEST, left + beyond)
 
     async def rest(self) -> StoredResponse | None:
         """Let the application end; return what answers its client, if it has not done that."""
@@ -451,6 +455,15 @@ class Run:
             return reason or "vary"
         usable = not control.no_cache and (lifetime or 0.0) > age_of(fields)
         return None if usable or validating(fields) else "lifetime"
+
+
+def kept_seconds(response: StoredResponse, clock: Clock) -> float:
+    """Return for how much longer a response is kept, fresh or stale."""
+    control = response.control
+    beyond: float = max(control.stale_while_revalidate or 0, control.stale_if_error or 0)
+    if validating(response.fields):
+        beyond = max(beyond, KEPT_STALE)
+    return max(_SHORTEST, response.fresh_until - clock.wall() + beyond)
 
 
 def _is_at(fill: Fill, search: SearchRule) -> bool:

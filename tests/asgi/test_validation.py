@@ -258,3 +258,87 @@ async def test_variants_are_validated_one_by_one(
         assert (await fetch(app, ("a", value))).hit
 
     assert origin.calls == 4
+
+
+# Several servers.
+
+
+async def both_stale(
+    app: ResponseCache, elsewhere: ResponseCache, cache: TierCache, clock: FakeClock
+) -> None:
+    """Let two servers have a response in memory whose lifetime has passed."""
+    await fetch(app)
+    await settled(cache)
+    assert (await fetch(elsewhere)).hit
+    await clock.advance(61)
+
+
+@pytest.mark.parametrize("behind", [False, True])
+async def test_what_one_server_has_validated_is_current_on_all(
+    app: ResponseCache,
+    origin: Origin,
+    cache: TierCache,
+    other: TierCache,
+    clock: FakeClock,
+    behind: bool,
+) -> None:
+    """They find it in Redis, though what they have in memory is stale (R12)."""
+    if behind:
+        origin.fields = [("cache-control", "max-age=60, stale-while-revalidate=99"), ETAG]
+    elsewhere = ResponseCache(origin, cache=other, clock=clock)
+    await both_stale(app, elsewhere, cache, clock)
+    for server, tier in ((app, cache), (elsewhere, other), (elsewhere, other)):
+        await fetch(server)
+        await ticks()
+        await settled(tier)
+
+    assert origin.calls == 2
+    for server in (app, elsewhere):
+        found = await fetch(server)
+        assert (found.hit, found.fields["age"], found.body) == (True, "0", b"hello")
+    await clock.advance(61)
+    await fetch(elsewhere)
+    await ticks()
+    assert origin.calls == 3
+
+
+async def test_servers_wait_for_one_validation(
+    app: ResponseCache, origin: Origin, cache: TierCache, other: TierCache, clock: FakeClock
+) -> None:
+    """That of whoever began."""
+    elsewhere = ResponseCache(origin, cache=other, clock=clock)
+    await both_stale(app, elsewhere, cache, clock)
+    gate = asyncio.Event()
+    origin.within = gate.wait  # type: ignore[assignment]
+    exchanges = [begin(each) for each in (app, elsewhere)]
+    await ticks()
+    gate.set()
+    for exchange in exchanges:
+        await ticks()
+        await clock.advance(1)
+        assert (await exchange.done()).body == b"hello"
+
+    assert origin.calls == 2
+
+
+async def test_who_insists_has_the_origin_asked(
+    origin: Origin, cache: TierCache, other: TierCache, clock: FakeClock
+) -> None:
+    """Although another server has just done so; what must be validated is, each time, too."""
+    app, elsewhere = (
+        ResponseCache(origin, cache=each, clock=clock, clients="honour") for each in (cache, other)
+    )
+    await both_stale(app, elsewhere, cache, clock)
+    await fetch(app)
+    await settled(cache)
+    await fetch(elsewhere)
+    calls = origin.calls
+
+    await fetch(elsewhere, ("cache-control", "no-cache"))
+    assert origin.calls == calls + 1
+    origin.fields = [("cache-control", "no-cache"), ETAG]
+    for number, server in enumerate((app, elsewhere, app, elsewhere), 1):
+        await fetch(server, path="/always")
+        await settled(cache)
+        await settled(other)
+        assert origin.calls == calls + 1 + number
