@@ -120,9 +120,9 @@ class Exchange:
 
     @property
     def fields(self) -> dict[str, str]:
-        """The fields, each of which came once."""
+        """The fields, each of which came once, by name in lower case."""
         pairs = self.messages[0]["headers"]
-        found = {name.decode(): value.decode() for name, value in pairs}
+        found = {name.decode().lower(): value.decode() for name, value in pairs}
         assert len(found) == len(pairs)
         return found
 

@@ -58,6 +58,12 @@ async def basket(request: HttpRequest) -> HttpResponse:
     return JsonResponse({"basket": await request.session.aget("basket")})
 
 
+async def whose(request: HttpRequest) -> HttpResponse:
+    """Answer by the session."""
+    basket = await request.session.aget("basket")
+    return JsonResponse({} if basket is None else {"basket": basket})
+
+
 async def stream(request: HttpRequest) -> HttpResponseBase:
     """Answer in parts."""
     return StreamingHttpResponse(_shops[0].parts())
@@ -74,6 +80,7 @@ urlpatterns = [
     path("products/<int:number>", _fresh(product)),
     path("plain/<int:number>", _fresh(plain)),
     path("basket", _fresh(basket)),
+    path("whose", _fresh(whose)),
     path("stream", stream),
     path("feed", _fresh(feed)),
 ]

@@ -39,6 +39,11 @@ def make(shop: Shop) -> Any:
         request.session["basket"] = shop.product(0)["made"]
         return request.session
 
+    @app.get("/whose")
+    @cached_response("1m")
+    def whose(request: Request) -> dict[str, int]:
+        return dict(request.session)
+
     @app.get("/stream")
     async def stream() -> StreamingResponse:
         return StreamingResponse(shop.parts())

@@ -36,6 +36,11 @@ def make(shop: Shop) -> Any:
         request.set_session({"basket": shop.product(0)["made"]})
         return {"basket": shop.made["product"]}
 
+    # Its sessions do not say that they were read.
+    @get("/whose", cache_control=FRESH, response_headers={"Vary": "Cookie"})
+    async def whose(request: Request[Any, Any, Any]) -> dict[str, int]:
+        return request.session
+
     @get("/stream")
     async def stream() -> Stream:
         return Stream(shop.parts())
@@ -45,7 +50,7 @@ def make(shop: Shop) -> Any:
         return Stream(shop.parts())
 
     app: Any = Litestar(
-        [product, change, plain, basket, stream, feed],
+        [product, change, plain, basket, whose, stream, feed],
         middleware=[CookieBackendConfig(secret=b"0123456789abcdef").middleware],
         lifespan=[shop.cache],
     )

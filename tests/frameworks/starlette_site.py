@@ -35,6 +35,9 @@ def make(shop: Shop) -> Any:
         request.session["basket"] = shop.product(0)["made"]
         return JSONResponse(request.session, headers={"Cache-Control": FRESH})
 
+    async def whose(request: Request) -> Response:
+        return JSONResponse(dict(request.session), headers={"Cache-Control": FRESH})
+
     async def stream(request: Request) -> Response:
         return StreamingResponse(shop.parts())
 
@@ -47,6 +50,7 @@ def make(shop: Shop) -> Any:
             Route("/products/{number:int}", change, methods=["POST"]),
             Route("/plain/{number:int}", plain),
             Route("/basket", basket),
+            Route("/whose", whose),
             Route("/stream", stream),
             Route("/feed", feed),
         ],

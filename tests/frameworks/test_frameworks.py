@@ -89,6 +89,17 @@ async def test_a_session_is_not_shared(site: Site) -> None:
     assert (json.loads(first.body), json.loads(second.body)) == ({"basket": 1}, {"basket": 2})
 
 
+async def test_what_depends_on_a_session_is_told_apart(site: Site) -> None:
+    """By `Vary: Cookie`, which not all frameworks send by themselves when a session was read."""
+    began = [await site.fetch("/basket") for _ in range(2)]
+    cookies = [("cookie", each.fields["set-cookie"].partition(";")[0]) for each in began]
+    answers = [await site.fetch("/whose", *mine) for mine in ((), cookies[:1], cookies[1:]) * 2]
+
+    assert "Cookie" in answers[0].fields["vary"]
+    assert [json.loads(each.body) for each in answers] == [{}, {"basket": 1}, {"basket": 2}] * 2
+    assert answers[3].hit
+
+
 async def test_a_stream_passes_at_once(site: Site) -> None:
     """The first part is there while the second one is not made yet."""
     exchange = site.begin("/stream")
