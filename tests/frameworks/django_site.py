@@ -13,6 +13,7 @@ from django.http import (
     StreamingHttpResponse,
 )
 from django.urls import path
+from django.utils.functional import empty
 from django.views.decorators.cache import cache_control
 
 from async_tiercache_integrations.asgi import ResponseCache, http_tags
@@ -24,18 +25,23 @@ _shops: list[Shop] = []
 
 def make(shop: Shop) -> Any:
     """Return the application."""
-    if not settings.configured:
-        settings.configure(
-            ALLOWED_HOSTS=["example.org"],
-            MIDDLEWARE=["django.contrib.sessions.middleware.SessionMiddleware"],
-            ROOT_URLCONF=__name__,
-            SECRET_KEY="secret",
-            SESSION_ENGINE="django.contrib.sessions.backends.signed_cookies",
-        )
-        django.setup()
+    forget()
+    settings.configure(
+        ALLOWED_HOSTS=["example.org"],
+        MIDDLEWARE=["django.contrib.sessions.middleware.SessionMiddleware"],
+        ROOT_URLCONF=__name__,
+        SECRET_KEY="secret",
+        SESSION_ENGINE="django.contrib.sessions.backends.signed_cookies",
+    )
+    django.setup()
     _shops[:] = [shop]
     app = ResponseCache(get_asgi_application(), cache=shop.cache, clock=shop.clock)
     return lifespan(app, shop.cache)
+
+
+def forget() -> None:
+    """Let the next application in this process have settings of its own."""
+    settings._wrapped = empty
 
 
 async def product(request: HttpRequest, number: int) -> HttpResponse:

@@ -10,6 +10,7 @@ import pytest_asyncio
 from async_tiercache.testing import FakeClock
 from tests.conftest import MakeCache
 from tests.core.source import ticks
+from tests.frameworks import django_site
 from tests.frameworks.shop import ETAG, Shop, Site, living
 
 FRAMEWORKS = ["starlette", "fastapi", "litestar", "django", "quart"]
@@ -37,6 +38,7 @@ async def site(
     app = importlib.import_module(f"tests.frameworks.{request.param}_site").make(shop)
     async with living(app):
         yield Site(app, shop)
+    django_site.forget()
     assert shop.cache._core.state == "closed"
 
 

@@ -54,6 +54,7 @@ def in_starlette(shop: Shop) -> Any:
 def in_litestar(shop: Shop) -> Any:
     """Return the same; compression tells only of what it has compressed, the route of the rest."""
     vary = {"Vary": "Accept-Encoding"}
+    cached: Any = ResponseCache
 
     @get("/", cache_control=CacheControlHeader(max_age=60), response_headers=vary)
     async def page() -> str:
@@ -62,7 +63,7 @@ def in_litestar(shop: Shop) -> Any:
 
     return Litestar(
         [page],
-        middleware=[DefineMiddleware(ResponseCache, cache=shop.cache, clock=shop.clock)],
+        middleware=[DefineMiddleware(cached, cache=shop.cache, clock=shop.clock)],
         cors_config=CORSConfig(allow_origins=SHOPS),
         compression_config=CompressionConfig(backend="gzip"),
     )
