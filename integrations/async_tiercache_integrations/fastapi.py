@@ -41,7 +41,7 @@ def cached_response(
         ttl: For how long, whole seconds at least.
         tags: Templates over the endpoint's parameters, such as ``"product:{product_id}"``.
         stale_while_revalidate: For how long after that a stale response is served while it is
-            validated.
+            validated, by the `ETag` or `Last-Modified` that the endpoint sets.
 
     Raises:
         ConfigurationError: A duration is shorter than a second, the tags are no list, or the

@@ -81,7 +81,6 @@ class TierCacheStore(NamespacedStore):
             tags=self._tags,
             ttl=self._longest if expires is None else expires,
             jitter=0,
-            grace=0,
         )
 
     async def get(self, key: str, renew_for: int | timedelta | None = None) -> bytes | None:

@@ -9,6 +9,7 @@ from django.http import (
     HttpRequest,
     HttpResponse,
     HttpResponseBase,
+    HttpResponseRedirect,
     JsonResponse,
     StreamingHttpResponse,
 )
@@ -52,6 +53,11 @@ async def product(request: HttpRequest, number: int) -> HttpResponse:
     return JsonResponse(_shops[0].product(number), headers={"ETag": ETAG})
 
 
+async def order(request: HttpRequest) -> HttpResponse:
+    """Answer to a form."""
+    return HttpResponseRedirect("/products/7")
+
+
 def plain(request: HttpRequest, number: int) -> HttpResponse:
     """Answer from a thread."""
     http_tags(f"product:{number}")
@@ -84,6 +90,7 @@ _fresh = cache_control(max_age=60)
 
 urlpatterns = [
     path("products/<int:number>", _fresh(product)),
+    path("orders", order),
     path("plain/<int:number>", _fresh(plain)),
     path("basket", _fresh(basket)),
     path("whose", _fresh(whose)),

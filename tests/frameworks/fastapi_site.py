@@ -3,7 +3,7 @@
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
-from fastapi.responses import StreamingResponse
+from fastapi.responses import RedirectResponse, StreamingResponse
 from starlette.middleware.sessions import SessionMiddleware
 
 from async_tiercache_integrations.asgi import ResponseCache
@@ -27,6 +27,10 @@ def make(shop: Shop) -> Any:
     @app.post("/products/{number}", status_code=204)
     async def change(number: int) -> None:
         pass
+
+    @app.post("/orders")
+    async def order() -> RedirectResponse:
+        return RedirectResponse("/products/7", status_code=303)
 
     @app.get("/plain/{number}")
     @cached_response("1m", tags=["product:{number}"])

@@ -6,7 +6,7 @@ from litestar import Litestar, Request, get, post
 from litestar.datastructures import CacheControlHeader
 from litestar.middleware.session.client_side import CookieBackendConfig
 from litestar.params import FromPath
-from litestar.response import Stream
+from litestar.response import Redirect, Stream
 
 from async_tiercache_integrations.asgi import ResponseCache, http_tags
 from tests.frameworks.shop import ETAG, Shop
@@ -25,6 +25,10 @@ def make(shop: Shop) -> Any:
     @post("/products/{number:int}", status_code=204)
     async def change(number: FromPath[int]) -> None:
         pass
+
+    @post("/orders", status_code=303)
+    async def order() -> Redirect:
+        return Redirect("/products/7")
 
     @get("/plain/{number:int}", cache_control=FRESH, sync_to_thread=True)
     def plain(number: FromPath[int]) -> dict[str, int]:
@@ -50,7 +54,7 @@ def make(shop: Shop) -> Any:
         return Stream(shop.parts())
 
     app: Any = Litestar(
-        [product, change, plain, basket, whose, stream, feed],
+        [product, change, order, plain, basket, whose, stream, feed],
         middleware=[CookieBackendConfig(secret=b"0123456789abcdef").middleware],
         lifespan=[shop.cache],
     )

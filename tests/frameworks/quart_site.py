@@ -3,7 +3,7 @@
 from collections.abc import AsyncGenerator
 from typing import Any
 
-from quart import Quart, Response, jsonify, session
+from quart import Quart, Response, jsonify, redirect, session
 
 from async_tiercache_integrations.asgi import ResponseCache, http_tags
 from tests.frameworks.shop import ETAG, FRESH, Shop
@@ -30,6 +30,10 @@ def make(shop: Shop) -> Any:
     @app.post("/products/<int:number>")
     async def change(number: int) -> tuple[str, int]:
         return "", 204
+
+    @app.post("/orders")
+    async def order() -> Any:
+        return redirect("/products/7", 303)
 
     @app.get("/plain/<int:number>")
     def plain(number: int) -> tuple[dict[str, int], dict[str, str]]:

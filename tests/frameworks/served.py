@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
@@ -67,6 +67,11 @@ async def events(request: Request) -> Response:
     return StreamingResponse(lines, media_type="text/event-stream")
 
 
+async def file(request: Request) -> Response:
+    """Answer with this file, which some servers read themselves if they are told to."""
+    return FileResponse(__file__, headers={"Cache-Control": "max-age=60"})
+
+
 async def open_gate(request: Request) -> Response:
     """Let a stream go on."""
     gates[request.query_params["path"]].set()
@@ -93,6 +98,7 @@ _site = Starlette(
         Route("/streams/{name}", stream),
         Route("/feeds/{name}", feed),
         Route("/events/{name}", events),
+        Route("/file", file),
         Route("/gate", open_gate, methods=["POST"]),
         Route("/counts", counts),
         WebSocketRoute("/echo", echo),

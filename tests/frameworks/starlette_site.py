@@ -6,7 +6,7 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.sessions import SessionMiddleware
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from async_tiercache_integrations.asgi import ResponseCache, http_tags
@@ -25,6 +25,9 @@ def make(shop: Shop) -> Any:
 
     async def change(request: Request) -> Response:
         return Response(status_code=204)
+
+    async def order(request: Request) -> Response:
+        return RedirectResponse("/products/7", status_code=303)
 
     def plain(request: Request) -> Response:
         number = int(request.path_params["number"])
@@ -48,6 +51,7 @@ def make(shop: Shop) -> Any:
         routes=[
             Route("/products/{number:int}", product, methods=["GET"]),
             Route("/products/{number:int}", change, methods=["POST"]),
+            Route("/orders", order, methods=["POST"]),
             Route("/plain/{number:int}", plain),
             Route("/basket", basket),
             Route("/whose", whose),

@@ -9,7 +9,7 @@ from litestar import Litestar, Request, get, post
 from litestar.config.response_cache import ResponseCacheConfig
 from litestar.stores.registry import StoreRegistry
 
-from async_tiercache import TierCache
+from async_tiercache import Policy, TierCache
 from async_tiercache.errors import ConfigurationError
 from async_tiercache.testing import FakeClock, MemoryServer, settled
 from async_tiercache_integrations.litestar import TierCacheStore
@@ -74,6 +74,17 @@ async def test_a_value_ends(
 
     assert await store.get("k") is None
     assert await elsewhere.get("k") is None
+
+
+async def test_a_value_does_not_end_before_its_time() -> None:
+    """Whatever the cache does with other values, lest they end together."""
+    clock = FakeClock(draw=0.999)
+    async with TierCache(namespace="test", clock=clock, policy=Policy(jitter=0.5)) as cache:
+        store = TierCacheStore(cache, clock=clock)
+        await store.set("k", b"v", 100)
+        await clock.advance(99)
+
+        assert await store.get("k") == b"v"
 
 
 async def test_a_value_without_a_time_is_kept_for_the_longest(

@@ -13,6 +13,8 @@ from tests.servers.waiting import eventually_so
 
 pytestmark = pytest.mark.redis
 
+SERVED = Path(__file__).with_name("served.py")
+
 
 @pytest.fixture(scope="module")
 def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
@@ -98,6 +100,21 @@ async def test_a_stream_passes_at_once(service: Service, kind: str) -> None:
     assert start.fields["transfer-encoding"] == "chunked"
     assert (first, rest) == (b"first ", b"second ")
     assert (again.hit, again.body) == (kind == "feeds", b"first second ")
+
+
+async def test_a_file_is_sent_whole(service: Service) -> None:
+    """Whether the application reads it, and it is kept, or the server does."""
+    content, kept = SERVED.read_bytes(), service.kind != "granian"
+    async with Wire(service.port) as wire:
+        whole = [await wire.ask("/file") for _ in range(2)]
+        part = await wire.ask("/file", ("Range", "bytes=3-9"))
+        unchanged = await wire.ask("/file", ("If-None-Match", whole[0].fields["etag"]))
+        last = await wire.ask("/file")
+
+    assert [each.body for each in (*whole, last)] == [content] * 3
+    assert whole[1].hit == kept
+    assert (part.status, part.body) == (206, content[3:10])
+    assert unchanged.status == (304 if kept else 200)
 
 
 async def test_events_come_one_by_one(service: Service) -> None:
