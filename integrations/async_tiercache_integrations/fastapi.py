@@ -47,6 +47,7 @@ def cached_response(
         ConfigurationError: A duration is shorter than a second, the tags are no list, or the
             endpoint is a generator, whose response is a stream.
         KeyTemplateError: A tag does not fit the endpoint.
+        UnkeyableError: Raised by a request with an argument that cannot stand in a tag.
 
     Example:
         >>> from fastapi import FastAPI
