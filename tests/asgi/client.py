@@ -73,6 +73,7 @@ class Exchange:
         task: The server's side.
         at_end: Is awaited when the last message has come.
         reads: While it is not set, no message is taken.
+        over: Set with the last message.
     """
 
     messages: list[Any] = field(default_factory=list[Any])
@@ -80,14 +81,17 @@ class Exchange:
     task: "asyncio.Task[None] | None" = None
     at_end: Callable[[], Awaitable[None]] | None = None
     reads: asyncio.Event = field(default_factory=asyncio.Event)
+    over: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def send(self, message: Any) -> None:
         """Take a message."""
         await self.reads.wait()
         self.messages.append(message)
         self.came.set()
-        if self.ended and self.at_end is not None:
-            await self.at_end()
+        if self.ended:
+            self.over.set()
+            if self.at_end is not None:
+                await self.at_end()
 
     @property
     def ended(self) -> bool:
@@ -116,16 +120,16 @@ class Exchange:
 
     @property
     def fields(self) -> dict[str, str]:
-        """The fields, each of which came once."""
+        """The fields, each of which came once, by name in lower case."""
         pairs = self.messages[0]["headers"]
-        found = {name.decode(): value.decode() for name, value in pairs}
+        found = {name.decode().lower(): value.decode() for name, value in pairs}
         assert len(found) == len(pairs)
         return found
 
     @property
     def body(self) -> bytes:
         """The content."""
-        return b"".join(each["body"] for each in self.messages[1:])
+        return b"".join(each.get("body", b"") for each in self.messages[1:])
 
     @property
     def hit(self) -> bool:
@@ -168,7 +172,9 @@ def begin(
     async def receive() -> Any:
         if sent:
             return sent.pop()
-        return await asyncio.get_running_loop().create_future()
+        # As servers do: what has been answered is over, whether or not its client is still there.
+        await exchange.over.wait()
+        return {"type": "http.disconnect"}
 
     scope = scope_of(path, method, fields, query, host)
     exchange.task = asyncio.ensure_future(app(scope, receive, exchange.send))

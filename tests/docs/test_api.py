@@ -39,6 +39,9 @@ from async_tiercache import (
 from async_tiercache._clock import SYSTEM_CLOCK
 from async_tiercache._environment import from_environment
 from async_tiercache._options import BUILT_IN
+from async_tiercache_integrations import django, starlette
+from async_tiercache_integrations.fastapi import cached_response
+from async_tiercache_integrations.litestar import TierCacheStore
 from async_tiercache_integrations.logging import LoggingObserver
 from async_tiercache_integrations.opentelemetry import OpenTelemetryTracer, instrument
 from async_tiercache_integrations.prometheus import CacheCollector
@@ -130,8 +133,17 @@ def _parsed(block: str) -> ast.AST:
 
 @pytest.mark.parametrize(
     "adapter",
-    [LoggingObserver, OpenTelemetryTracer, instrument, CacheCollector],
-    ids=lambda adapter: adapter.__name__,
+    [
+        LoggingObserver,
+        OpenTelemetryTracer,
+        instrument,
+        CacheCollector,
+        TierCacheStore,
+        cached_response,
+        django.lifespan,
+        starlette.lifespan,
+    ],
+    ids=lambda adapter: f"{adapter.__module__}.{adapter.__name__}",
 )
 def test_signature_of_an_adapter_is_on_the_page(adapter: Any) -> None:
     """It stands there behind the name of its module."""

@@ -2,13 +2,15 @@
 
 import asyncio
 import time
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeVar
 
 DEADLINE: Final = 10.0
 """How long anything may take here, in seconds; only a test that fails gets there."""
 
 _PAUSE: Final = 0.002
+
+T = TypeVar("T")
 
 
 async def eventually(condition: Callable[[], bool], what: str) -> None:
@@ -23,6 +25,22 @@ async def eventually(condition: Callable[[], bool], what: str) -> None:
                 await asyncio.sleep(_PAUSE)
     except TimeoutError:
         raise AssertionError(f"did not come true in {DEADLINE} s: {what}") from None
+
+
+async def eventually_so(look: Callable[[], Awaitable[T]], expected: T) -> None:
+    """Return as soon as looking shows what is expected, where to look takes a question.
+
+    Raises:
+        AssertionError: It does not within the deadline.
+    """
+    seen: list[T] = []
+    try:
+        async with asyncio.timeout(DEADLINE):
+            while (found := await look()) != expected:
+                seen[:] = [found]
+                await asyncio.sleep(_PAUSE)
+    except TimeoutError:
+        raise AssertionError(f"was {seen}, not {expected!r}, after {DEADLINE} s") from None
 
 
 def until(condition: Callable[[], bool], what: str, *, limit: float = DEADLINE) -> None:

@@ -20,7 +20,13 @@ except MissingExtraError as error:
 
 @pytest.mark.parametrize(
     ("module", "package"),
-    [("opentelemetry", "opentelemetry"), ("prometheus", "prometheus_client")],
+    [
+        ("fastapi", "fastapi"),
+        ("litestar", "litestar"),
+        ("opentelemetry", "opentelemetry"),
+        ("prometheus", "prometheus_client"),
+        ("starlette", "starlette"),
+    ],
 )
 def test_a_missing_package_is_an_error_that_names_the_extra(module: str, package: str) -> None:
     """Module, extra and file share one word."""
@@ -30,7 +36,10 @@ def test_a_missing_package_is_an_error_that_names_the_extra(module: str, package
     assert output == f'pip install "async-tiercache[{module}]"\n'
 
 
-@pytest.mark.parametrize("module", ["logging", "opentelemetry", "prometheus"])
+@pytest.mark.parametrize(
+    "module",
+    ["django", "fastapi", "litestar", "logging", "opentelemetry", "prometheus", "starlette"],
+)
 def test_examples_in_docstrings_are_right(module: str) -> None:
     """What an example shows can be done."""
     result = doctest.testmod(importlib.import_module(f"async_tiercache_integrations.{module}"))

@@ -26,6 +26,7 @@ from async_tiercache.abc import Clock, Codec, Observer, Remote
 from async_tiercache.codecs import codec_for
 from async_tiercache.testing import FakeClock, MemoryServer, Recorder
 from async_tiercache.testing.contracts import CodecContract, RemoteContract
+from async_tiercache_integrations.fastapi import cached_response
 
 cache = TierCache(namespace="types")
 
@@ -232,6 +233,23 @@ class MyOtherRemote(RemoteContract):
     @pytest.fixture
     def lost(self, made: Remote) -> Remote:
         return made
+
+
+@cached_response("1m", tags=["user:{user_id}"], stale_while_revalidate=30)
+async def endpoint(user_id: int, *, full: bool = False) -> str:
+    return ""
+
+
+@cached_response("1m")
+def plain_endpoint(user_id: int) -> int:
+    return user_id
+
+
+async def endpoints() -> None:
+    assert_type(await endpoint(1, full=True), str)
+    assert_type(plain_endpoint(1), int)
+    await endpoint("1")  # type: ignore[arg-type]
+    plain_endpoint()  # type: ignore[call-arg]
 
 
 async def refused() -> Remote:

@@ -1,0 +1,211 @@
+"""Endpoints of FastAPI that say how their responses are shared."""
+
+from collections.abc import AsyncGenerator, Iterator
+from typing import Annotated, Any
+
+import pytest
+import pytest_asyncio
+from fastapi import Depends, FastAPI, HTTPException, Response
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel
+
+from async_tiercache.errors import ConfigurationError, KeyTemplateError
+from async_tiercache.testing import FakeClock
+from async_tiercache_integrations.asgi import ResponseCache
+from async_tiercache_integrations.fastapi import cached_response
+from tests.conftest import MakeCache
+from tests.frameworks.shop import Shop, Site
+
+
+class Product(BaseModel):
+    """What stands in a response."""
+
+    number: int
+    secret: str = "s"
+
+
+@pytest.fixture
+def app() -> FastAPI:
+    """Return an application without endpoints."""
+    return FastAPI()
+
+
+@pytest_asyncio.fixture
+async def site(app: FastAPI, make_cache: MakeCache, clock: FakeClock) -> Site:
+    """Return it behind a cache."""
+    shop = Shop(await make_cache(), clock)
+    return Site(ResponseCache(app, cache=shop.cache, clock=clock), shop)
+
+
+async def control(site: Site, path: str = "/") -> str | None:
+    """Return what a response says of caching."""
+    return (await site.fetch(path)).fields.get("cache-control")
+
+
+async def test_a_response_says_for_how_long_it_is_fresh(app: FastAPI, site: Site) -> None:
+    """In whole seconds, and for how long it may be stale."""
+
+    @app.get("/")
+    @cached_response("1m", stale_while_revalidate=30.9)
+    async def endpoint() -> str:
+        return "made"
+
+    assert await control(site) == "max-age=60, stale-while-revalidate=30"
+    assert (await site.fetch("/")).hit
+
+
+async def test_what_the_endpoint_says_itself_counts(app: FastAPI, site: Site) -> None:
+    """Said on the response that it asks for, or on one that it returns."""
+
+    @app.get("/asked")
+    @cached_response("1m")
+    async def asked(response: Response) -> str:
+        response.headers["Cache-Control"] = "no-store"
+        return "made"
+
+    @app.get("/returned")
+    @cached_response("1m")
+    async def returned() -> Response:
+        return JSONResponse({}, headers={"Cache-Control": "max-age=5"})
+
+    assert await control(site, "/asked") == "no-store"
+    assert await control(site, "/returned") == "max-age=5"
+
+
+async def test_a_response_that_is_returned_is_marked(app: FastAPI, site: Site) -> None:
+    """FastAPI sends it as it is."""
+
+    @app.get("/")
+    @cached_response("1m")
+    async def endpoint() -> Response:
+        return JSONResponse({})
+
+    assert await control(site) == "max-age=60"
+
+
+@pytest.mark.parametrize("returns_one", [False, True])
+async def test_what_a_dependency_says_counts(
+    app: FastAPI, site: Site, *, returns_one: bool
+) -> None:
+    """Also where FastAPI drops it, because the endpoint returns a response of its own."""
+
+    def of_a_user(response: Response) -> None:
+        response.headers["Cache-Control"] = "private"
+
+    @app.get("/", dependencies=[Depends(of_a_user)], response_model=None)
+    @cached_response("1m")
+    async def endpoint() -> Response | str:
+        return JSONResponse({}) if returns_one else "made"
+
+    assert await control(site) in ("private", None)
+    await site.fetch("/")
+    assert not (await site.fetch("/")).fields.get("cache-status", "").startswith("tiercache; hit")
+
+
+async def test_an_error_has_no_lifetime(app: FastAPI, site: Site) -> None:
+    """Raised, returned, or told by a status."""
+
+    @app.get("/raised")
+    @cached_response("1m")
+    async def raised() -> str:
+        raise HTTPException(404)
+
+    @app.get("/returned")
+    @cached_response("1m")
+    async def returned() -> Response:
+        return JSONResponse({}, status_code=410)
+
+    @app.get("/told")
+    @cached_response("1m")
+    def told(response: Response) -> str:
+        response.status_code = 404
+        return "nothing"
+
+    answers = [await site.fetch(path) for path in ("/raised", "/returned", "/told")]
+    assert [each.status for each in answers] == [404, 410, 404]
+    assert ["cache-control" in each.fields for each in answers] == [False] * 3
+
+
+async def test_tags_come_from_all_parameters(app: FastAPI, site: Site) -> None:
+    """Path, query with its default, and attributes of what a dependency returns; escaped."""
+
+    def found(number: int) -> Product:
+        return Product(number=number)
+
+    @app.get("/products/{number}")
+    @cached_response("1m", tags=["lang:{lang}", "product:{product.number}", "all"])
+    async def endpoint(product: Annotated[Product, Depends(found)], lang: str = "a:b") -> str:
+        return lang
+
+    for tag in ("lang:a%3Ab", "product:7", "all"):
+        await site.fetch("/products/7")
+        assert (await site.fetch("/products/7")).hit
+        await site.shop.cache.invalidate(tags=[tag])
+        assert not (await site.fetch("/products/7")).hit
+
+
+async def test_fastapi_sees_the_endpoint_as_it_is(app: FastAPI, site: Site) -> None:
+    """Its parameters, its model and its name; nothing of what is asked for besides."""
+
+    async def plain(number: int, q: Annotated[str, "text"] = "") -> Product:
+        """Return a product."""
+        return Product(number=number)
+
+    bare = FastAPI()
+    bare.get("/products/{number}")(plain)
+    app.get("/products/{number}")(cached_response("1m", tags=["product:{number}"])(plain))
+
+    assert app.openapi() == bare.openapi()
+
+
+async def test_a_response_model_filters(app: FastAPI, site: Site) -> None:
+    """What it leaves out is not sent."""
+
+    @app.get("/", response_model=Product, response_model_exclude={"secret"})
+    @cached_response("1m")
+    async def endpoint() -> Product:
+        return Product(number=7)
+
+    assert (await site.fetch("/")).body == b'{"number":7}'
+
+
+def test_an_endpoint_can_be_called_by_itself() -> None:
+    """As a test of it does."""
+
+    @cached_response("1m", tags=["product:{number}"])
+    def endpoint(number: int, factor: int = 2) -> int:
+        return number * factor
+
+    assert endpoint(3) == 6
+    assert endpoint(number=3, factor=3) == 9
+
+
+async def _stream() -> AsyncGenerator[bytes]:
+    yield b""
+
+
+def _lines() -> Iterator[bytes]:
+    yield b""
+
+
+@pytest.mark.parametrize("endpoint", [_stream, _lines], ids=["asynchronous", "synchronous"])
+def test_a_generator_is_refused(endpoint: Any) -> None:
+    """Its response has begun before it runs."""
+    with pytest.raises(ConfigurationError, match="is a generator"):
+        cached_response("1m")(endpoint)
+
+
+@pytest.mark.parametrize("options", [{"ttl": 0.5}, {"ttl": 5, "stale_while_revalidate": "100ms"}])
+def test_less_than_a_second_is_refused(options: Any) -> None:
+    """It would be nothing."""
+    with pytest.raises(ConfigurationError, match="shorter than a second"):
+        cached_response(**options)
+
+
+def test_a_tag_that_does_not_fit_is_refused() -> None:
+    """When the endpoint is decorated."""
+    with pytest.raises(KeyTemplateError, match="no parameter"):
+
+        @cached_response("1m", tags=["product:{number}"])
+        async def endpoint(nummer: int) -> int:
+            return nummer
