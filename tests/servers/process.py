@@ -96,7 +96,7 @@ class Server:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
-                preexec_fn=_end_with_parent if _LIBC else None,  # noqa: PLW1509 - calls C only
+                preexec_fn=end_with_parent,  # noqa: PLW1509 - calls C only
             )
             if _answers(self._process, port):
                 self.port = port
@@ -168,10 +168,10 @@ def free_port() -> int:
             return port
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     """Let the kernel kill this process when its parent ends, however that ends."""
-    assert _LIBC is not None
-    _LIBC.prctl(1, signal.SIGKILL)
+    if _LIBC is not None:
+        _LIBC.prctl(1, signal.SIGKILL)
 
 
 def _answers(process: subprocess.Popen[bytes], port: int) -> bool:
