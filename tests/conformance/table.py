@@ -1,6 +1,6 @@
 """What a run has found, as text and as a part of a page."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from tests.conformance.suite import Case, Kind, Result
@@ -30,21 +30,28 @@ def put_into(page: Path, profile: str, part: str) -> None:
 
 def markdown_of(
     rows: Iterable[Row],
-    cases: Sequence[Case],
+    cases: Iterable[Case],
     results: Mapping[str, Result],
     expected: Expected,
 ) -> str:
-    """Return the table, the tests that are excused, and the optional ones that do not pass."""
+    """Return the table, and why some tests do not pass."""
+    missed = {
+        case.name: expected.missed.get(case.name, "")
+        for case in cases
+        if case.kind == "optimal" and results[case.name].outcome != "passed"
+    }
     lines = [_line(_HEAD), "| --- | ---: | ---: | ---: |", *(_line(_cells(row)) for row in rows)]
-    lines += ["", "Required tests that do not pass:", "", _line(("test", "why")), "| --- | --- |"]
-    lines += [_line((f"`{name}`", why)) for name, why in expected.excused.items()]
-    missed: dict[str, list[str]] = {}
-    for case in cases:
-        if case.kind == "optimal" and results[case.name].outcome != "passed":
-            missed.setdefault(case.section, []).append(f"`{case.name}`")
-    lines += ["", "Optional tests that do not pass:", "", _line(("section", "tests"))]
-    lines += ["| --- | --- |", *(_line((each, ", ".join(of))) for each, of in missed.items())]
+    lines += ["", *_reasons("required tests that do not pass", expected.excused)]
+    lines += ["", *_reasons("optional tests that do not pass", missed)]
     return "\n".join([*lines, ""])
+
+
+def _reasons(head: str, by_name: Mapping[str, str]) -> list[str]:
+    names: dict[str, list[str]] = {}
+    for name, why in by_name.items():
+        names.setdefault(why, []).append(f"`{name}`")
+    told = [_line((", ".join(of), why)) for why, of in names.items()]
+    return [_line((head, "why")), "| --- | --- |", *told]
 
 
 def _cells(row: Row) -> tuple[str, ...]:

@@ -1,8 +1,8 @@
 """Whether a run of the suite is as expected, and what it found, section by section."""
 
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -18,10 +18,12 @@ class Expected:
     Attributes:
         excused: The required tests that do not pass, each with the reason.
         optional: The optional ones that do.
+        missed: Those that do not, each with the reason.
     """
 
     excused: dict[str, str]
     optional: frozenset[str]
+    missed: dict[str, str] = field(default_factory=dict[str, str])
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +38,16 @@ class Row:
 def expected_of(profile: str) -> Expected:
     """Return what is on record for a profile."""
     found = json.loads(_EXPECTED.read_text())[profile]
-    return Expected(found["excused"], frozenset(found["optional"]))
+    return Expected(found["excused"], frozenset(found["optional"]), found["missed"])
 
 
-def record(profile: str, optional: Iterable[str]) -> None:
+def record(profile: str, optional: Collection[str]) -> None:
     """Put the optional tests that pass on record."""
     found = json.loads(_EXPECTED.read_text())
-    found[profile]["optional"] = sorted(optional)
+    of_profile = found[profile]
+    of_profile["optional"] = sorted(optional)
+    for name in of_profile["missed"].keys() & set(optional):
+        del of_profile["missed"][name]
     _EXPECTED.write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n")
 
 
