@@ -93,7 +93,7 @@ async def cases(effort: Effort) -> AsyncGenerator[list[Case]]:
             "Starlette, uncached": (starlette(), scopes, one[: requests // 4]),
             "FastAPI, uncached": (fastapi(), scopes, one[: requests // 4]),
         }
-        yield [
+        timed = [
             Case(
                 name=name,
                 subject=over(app, asked),
@@ -105,6 +105,15 @@ async def cases(effort: Effort) -> AsyncGenerator[list[Case]]:
             )
             for name, (app, asked, keys) in subjects.items()
         ]
+        # Next to each other: they differ by less than two rounds may.
+        over_whole = replace(
+            timed[2],
+            name="a 304 beside a hit with its content",
+            floor=over(cached, scopes),
+            floor_name="L1 hit",
+            bars={"cpu": 1.0},
+        )
+        yield [*timed, over_whole]
 
 
 async def in_process(effort: Effort) -> list[Claim | Result]:
@@ -117,28 +126,16 @@ async def in_process(effort: Effort) -> list[Claim | Result]:
 def call_claims(timed: Mapping[str, Result]) -> list[Claim]:
     """Hold what hits take against bars, given each case's times."""
 
-    def beyond(case: str) -> float:
-        return (timed[case].subject_ns.median - timed[case].floor_ns.median) / 1e9
-
-    hits = [
+    return [
         Claim(
             classical=IN_PROCESS,
             restated=f"{case}, beyond the raw application",
-            measured=beyond(case),
+            measured=(timed[case].subject_ns.median - timed[case].floor_ns.median) / 1e9,
             bar=5e-6,
             unit="seconds",
         )
-        for case in (HIT, HIT_MANY)
+        for case in (HIT, HIT_MANY, UNCHANGED)
     ]
-    unchanged = Claim(
-        classical=IN_PROCESS,
-        restated="A 304, over a hit with its content",
-        measured=timed[UNCHANGED].subject_ns.median / timed[HIT].subject_ns.median,
-        bar=1,
-        unit="times",
-        beside=f"{spell(beyond(UNCHANGED), 'seconds')} beyond the raw application",
-    )
-    return [*hits, unchanged]
 
 
 # Over sockets.
