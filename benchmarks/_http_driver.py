@@ -42,6 +42,11 @@ class Answered(NamedTuple):
     rate: float
 
 
+def driver_name() -> str:
+    """Return what `drive` drives with."""
+    return "a client in Python" if shutil.which("wrk") is None else "wrk"
+
+
 async def ask(port: int, fields: Mapping[str, str]) -> None:
     """Send one request, and wait for its answer.
 

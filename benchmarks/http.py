@@ -21,7 +21,7 @@ from benchmarks import _http_marks
 from benchmarks._apart import Group, Question, SkipGroup, require
 from benchmarks._harness import Case, Effort, Result, Sweep, measure
 from benchmarks._http_apps import BODY, ETAG, App, Behind, fastapi, raw, starlette
-from benchmarks._http_driver import BROWSER
+from benchmarks._http_driver import BROWSER, driver_name
 from benchmarks._http_memory import fields_of, held_by
 from benchmarks._http_requests import nobody, receive, scope_of
 from benchmarks._http_sockets import hall
@@ -167,7 +167,7 @@ def rate_claim(cpu: Result, wall: Result) -> Claim:
         bar=0.85,
         unit="share",
         at_least=True,
-        beside=f"by the clock on the wall {ours} of {bare}",
+        beside=f"to {driver_name()}, by the clock on the wall, {ours} of {bare}",
     )
 
 
