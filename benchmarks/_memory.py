@@ -23,7 +23,7 @@ from benchmarks._apart import SkipGroup
 Kind: TypeAlias = Literal["cached dict", "cached packed", "bare dict", "bare packed"]
 """How the objects are held: by a cache, or as bare keys and values; as dicts or packed."""
 
-_STATM: Final = Path("/proc/self/statm")
+STATM: Final = Path("/proc/self/statm")
 _msgpack: Final[Any] = msgpack  # it has no types
 
 
@@ -45,7 +45,7 @@ def held_apart(kind: Kind, objects: int) -> Held:
     Raises:
         SkipGroup: This system does not tell.
     """
-    if not _STATM.exists():
+    if not STATM.exists():
         raise SkipGroup("there is no /proc/self/statm")
     command = [sys.executable, "-m", "benchmarks._memory", kind, str(objects)]
     root = Path(__file__).parent.parent
@@ -71,7 +71,7 @@ async def _cached(kind: Kind, objects: int) -> Held:
 
     async with cache:
         await user(-1)
-        before = _resident()
+        before = resident()
         for number in range(1_000_000, 1_000_000 + objects + objects // 10):
             await user(number)
         assert cache.statistics().l1_entries == objects
@@ -80,14 +80,14 @@ async def _cached(kind: Kind, objects: int) -> Held:
 
 def _bare(kind: Kind, objects: int) -> Held:
     held: list[Any] = [None] * (3 * objects)
-    before = _resident()
+    before = resident()
     for place, number in enumerate(range(1_000_000, 1_000_000 + objects)):
         held[3 * place : 3 * place + 3] = number, f"app:user:{number}", an_object(number, kind)
     return _held_since(before)
 
 
 def _held_since(before: int) -> Held:
-    grown = _resident() - before
+    grown = resident() - before
     pauses: list[float] = []
     for _ in range(3):
         began = time.perf_counter()
@@ -96,9 +96,10 @@ def _held_since(before: int) -> Held:
     return Held(grown, min(pauses))
 
 
-def _resident() -> int:
+def resident() -> int:
+    """Return the resident set, once what is garbage is gone, in bytes."""
     gc.collect()
-    return int(_STATM.read_text(encoding="ascii").split()[1]) * mmap.PAGESIZE
+    return int(STATM.read_text(encoding="ascii").split()[1]) * mmap.PAGESIZE
 
 
 def main(kind: Kind, objects: int) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 SUITE: Final = (
     "hits", "rivals", "l2", "batches", "misses", "stampedes", "growth", "end_to_end", "memory",
-    "codecs", "compression", "telemetry", "ratios",
+    "codecs", "compression", "telemetry", "ratios", "http",
 )  # fmt: skip
 """In the order in which they run; `claims` and `faults` take longer, and are asked for by name."""
 

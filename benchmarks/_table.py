@@ -1,5 +1,6 @@
 """The figures as aligned text."""
 
+from collections.abc import Iterator
 from dataclasses import fields
 from typing import Any
 
@@ -18,28 +19,27 @@ def machine_line(machine: dict[str, Any]) -> str:
 
 
 def group(name: str, measured: dict[str, Any]) -> str:
-    """Return the table of one group, of ratios or of claims."""
-    results = measured["results"]
-    if results and "restated" in results[0]:
-        return _claims(name, measured)
-    floors = dict.fromkeys(result["floor_name"] for result in results)
-    title = f"-- {name} ({measured['loop']}); floor: {'; '.join(floors)}"
-    return "\n".join([title, _COLUMNS, *map(_row, results), ""])
+    """Return the table of one group: its ratios, then its claims."""
+    timed = [result for result in measured["results"] if "ratio" in result]
+    claims = [result for result in measured["results"] if "restated" in result]
+    floors = dict.fromkeys(result["floor_name"] for result in timed)
+    named = f"; floor: {'; '.join(floors)}" if timed else ""
+    title = f"-- {name} ({measured['loop']}){named}"
+    table = [_COLUMNS, *map(_row, timed)] if timed else []
+    return "\n".join([title, *table, *_verdicts(claims), ""])
 
 
-def _claims(name: str, measured: dict[str, Any]) -> str:
-    """Return the verdicts of one group of claims."""
-    lines, classical = [f"-- {name} ({measured['loop']})"], ""
-    for result in measured["results"]:
+def _verdicts(claims: list[dict[str, Any]]) -> Iterator[str]:
+    classical = ""
+    for result in claims:
         claim = Claim(**{field.name: result[field.name] for field in fields(Claim)})
         if claim.classical != classical:
             classical = claim.classical
-            lines.append(f"{classical}:")
+            yield f"{classical}:"
         columns = f"{claim.requirement:>11} {claim.figure:>10}  {claim.verdict}"
-        lines.append(f"  {claim.restated:<68} {columns}")
+        yield f"  {claim.restated:<68} {columns}"
         if claim.beside:
-            lines.append(f"    ({claim.beside})")
-    return "\n".join([*lines, ""])
+            yield f"    ({claim.beside})"
 
 
 def _row(result: dict[str, Any]) -> str:

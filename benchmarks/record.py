@@ -1,7 +1,8 @@
 """Which figures does the documentation show?
 
 `python -m benchmarks record RUN.json` puts a run of the suite on record: its figures here, as
-tables on the page about benchmarks, and as a picture. The gate holds later runs against them.
+tables on the page about benchmarks, and as a picture. The gate holds later runs against them. A run
+of a part of the suite takes the place of that part, and the page says what it was measured on.
 """
 
 import argparse
@@ -33,13 +34,23 @@ _EN_DASH: Final = "\N{EN DASH}"
 def command(arguments: Sequence[str]) -> int:
     """Put a run on record."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks record", description=__doc__)
-    parser.add_argument("run", type=Path, help="what --json has written for the whole suite")
+    parser.add_argument("run", type=Path, help="what --json has written for the suite")
     run: Path = parser.parse_args(arguments).run
-    report = json.loads(run.read_text(encoding="utf-8"))
+    report = beside(recorded(), json.loads(run.read_text(encoding="utf-8")))
     FIGURES.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     PAGE.write_text(page_with(PAGE.read_text(encoding="utf-8"), report), encoding="utf-8")
     PICTURE.write_text(picture_of(report), encoding="utf-8")
     return 0
+
+
+def beside(record: dict[str, Any], run: dict[str, Any]) -> dict[str, Any]:
+    """Return what is on record once a run is: all that is new, and the rest as it was."""
+    if run["benches"].keys() >= record["benches"].keys():
+        return run
+    if run["quick"]:
+        raise SystemExit("a quick look is not put on record")
+    apart = {**record.get("apart", {}), **dict.fromkeys(run["benches"], run["machine"])}
+    return {**record, "benches": {**record["benches"], **run["benches"]}, "apart": apart}
 
 
 def page_with(page: str, report: Mapping[str, Any]) -> str:
@@ -48,12 +59,18 @@ def page_with(page: str, report: Mapping[str, Any]) -> str:
     def figures(block: re.Match[str]) -> str:
         begin, name, end = block.groups()
         if name == "machine":
-            lines = [_table.machine_line(report["machine"]).replace("\n", ". ") + "."]
+            lines = [_measured_on(report["machine"])]
+            for bench, machine in report.get("apart", {}).items():
+                lines += ["", f"`{bench}` apart from the others: {_measured_on(machine)}"]
         else:
             lines = list(_rows(report["benches"][name]))
         return "\n".join([begin, *lines, "", end])
 
     return _BLOCK.sub(figures, page)
+
+
+def _measured_on(machine: dict[str, Any]) -> str:
+    return _table.machine_line(machine).replace("\n", ". ") + "."
 
 
 def picture_of(report: Mapping[str, Any]) -> str:

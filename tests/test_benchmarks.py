@@ -261,6 +261,21 @@ def test_the_page_draws_shares_and_tells_claims() -> None:
     assert "so fast: 2 ms, bar 1; fails" in drawn
 
 
+def test_a_part_of_the_suite_is_put_on_record_beside_the_rest() -> None:
+    """With what it was measured on; a whole run takes the place of everything."""
+    one, other, later = ({"python": version} for version in ("3.11.0", "3.12.0", "3.13.0"))
+    before = {"machine": one, "quick": False, "benches": {"hits": [1], "http": [2]}}
+    part = {"machine": other, "quick": False, "benches": {"http": [3]}}
+    whole = {"machine": later, "quick": False, "benches": {"http": [5], "hits": [4]}}
+
+    mixed = record.beside(before, part)
+    assert mixed["benches"] == {"hits": [1], "http": [3]}
+    assert (mixed["machine"], mixed["apart"]) == (one, {"http": other})
+    assert record.beside(mixed, whole) == whole
+    with pytest.raises(SystemExit, match="quick"):
+        record.beside(before, {**part, "quick": True})
+
+
 def test_the_page_shows_what_is_on_record() -> None:
     """Tables and picture are those that are written from it, and nobody has changed a figure."""
     report = record.recorded()
