@@ -188,14 +188,12 @@ def _date(response: Fields, now: float) -> float:
 def age_of(response: Fields) -> int:
     """Return how old a response was when it came, as caches behind say (RFC 9111, 5.1).
 
-    An origin's clock is not compared with ours. Of a list, the first member counts, but not of one
-    over several lines. What is no age is older than anything.
+    An origin's clock is not compared with ours. What is no age is older than anything.
     """
     lines = lines_of(response, b"age")
     if not lines:
         return 0
-    members = elements_of(lines) if len(lines) == 1 else []
-    age = seconds_of(members[0]) if members else None
+    age = seconds_of(lines[0].strip()) if len(lines) == 1 else None
     return LONGEST_SECONDS if age is None else age
 
 

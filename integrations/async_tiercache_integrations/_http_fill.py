@@ -227,8 +227,8 @@ class Run:
         if fill.by_path and fill.search is None:
             return Searches(token_hex(16), search)
         if names and fill.names is None:
-            return Variants(token_hex(16), names)
-        return self.response if names == (fill.names or ()) else None
+            return Variants(token_hex(16), self._origin.keys.widened(fill.key, names))
+        return self.response if set(names) <= set(fill.names or ()) else None
 
     async def rest(self) -> StoredResponse | None:
         """Let the application end; return what answers its client, if it has not done that."""
@@ -276,7 +276,7 @@ class Run:
             self._settled.set()
 
     async def _hear(self) -> Message:
-        """Return what the client sends, but not that it has gone while others wait."""
+        """Return what the client sends, and that it has gone only when nobody else waits."""
         message = await self._fill.receive()
         if message["type"] == "http.disconnect":
             await self._passing.wait()
@@ -307,6 +307,7 @@ class Run:
             return
         if status in _FAILURES and self._may_serve_stale():
             self.failed = self._answered = True
+            self._passing.set()
             self._settled.set()
             return
         # Trailers would be left out of what is sent again.
@@ -348,8 +349,7 @@ class Run:
             )
             if self._reason(stale.status, fields, control, lifetime) is None:
                 self._parts = []
-        if self._parts is None:
-            self._passing.set()
+        self._passing.set()
         self._settled.set()
 
     async def _collect(self, message: Message, parts: list[bytes]) -> None:
@@ -365,6 +365,7 @@ class Run:
             self._settled.set()
             # Who asks again on seeing the end must find it.
             await self.visible.wait()
+            self._passing.set()
         if self._teed:
             self._client.post(message)
 
@@ -428,7 +429,11 @@ class Run:
             if not fill.by_path:
                 self._origin.keys.learn(self._scope)
             return True
-        self.misled = fill.names is not None and vary_of(self._fields) != fill.names
+        more = set(vary_of(self._fields) or ()).difference(fill.names or ())
+        self.misled = fill.names is not None and bool(more)
+        if self.misled:
+            # The next record shall do for both.
+            self._origin.keys.widen(fill.trail[-1], more.union(fill.names or ()))
         return self.misled
 
     def _control_of(self, fields: Fields) -> ResponseControl:

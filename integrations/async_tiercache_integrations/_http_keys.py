@@ -1,6 +1,6 @@
 """The keys by which records are found; what was worked out for one request serves the next."""
 
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from contextlib import suppress
 from typing import Any, Final, Generic, TypeAlias, TypeVar
 from urllib.parse import urljoin, urlsplit
@@ -49,6 +49,7 @@ class Keys:
         self._max_variants = max_variants
         self._of_urls: Bounded[tuple[str, bytes | None, bytes | str, bytes], str] = Bounded()
         self._of_variants: Bounded[str, dict[tuple[bytes | None, ...], str]] = Bounded()
+        self._names: Bounded[str, tuple[bytes, ...]] = Bounded()
         self.searched: Bounded[str, None] = Bounded()
 
     def of(self, scope: Scope, fields: Mapping[bytes, bytes]) -> str:
@@ -77,6 +78,15 @@ class Keys:
             digest = variant_of(fields, record.names)
             found = known[values] = f"{key}:{record.record_id}:{digest.hex()}"
         return found
+
+    def widen(self, key: str, names: Iterable[bytes]) -> None:
+        """Note on what the responses of a record depend, of which none may name it all."""
+        self._names.add(key, tuple(sorted(names)))
+
+    def widened(self, key: str, names: tuple[bytes, ...]) -> tuple[bytes, ...]:
+        """Return the fields by which the variants of a record are told apart."""
+        known = self._names.get(key, ())
+        return tuple(sorted({*names, *known})) if known else names
 
     def learn(self, scope: Scope) -> None:
         """Note that URLs of a request's path share responses."""

@@ -7,7 +7,7 @@ from async_tiercache import LoadContext, TierCache
 from async_tiercache.http.stored import StoredResponse
 from async_tiercache_integrations._http_fill import FILL, Fill
 from async_tiercache_integrations._http_keys import Bounded
-from async_tiercache_integrations._http_origin import Message, Origin
+from async_tiercache_integrations._http_origin import Message, Origin, Receive
 from async_tiercache_integrations._http_records import NOT_STORED, NotStored, Record
 
 LONGEST: Final = 300.0
@@ -113,7 +113,7 @@ class Lookup:
     def validate_behind(self, fill: Fill, stale: StoredResponse) -> None:
         """Validate a response while its client is answered with it."""
         if fill.key not in self._validating:
-            self._origin.begin(self._validated_quietly(fill.again(stale, _nothing, _nobody)))
+            self._origin.begin(self._validated_quietly(fill.again(stale, _silence(), _nobody)))
 
     async def _validated_quietly(self, fill: Fill) -> None:
         await self.validated(fill)
@@ -162,9 +162,14 @@ class Lookup:
         return False
 
 
-async def _nothing() -> Message:
-    """Be a client who has sent all, and stays."""
-    return {"type": "http.request", "body": b"", "more_body": False}
+def _silence() -> Receive:
+    """Be a client who has sent all, and is gone once the response has ended."""
+    messages = iter([{"type": "http.request", "body": b"", "more_body": False}])
+
+    async def receive() -> Message:
+        return next(messages, {"type": "http.disconnect"})
+
+    return receive
 
 
 async def _nobody(_: Message) -> None:

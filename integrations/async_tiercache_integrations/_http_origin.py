@@ -18,7 +18,8 @@ from async_tiercache_integrations._http_rules import Rule
 Message: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]
-App: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
+App: TypeAlias = Callable[[Any, Any, Any], Awaitable[None]]
+"""Of whatever framework: each spells the types of ASGI in its own way."""
 
 START: Final = "http.response.start"
 BODY: Final = "http.response.body"

@@ -8,7 +8,7 @@ that is there. Whatever ends the record ends them all.
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 from async_tiercache import TierCache
 from async_tiercache._clock import SYSTEM_CLOCK
@@ -186,7 +186,7 @@ class ResponseCache:
         self._hit = b"" if name is None else CacheStatus(name).encode() + b"; ttl=%d"
         self._lookup = Lookup(cache, self._origin)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer a request, or let the application do so."""
         origin = self._origin
         if scope["type"] != "http":

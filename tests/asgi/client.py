@@ -162,8 +162,9 @@ def begin(
     host: str | None = "example.org",
     at_end: Callable[[], Awaitable[None]] | None = None,
     reads: bool = True,
+    stays: bool = True,
 ) -> Exchange:
-    """Begin a request; its client stays until it is cancelled."""
+    """Begin a request; its client stays until it is cancelled, unless it goes at once."""
     exchange = Exchange(at_end=at_end)
     if reads:
         exchange.reads.set()
@@ -172,6 +173,8 @@ def begin(
     async def receive() -> Any:
         if sent:
             return sent.pop()
+        if not stays:
+            return {"type": "http.disconnect"}
         # As servers do: what has been answered is over, whether or not its client is still there.
         await exchange.over.wait()
         return {"type": "http.disconnect"}

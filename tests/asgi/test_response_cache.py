@@ -268,7 +268,27 @@ async def test_a_response_that_depends_on_other_fields_begins_a_new_record(
 
     assert not (await fetch(app, ("a", "2"))).hit
     assert not (await fetch(app, ("b", "1"))).hit
-    assert (await fetch(app, ("a", "3"), ("b", "1"))).hit
+    assert (await fetch(app, ("b", "1"))).hit
+
+
+async def test_responses_that_name_different_fields_live_side_by_side(
+    app: ResponseCache, origin: Origin
+) -> None:
+    """Such as what is compressed, and what is not: only one of them says that it depends on that."""
+
+    def follow(scope: Any) -> list[tuple[str, str]]:
+        asked = dict(scope["headers"])
+        return [FRESH, ("vary", ", ".join(each for each in "ab" if each.encode() in asked))]
+
+    origin.follow = follow
+    clients = [[("a", "1")], [("b", "1")], [("a", "1"), ("b", "1")], [("c", "1")]]
+    for _ in range(4):
+        for fields in clients:
+            await fetch(app, *fields)
+    calls = origin.calls
+    for fields in clients:
+        assert (await fetch(app, *fields)).hit
+    assert origin.calls == calls
 
 
 @pytest.mark.parametrize(("status", "ends"), [(200, True), (303, True), (404, False), (500, False)])

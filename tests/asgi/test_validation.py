@@ -8,7 +8,7 @@ import pytest
 from async_tiercache import TierCache
 from async_tiercache.testing import FakeClock, settled
 from async_tiercache_integrations.asgi import ResponseCache, http_tags
-from tests.asgi.client import Origin, Pairs, begin, fetch
+from tests.asgi.client import Origin, Pairs, begin, fetch, raw
 from tests.core.source import ticks
 
 ETAG = ("etag", '"a"')
@@ -342,3 +342,34 @@ async def test_who_insists_has_the_origin_asked(
         await settled(cache)
         await settled(other)
         assert origin.calls == calls + 1 + number
+
+
+@pytest.mark.parametrize("behind", [True, False])
+async def test_an_application_that_waits_for_its_client_to_go_comes_to_an_end(
+    cache: TierCache, clock: FakeClock, behind: bool
+) -> None:
+    """As Starlette and Litestar do while they stream; behind its client's back as well."""
+    ended: list[str] = []
+
+    async def streaming(_: Any, receive: Any, send: Any) -> None:
+        async def gone() -> None:
+            while (await receive())["type"] != "http.disconnect":
+                pass
+
+        waiting = asyncio.ensure_future(gone())
+        said = [("cache-control", "max-age=60, stale-while-revalidate=60")]
+        start = {"type": "http.response.start", "status": 200, "headers": raw(said)}
+        await send(start)
+        await send({"type": "http.response.body", "body": b"hello"})
+        await waiting
+        ended.append("hello")
+
+    app = ResponseCache(streaming, cache=cache, clock=clock)
+    for _ in range(1 + behind):
+        exchange = begin(app, stays=False)
+        assert (await exchange.done()).body == b"hello"
+        await settled(cache)
+        await clock.advance(61)
+        await ticks()
+
+    assert ended == ["hello"] * (1 + behind)

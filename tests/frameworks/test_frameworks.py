@@ -3,7 +3,6 @@
 import importlib
 import json
 from collections.abc import AsyncIterator
-from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -15,17 +14,6 @@ from tests.frameworks import django_site
 from tests.frameworks.shop import ETAG, Shop, Site, living
 
 FRAMEWORKS = ["starlette", "fastapi", "litestar", "django", "quart"]
-
-# What the middleware must learn; whoever teaches it takes these marks away.
-_NEVER_ENDS = pytest.mark.xfail(run=False, reason="streams are not told of a disconnect at the end")
-_SPELLS_NAMES_OTHERWISE = pytest.mark.xfail(
-    strict=True, reason="answers to changes are read in lower case only"
-)
-
-
-def _each_but(name: str, mark: pytest.MarkDecorator) -> list[Any]:
-    """Return all frameworks, one of them marked."""
-    return [pytest.param(each, marks=[mark] * (each == name)) for each in FRAMEWORKS]
 
 
 @pytest_asyncio.fixture(params=FRAMEWORKS)
@@ -81,7 +69,6 @@ async def test_a_change_ends_the_response_of_its_url(site: Site) -> None:
     assert (await site.fetch("/products/8")).hit
 
 
-@pytest.mark.parametrize("site", _each_but("django", _SPELLS_NAMES_OTHERWISE), indirect=True)
 async def test_a_change_ends_the_response_that_it_leads_to(site: Site) -> None:
     """As after a form: the client is sent to what has changed."""
     await site.fetch("/products/7")
@@ -121,7 +108,6 @@ async def test_a_stream_passes_at_once(site: Site) -> None:
     assert (await exchange.done()).body == b"first second"
 
 
-@pytest.mark.parametrize("site", _each_but("litestar", _NEVER_ENDS), indirect=True)
 async def test_a_stream_that_is_kept_passes_at_once(site: Site) -> None:
     """And is whole for the next client."""
     exchange = site.begin("/feed")
@@ -135,7 +121,6 @@ async def test_a_stream_that_is_kept_passes_at_once(site: Site) -> None:
     assert again.body == exchange.body == b"first second"
 
 
-@pytest.mark.parametrize("site", _each_but("litestar", _NEVER_ENDS), indirect=True)
 async def test_many_clients_share_one_response(site: Site) -> None:
     """They wait for the one that is being made."""
     first = site.begin("/feed")
