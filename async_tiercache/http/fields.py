@@ -7,6 +7,7 @@ import calendar
 import re
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Final, TypeAlias
 
 Fields: TypeAlias = Sequence[tuple[bytes, bytes]]
@@ -36,6 +37,39 @@ _DATES: Final = (
     ),
     re.compile(_DAY + rb" " + _MONTH + rb" (?P<day>\d\d| \d) " + _TIME + rb" (?P<year>\d{4})"),
 )
+
+
+_REPEATED: Final = frozenset(
+    {
+        b"cache-control",
+        b"content-encoding",
+        b"content-language",
+        b"content-type",
+        b"server",
+        b"vary",
+    }
+)
+"""Fields that most responses of a service have with one of few values."""
+
+
+def shared(fields: Fields) -> tuple[tuple[bytes, bytes], ...]:
+    """Return equal fields in which thousands of responses hold the same names and values once."""
+    return tuple(
+        [
+            _pair(name, value) if name in _REPEATED else (_name(name), value)
+            for name, value in fields
+        ]
+    )
+
+
+@lru_cache(maxsize=1024)
+def _pair(name: bytes, value: bytes) -> tuple[bytes, bytes]:
+    return name, value
+
+
+@lru_cache(maxsize=1024)
+def _name(name: bytes) -> bytes:
+    return name
 
 
 def lines_of(fields: Fields, name: bytes) -> list[bytes]:

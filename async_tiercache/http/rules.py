@@ -53,6 +53,8 @@ class Profile:
         any_status: Whether a final status that is not understood may be stored where the response
             does not ask for that.
         authorized: Whether responses to requests with `Authorization` may be stored that say so.
+        stale_when_gone: Whether a stale response takes the place of an origin that does not answer,
+            though nothing says that it may; it is kept for that.
         strict: Whether `private` and `no-store` count beside a field that is targeted at the cache.
     """
 
@@ -62,6 +64,7 @@ class Profile:
     private_fields: bool
     any_status: bool
     authorized: bool
+    stale_when_gone: bool
     strict: bool
 
 
@@ -72,6 +75,7 @@ ORIGIN_SAFE: Final = Profile(
     private_fields=False,
     any_status=False,
     authorized=False,
+    stale_when_gone=False,
     strict=True,
 )
 """Stores what its origin has clearly meant to be shared, and nothing else."""
@@ -82,6 +86,7 @@ RFC9111: Final = Profile(
     private_fields=True,
     any_status=True,
     authorized=True,
+    stale_when_gone=True,
     strict=False,
 )
 """Stores all that a shared cache may."""

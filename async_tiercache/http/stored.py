@@ -5,12 +5,13 @@ Time is an argument, in seconds since the epoch.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from math import inf
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 from async_tiercache.http.conditions import fields_of_304, is_unmodified, updated
 from async_tiercache.http.control import RequestControl, ResponseControl
-from async_tiercache.http.fields import LONGEST_SECONDS, Fields, lines_of
+from async_tiercache.http.fields import LONGEST_SECONDS, Fields, lines_of, shared
 from async_tiercache.http.ranges import Outside, Range, Whole, content_range_outside, range_of
 from async_tiercache.http.rules import age_of, stored_fields
 
@@ -68,6 +69,11 @@ class StoredResponse(_Preparing):
     fresh_until: float
     tags: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        """Hold what many responses have in common once."""
+        object.__setattr__(self, "fields", shared(self.fields))
+        object.__setattr__(self, "control", _shared(self.control))
+
     @property
     def prepared(self) -> Prepared:
         """What most requests need of it."""
@@ -99,7 +105,7 @@ class StoredResponse(_Preparing):
             return "validate"
         if left > 0:
             return "fresh"
-        if control.must_revalidate or control.proxy_revalidate or control.s_maxage is not None:
+        if self._is_never_stale:
             return "validate"
         if asked is not None and asked.max_stale is not None and -left <= asked.max_stale:
             return "fresh"
@@ -107,9 +113,19 @@ class StoredResponse(_Preparing):
             return "stale-while-revalidate"
         return "stale-if-error" if -left < (control.stale_if_error or 0) else "validate"
 
+    @property
+    def _is_never_stale(self) -> bool:
+        """Whether it must not be served stale (RFC 9111, 4.2.4)."""
+        control = self.control
+        return control.must_revalidate or control.proxy_revalidate or control.s_maxage is not None
+
     def may_replace_error(self, *, now: float) -> bool:
         """Return whether it may be served stale in place of an error (RFC 5861, 4)."""
-        return self.reuse(None, now=now) == "stale-if-error"
+        return self.reuse(None, now=now) in {"stale-while-revalidate", "stale-if-error"}
+
+    def may_replace_silence(self) -> bool:
+        """Return whether it may be served stale where the origin does not answer (4.2.4)."""
+        return not (self.control.no_cache or self._is_never_stale)
 
     def validated(
         self, response: Fields, control: ResponseControl, *, born_at: float, fresh_until: float
@@ -154,6 +170,11 @@ def stored(
     return StoredResponse(
         status, tuple(fields), body, control, born_at, born_at + (lifetime or 0.0)
     )
+
+
+@lru_cache(maxsize=1024)
+def _shared(control: ResponseControl) -> ResponseControl:
+    return control
 
 
 Answer: TypeAlias = tuple[int, list[tuple[bytes, bytes]], bytes]

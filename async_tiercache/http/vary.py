@@ -1,6 +1,7 @@
 """`Vary`: which of a URL's stored responses answers a request (RFC 9111, 4.1)."""
 
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Final
 
@@ -16,7 +17,12 @@ def vary_of(response: Fields) -> tuple[bytes, ...] | None:
 
     What is no name might be anything.
     """
-    names = {each.lower() for each in elements_of(lines_of(response, b"vary"))}
+    return _names(tuple(lines_of(response, b"vary")))
+
+
+@lru_cache(maxsize=1024)
+def _names(lines: tuple[bytes, ...]) -> tuple[bytes, ...] | None:
+    names = {each.lower() for each in elements_of(lines)}
     if not all(TOKEN.fullmatch(each) for each in names) or b"*" in names:
         return None
     return tuple(sorted(names))
@@ -31,7 +37,9 @@ def digest_of(parts: Iterable[bytes]) -> bytes:
     return digest.digest()
 
 
-def variant_of(request: Mapping[bytes, bytes], names: Iterable[bytes]) -> bytes:
+def variant_of(
+    request: Mapping[bytes, bytes], names: Iterable[bytes], *, salt: bytes = b""
+) -> bytes:
     """Return what tells requests apart by the fields that a response depends on.
 
     A field that is absent is not one that is empty.
@@ -39,8 +47,9 @@ def variant_of(request: Mapping[bytes, bytes], names: Iterable[bytes]) -> bytes:
     Args:
         request: The request's fields, the lines of each joined.
         names: The fields that the response depends on.
+        salt: What else the digest shall depend on.
     """
-    parts: list[bytes] = []
+    parts = [salt]
     for name in names:
         value = request.get(name)
         if value is not None and name in _LISTS:

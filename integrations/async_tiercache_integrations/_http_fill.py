@@ -4,12 +4,11 @@ import asyncio
 from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import replace
-from secrets import token_hex
+from secrets import token_bytes
 from typing import Final
 
 from async_tiercache import LoadContext
 from async_tiercache._flight import CURRENT
-from async_tiercache.abc import Clock
 from async_tiercache.errors import TierCacheError
 from async_tiercache.http.conditions import is_of, updated, validating
 from async_tiercache.http.control import ResponseControl
@@ -106,7 +105,7 @@ class Fill:
     async def load(self, context: LoadContext) -> Record:
         """Ask the application, or keep what it has said already."""
         if self.run is None and (current := self._validated_elsewhere(context)) is not None:
-            context.tags, context.ttl = current.tags, kept_seconds(current, self.origin.clock)
+            context.tags, context.ttl = current.tags, kept_seconds(current, self.origin)
             return context.not_modified()
         if self.run is None:
             self.run = Run(self)
@@ -123,7 +122,7 @@ class Fill:
 
     def follow(self, record: Pointer) -> bool:
         """Go on to where a record leads; return whether there is such a place."""
-        key = self.origin.keys.below(self.key, record, self.scope, self.fields)
+        key = self.origin.keys.below(record, self.scope, self.fields)
         if key is None:
             return False
         self.trail = (*self.trail, self.key)
@@ -209,7 +208,7 @@ class Run:
             # What cannot be a tag, or is one too many, may not be left out.
             context.skip()
             return NOT_STORED
-        ttl = kept_seconds(self.response, self._origin.clock)
+        ttl = kept_seconds(self.response, self._origin)
         if isinstance(record, StoredResponse):
             context.ttl = ttl
             return replace(record, tags=tags)
@@ -225,9 +224,9 @@ class Run:
         if names is None or not _is_at(fill, search):
             return None
         if fill.by_path and fill.search is None:
-            return Searches(token_hex(16), search)
+            return Searches(token_bytes(16), search)
         if names and fill.names is None:
-            return Variants(token_hex(16), self._origin.keys.widened(fill.key, names))
+            return Variants(token_bytes(16), self._origin.keys.widened(fill.key, names))
         return self.response if set(names) <= set(fill.names or ()) else None
 
     async def rest(self) -> StoredResponse | None:
@@ -269,7 +268,7 @@ class Run:
             if self._parts is not None and self.response is None:
                 await self._give_up()  # It has not come to its end.
         except Exception:
-            if self._start or not self._may_serve_stale():
+            if self._start or not self._may_serve_stale(gone=True):
                 raise
             self.failed = True
         finally:
@@ -328,9 +327,13 @@ class Run:
             return "stale"
         return "uri-miss" if self._fill.names is None else "vary-miss"
 
-    def _may_serve_stale(self) -> bool:
-        stale = self._stale
-        return stale is not None and stale.may_replace_error(now=self._origin.clock.wall())
+    def _may_serve_stale(self, *, gone: bool = False) -> bool:
+        stale, origin = self._stale, self._origin
+        if stale is None:
+            return False
+        if gone and origin.profile.stale_when_gone and stale.may_replace_silence():
+            return True
+        return stale.may_replace_error(now=origin.clock.wall())
 
     def _renew(self, stale: StoredResponse) -> None:
         """Let a response live on that the origin has said is current."""
@@ -462,13 +465,13 @@ class Run:
         return None if usable or validating(fields) else "lifetime"
 
 
-def kept_seconds(response: StoredResponse, clock: Clock) -> float:
+def kept_seconds(response: StoredResponse, origin: Origin) -> float:
     """Return for how much longer a response is kept, fresh or stale."""
     control = response.control
     beyond: float = max(control.stale_while_revalidate or 0, control.stale_if_error or 0)
-    if validating(response.fields):
+    if validating(response.fields) or origin.profile.stale_when_gone:
         beyond = max(beyond, KEPT_STALE)
-    return max(_SHORTEST, response.fresh_until - clock.wall() + beyond)
+    return max(_SHORTEST, response.fresh_until - origin.clock.wall() + beyond)
 
 
 def _is_at(fill: Fill, search: SearchRule) -> bool:

@@ -14,7 +14,7 @@ Scope: TypeAlias = MutableMapping[str, Any]
 K = TypeVar("K")
 V = TypeVar("V")
 
-_REMEMBERED: Final = 10_000
+_REMEMBERED: Final = 4096
 """Of so many URLs, and of so many records of URLs, what was worked out is kept."""
 
 
@@ -48,7 +48,7 @@ class Keys:
     def __init__(self, max_variants: int) -> None:
         self._max_variants = max_variants
         self._of_urls: Bounded[tuple[str, bytes | None, bytes | str, bytes], str] = Bounded()
-        self._of_variants: Bounded[str, dict[tuple[bytes | None, ...], str]] = Bounded()
+        self._of_variants: Bounded[bytes, dict[tuple[bytes | None, ...], str]] = Bounded()
         self._names: Bounded[str, tuple[bytes, ...]] = Bounded()
         self.searched: Bounded[str, None] = Bounded()
 
@@ -63,20 +63,18 @@ class Keys:
             self._of_urls.add(url, key)
         return key
 
-    def below(
-        self, key: str, record: Pointer, scope: Scope, fields: Mapping[bytes, bytes]
-    ) -> str | None:
+    def below(self, record: Pointer, scope: Scope, fields: Mapping[bytes, bytes]) -> str | None:
         """Return the key to which a record leads a request; `None` if to one too many."""
         if isinstance(record, Searches):
-            return f"{key}:{record.record_id}:{_digest(scope, rule=record.rule).hex()}"
+            return f"{record.record_id.hex()}:{_digest(scope, rule=record.rule).hex()}"
         known = self._of_variants.get(record.record_id)
         if known is None:
             known = self._of_variants.add(record.record_id, {})
         values = tuple([fields.get(name) for name in record.names])
         found = known.get(values)
         if found is None and len(known) < self._max_variants:
-            digest = variant_of(fields, record.names)
-            found = known[values] = f"{key}:{record.record_id}:{digest.hex()}"
+            digest = variant_of(fields, record.names, salt=record.record_id)
+            found = known[values] = digest.hex()
         return found
 
     def widen(self, key: str, names: Iterable[bytes]) -> None:

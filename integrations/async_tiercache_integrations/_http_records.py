@@ -18,7 +18,7 @@ class Variants:
         names: The fields that tell them apart.
     """
 
-    record_id: str
+    record_id: bytes
     names: tuple[bytes, ...]
 
 
@@ -31,7 +31,7 @@ class Searches:
         rule: What tells the queries apart (`No-Vary-Search`).
     """
 
-    record_id: str
+    record_id: bytes
     rule: SearchRule
 
 

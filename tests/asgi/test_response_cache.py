@@ -274,7 +274,7 @@ async def test_a_response_that_depends_on_other_fields_begins_a_new_record(
 async def test_responses_that_name_different_fields_live_side_by_side(
     app: ResponseCache, origin: Origin
 ) -> None:
-    """Such as what is compressed, and what is not: only one of them says that it depends on that."""
+    """Such as what is compressed, and what is not: only the one says on what it depends."""
 
     def follow(scope: Any) -> list[tuple[str, str]]:
         asked = dict(scope["headers"])

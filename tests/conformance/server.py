@@ -58,8 +58,11 @@ class Caches:
         test = rest.partition("/")[0]
         if test not in self._caches:
             cache = await self._opened.enter_async_context(TierCache(namespace="conformance"))
+            # The suite asks whether requests are heeded, and the profile does all that RFCs allow.
+            clients: Literal["honour", "ignore"]
+            clients = "honour" if self._setting.profile == "rfc9111" else "ignore"
             self._caches[test] = ResponseCache(
-                self._proxy, cache=cache, profile=self._setting.profile
+                self._proxy, cache=cache, profile=self._setting.profile, clients=clients
             )
         await self._caches[test](scope, receive, send)
 
