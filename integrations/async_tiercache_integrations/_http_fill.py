@@ -117,8 +117,9 @@ class Fill:
         now, stale, found = self.origin.clock.wall(), self.stale, context.stale_value
         if stale is None or stale.reuse(None, now=now) == "fresh":
             return None
-        current = isinstance(found, StoredResponse) and found.reuse(None, now=now) == "fresh"
-        return found if current else None
+        if isinstance(found, StoredResponse) and found.reuse(None, now=now) == "fresh":
+            return found
+        return None
 
     def follow(self, record: Pointer) -> bool:
         """Go on to where a record leads; return whether there is such a place."""
