@@ -10,6 +10,7 @@ from redis.asyncio import from_url as client_of
 from async_tiercache_integrations.cli.demo import _servers
 from async_tiercache_integrations.cli.demo._gates import broken
 from async_tiercache_integrations.cli.demo._measure import Results
+from async_tiercache_integrations.cli.demo._pages import CACHED, KILLED, PLAIN
 from async_tiercache_integrations.cli.demo._run import Options, Run
 from async_tiercache_integrations.cli.demo._sandbox import Sandbox
 from async_tiercache_integrations.cli.demo._stores import own_database, own_redis
@@ -76,6 +77,29 @@ async def test_demo_finds_what_the_cache_promises() -> None:
     assert [what for _, what in results.marks] == ["SIGKILL", "restart"]
     assert killed.tally.queued > 0
     assert results.cached.bus_lags
+    assert folders() <= before
+
+
+async def test_pages_are_served_as_the_cache_promises() -> None:
+    """Fewer runs of the application, one for a stampede, no old page of one's own, no error."""
+    before = folders()
+    options = replace(SMALL, seconds=1.2, http=True, clients=6, askers=30, changes=4)
+
+    results = await Run(options, PlainView())()
+
+    pages = results.pages
+    assert pages is not None
+    assert [phase.name for phase in pages.phases] == [PLAIN, CACHED, KILLED]
+    assert [what for _, what in pages.marks] == ["SIGKILL"]
+    assert broken(results) == []
+    assert [stampede.loads for stampede in pages.stampedes] == [1] * SMALL.rounds
+    assert [len(change.others) for change in pages.changes] == [2] * 4
+    plain, cached, _ = (phase.tally for phase in pages.phases)
+    assert plain.made == plain.reads == plain.latency["loader"].count > 0
+    assert plain.not_modified == 0
+    assert cached.made < cached.reads
+    assert cached.latency["l1"].count > 0
+    assert cached.not_modified > 0
     assert folders() <= before
 
 
