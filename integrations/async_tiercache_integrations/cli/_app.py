@@ -76,15 +76,13 @@ def demo(
         ) from error
     if http:
         check_packages()
-    length = seconds or (6.0 if quick else 18.0)
     options = Options(
-        seconds=length,
+        seconds=seconds or (6.0 if quick else 18.0),
         users=users,
         rounds=3 if quick else 5,
         redis_url=redis_url,
         database_url=database_url,
         http=http,
-        changes=10 if quick else 20,
     )
     raise typer.Exit(run(options, report=report, live=not no_live))
 

@@ -54,7 +54,7 @@ class Options:
     http: bool = False
     clients: int = 24
     askers: int = 300
-    changes: int = 20
+    changes: int = 12
 
 
 class Run:
