@@ -2,6 +2,7 @@
 
 import tempfile
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,8 @@ SMALL = Options(
     sizes=Sizes(users=50, products=20, orders=400),
     think_seconds=0.005,
 )
+
+WITH_PAGES = replace(SMALL, http=True, clients=6, askers=30, changes=4)
 
 
 @pytest.fixture(autouse=True)
@@ -83,9 +86,8 @@ async def test_demo_finds_what_the_cache_promises() -> None:
 async def test_pages_are_served_as_the_cache_promises() -> None:
     """Fewer runs of the application, one for a stampede, no old page of one's own, no error."""
     before = folders()
-    options = replace(SMALL, seconds=1.2, http=True, clients=6, askers=30, changes=4)
 
-    results = await Run(options, PlainView())()
+    results = await Run(replace(WITH_PAGES, seconds=1.2), PlainView())()
 
     pages = results.pages
     assert pages is not None
@@ -94,6 +96,9 @@ async def test_pages_are_served_as_the_cache_promises() -> None:
     assert broken(results) == []
     assert [stampede.loads for stampede in pages.stampedes] == [1] * SMALL.rounds
     assert [len(change.others) for change in pages.changes] == [2] * 4
+    # Charts show one right after the other, whatever was started between.
+    for one, next_one in pairwise(pages.phases):
+        assert next_one.began_at == pytest.approx(one.began_at + one.seconds)
     plain, cached, _ = (phase.tally for phase in pages.phases)
     assert plain.made == plain.reads == plain.latency["loader"].count > 0
     assert plain.not_modified == 0
@@ -113,7 +118,8 @@ async def test_given_servers_are_used_and_left_as_they_were() -> None:
         await database.admin.execute("DROP EXTENSION pg_stat_statements")
         url = database.url.replace(database.role, "postgres")
 
-        results = await Run(replace(SMALL, redis_url=redis.url, database_url=url), PlainView())()
+        given = replace(WITH_PAGES, redis_url=redis.url, database_url=url)
+        results = await Run(given, PlainView())()
 
         left = await database.admin.fetchval(
             "SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'tiercache%'"
@@ -122,4 +128,8 @@ async def test_given_servers_are_used_and_left_as_they_were() -> None:
             keys = await client.dbsize()
     assert [phase.name for phase in results.phases] == ["No cache", "Cold", "Warm"]
     check(results)
+    assert results.pages is not None
+    assert [phase.name for phase in results.pages.phases] == [PLAIN, CACHED]
+    # Nobody but the servers themselves counts statements there.
+    assert all(phase.statements > 0 for phase in results.pages.phases)
     assert (left, keys) == (0, 0)

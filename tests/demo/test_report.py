@@ -72,8 +72,11 @@ def with_pages(results: Results) -> Results:
     cached = phase(CACHED, 1, l1=(150, 2e-4), l2=(30, 8e-4), loader=(20, 3e-3))
     cached.tally.not_modified = 50
     cached.tally.busy_ms = 2_500
+    killed = phase(KILLED, 2, l1=(90, 2e-4))
+    cached.tally.old_other.add(0.01)
+    killed.tally.old_other.add(1.5)
     results.pages = Pages(
-        phases=[phase(PLAIN, 0, loader=(100, 2e-3)), cached, phase(KILLED, 2, l1=(90, 2e-4))],
+        phases=[phase(PLAIN, 0, loader=(100, 2e-3)), cached, killed],
         stampedes=[Stampede(readers=300, loads=1, seconds=0.04, errors=0)],
         changes=[Change(own=0.001, others=(0.002, 0.012), own_old=0, others_old=7)],
         marks=[(21.0, "SIGKILL")],
@@ -149,6 +152,9 @@ def test_terminal_tells_the_same_as_the_chapter(with_pages: Results) -> None:
 
     assert [line for line in told if line not in printed] == []
     assert "sent 0 old pages; the others showed it within 2.04 ms" in " ".join(told)
+    assert "1 of 300, by 10 ms at most, with Redis killed 1 of 90, by 1.5 s at most." in " ".join(
+        told
+    )
     assert "and sent 7 old ones until then" in " ".join(told)
     assert "The clients took 25 % of the one core" in " ".join(told)
     for name in (PLAIN, CACHED, KILLED):

@@ -75,6 +75,7 @@ class Course:
         users: How many clients come in, in each process of clients.
         phases: Where the phases go.
         marks: Where it goes what was done to a server.
+        joined: Whether charts show one phase right after the other, whatever was done between.
     """
 
     def __init__(
@@ -85,12 +86,14 @@ class Course:
         users: int,
         phases: list[Phase],
         marks: list[tuple[float, str]],
+        joined: bool = False,
     ) -> None:
         self._database = database
         self._view = view
         self._users = users
         self._phases = phases
         self._marks = marks
+        self._joined = joined
         self._began = time.monotonic()
 
     async def run(
@@ -99,6 +102,9 @@ class Course:
         """Run one phase of so many seconds."""
         sampler = _Sampler(phase, self._database, await self._database.work())
         started = time.monotonic()
+        if self._joined:
+            last = self._phases[-1] if self._phases else Phase("", "")
+            self._began = started - last.began_at - last.seconds
         phase.began_at = started - self._began
         self._view.phase_began(phase, seconds)
         await load.start(self._users)

@@ -128,8 +128,9 @@ class Chapter:
     async def __call__(self, extent: Extent, pages: Pages) -> None:
         """Run all phases; what they measure goes into `pages`."""
         course = Course(
-            self._database, self._view, users=extent.clients, phases=pages.phases, marks=pages.marks
-        )
+            self._database, self._view, users=extent.clients,
+            phases=pages.phases, marks=pages.marks, joined=True,
+        )  # fmt: skip
         seconds = extent.seconds * _PART
         async with AsyncExitStack() as stack:
             site = await self._site(stack, extent, "off")

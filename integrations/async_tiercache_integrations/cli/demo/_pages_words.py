@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from async_tiercache_integrations.cli.demo._measure import Pages, Phase, Stampede, Tally
+from async_tiercache_integrations.cli.demo._pages import KILLED
 from async_tiercache_integrations.cli.demo._wording import NONE, duration, percent, quantiles
 
 COLUMNS: Final = (
@@ -101,14 +102,21 @@ def _changes(pages: Pages) -> str:
 
 
 def _old(pages: Pages) -> str:
+    killed = [phase for phase in pages.phases if phase.name == KILLED]
+    others = [phase for phase in pages.phases if phase.name != KILLED]
+    dead = f", with Redis killed {_older(killed)}" if killed else ""
+    return (
+        "Pages under load that were older than a change that some server had answered before:"
+        f" {_older(others)}{dead}. Older than one of the same server: {pages.old_own:,}. Past the"
+        f" bound of {pages.bound:g} s, with {pages.margin:g} s for a busy machine:"
+        f" {pages.past_bound:,}."
+    )
+
+
+def _older(phases: Sequence[Phase]) -> str:
     total = Tally()
-    for phase in pages.phases:
+    for phase in phases:
         total.merge(phase.tally)
     old = total.old_other
     by = f", by {duration(old.highest)} at most" if old.count else ""
-    return (
-        f"Pages under load that were older than a change that some server had answered before:"
-        f" {old.count:,} of {total.checked:,}{by}. Older than one of the same server:"
-        f" {total.old_own:,}. Past the bound of {pages.bound:g} s, with {pages.margin:g} s for a"
-        f" busy machine: {total.past_bound:,}."
-    )
+    return f"{old.count:,} of {total.checked:,}{by}"
