@@ -112,6 +112,7 @@ _REPORT: Final = TypeAdapter(Report)
 @router.get("/products/{product_id}")
 async def page(product_id: int, pool: FromPool) -> Response:
     """Show an article, others like it, and what there is in its category."""
+    # Its cached parts bring their tags along; this would hold if they were not cached, too.
     http_tags(f"product:{product_id}")
     catalogue = Catalogue(pool)
     article = await catalogue.article(product_id)
