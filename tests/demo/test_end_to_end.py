@@ -2,6 +2,7 @@
 
 import tempfile
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from redis.asyncio import from_url as client_of
 from async_tiercache_integrations.cli.demo import _servers
 from async_tiercache_integrations.cli.demo._gates import broken
 from async_tiercache_integrations.cli.demo._measure import Results
+from async_tiercache_integrations.cli.demo._pages import CACHED, KILLED, PLAIN
 from async_tiercache_integrations.cli.demo._run import Options, Run
 from async_tiercache_integrations.cli.demo._sandbox import Sandbox
 from async_tiercache_integrations.cli.demo._stores import own_database, own_redis
@@ -27,6 +29,8 @@ SMALL = Options(
     sizes=Sizes(users=50, products=20, orders=400),
     think_seconds=0.005,
 )
+
+WITH_PAGES = replace(SMALL, http=True, clients=6, askers=30, changes=4)
 
 
 @pytest.fixture(autouse=True)
@@ -79,6 +83,31 @@ async def test_demo_finds_what_the_cache_promises() -> None:
     assert folders() <= before
 
 
+async def test_pages_are_served_as_the_cache_promises() -> None:
+    """Fewer runs of the application, one for a stampede, no old page of one's own, no error."""
+    before = folders()
+
+    results = await Run(replace(WITH_PAGES, seconds=1.2), PlainView())()
+
+    pages = results.pages
+    assert pages is not None
+    assert [phase.name for phase in pages.phases] == [PLAIN, CACHED, KILLED]
+    assert [what for _, what in pages.marks] == ["SIGKILL"]
+    assert broken(results) == []
+    assert [stampede.loads for stampede in pages.stampedes] == [1] * SMALL.rounds
+    assert [len(change.others) for change in pages.changes] == [2] * 4
+    # Charts show one right after the other, whatever was started between.
+    for one, next_one in pairwise(pages.phases):
+        assert next_one.began_at == pytest.approx(one.began_at + one.seconds)
+    plain, cached, _ = (phase.tally for phase in pages.phases)
+    assert plain.made == plain.reads == plain.latency["loader"].count > 0
+    assert plain.not_modified == 0
+    assert cached.made < cached.reads
+    assert cached.latency["l1"].count > 0
+    assert cached.not_modified > 0
+    assert folders() <= before
+
+
 async def test_given_servers_are_used_and_left_as_they_were() -> None:
     """With both addresses given nothing is killed, and schema and keys are gone afterwards."""
     async with (
@@ -89,7 +118,8 @@ async def test_given_servers_are_used_and_left_as_they_were() -> None:
         await database.admin.execute("DROP EXTENSION pg_stat_statements")
         url = database.url.replace(database.role, "postgres")
 
-        results = await Run(replace(SMALL, redis_url=redis.url, database_url=url), PlainView())()
+        given = replace(WITH_PAGES, redis_url=redis.url, database_url=url)
+        results = await Run(given, PlainView())()
 
         left = await database.admin.fetchval(
             "SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'tiercache%'"
@@ -98,4 +128,8 @@ async def test_given_servers_are_used_and_left_as_they_were() -> None:
             keys = await client.dbsize()
     assert [phase.name for phase in results.phases] == ["No cache", "Cold", "Warm"]
     check(results)
+    assert results.pages is not None
+    assert [phase.name for phase in results.pages.phases] == [PLAIN, CACHED]
+    # Nobody but the servers themselves counts statements there.
+    assert all(phase.statements > 0 for phase in results.pages.phases)
     assert (left, keys) == (0, 0)

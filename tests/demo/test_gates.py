@@ -7,7 +7,13 @@ import pytest
 
 from async_tiercache_integrations.cli.demo import _command, shop
 from async_tiercache_integrations.cli.demo._gates import broken
-from async_tiercache_integrations.cli.demo._measure import Phase, Results, Stampede
+from async_tiercache_integrations.cli.demo._measure import (
+    Change,
+    Pages,
+    Phase,
+    Results,
+    Stampede,
+)
 from async_tiercache_integrations.cli.demo._run import STALENESS_BOUND, Options
 
 
@@ -47,7 +53,57 @@ def test_what_is_old_within_the_bound_breaks_nothing() -> None:
     assert broken(run()) == []
 
 
-@pytest.mark.parametrize("change", [raised, raised_in_a_stampede, own, late])
+def page_failed(results: Results) -> None:
+    """Let a request for a page fail."""
+    pages_of(results).phases[0].tally.fail(OSError())
+
+
+def page_failed_in_a_stampede(results: Results) -> None:
+    """Let a client of a stampede see an error."""
+    pages_of(results).stampedes.append(Stampede(readers=10, loads=1, seconds=0.1, errors=1))
+
+
+def own_page(results: Results) -> None:
+    """Let a server send what is older than a change that it had answered, under load."""
+    pages_of(results).phases[0].tally.old_own += 1
+
+
+def own_page_alone(results: Results) -> None:
+    """Let it do so where nothing else happens."""
+    pages_of(results).changes.append(Change(own=0.1, others=(0.1,), own_old=1, others_old=0))
+
+
+def late_page(results: Results) -> None:
+    """Let a page be past the bound, under load."""
+    pages_of(results).phases[0].tally.past_bound += 1
+
+
+def late_change(results: Results) -> None:
+    """Let one of two other servers show a change too late."""
+    pages_of(results).changes.append(Change(own=0.1, others=(2.4, 2.6), own_old=0, others_old=9))
+
+
+def pages_of(results: Results) -> Pages:
+    """Return the chapter about HTTP, made if it is missing."""
+    results.pages = results.pages or Pages(phases=[Phase("Pages", "")], bound=2.0, margin=0.5)
+    return results.pages
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        raised,
+        raised_in_a_stampede,
+        own,
+        late,
+        page_failed,
+        page_failed_in_a_stampede,
+        own_page,
+        own_page_alone,
+        late_page,
+        late_change,
+    ],
+)
 def test_each_gate_is_broken_by_one(change: Callable[[Results], None]) -> None:
     """And is told with the number."""
     results = run()
@@ -56,6 +112,16 @@ def test_each_gate_is_broken_by_one(change: Callable[[Results], None]) -> None:
     (words,) = broken(results)
 
     assert words.startswith("1 ")
+
+
+def test_pages_that_are_old_within_the_bound_break_nothing() -> None:
+    """Other servers have until then."""
+    results = run()
+    pages = pages_of(results)
+    pages.changes.append(Change(own=0.01, others=(2.4,), own_old=0, others_old=9))
+    pages.phases[0].tally.old_other.add(1.9)
+
+    assert broken(results) == []
 
 
 def test_reads_without_a_cache_are_no_part_of_it() -> None:

@@ -69,6 +69,7 @@ def test_tally_survives_json_and_merges(by_answerer: dict[str, list[float]], upd
     tally.bus_lags = {"0.001": 4}
     tally.reports.add(0.02)
     tally.first = 3
+    tally.made, tally.not_modified, tally.busy_ms = 4, 5, 6
 
     total = Tally()
     total.merge(Tally.from_json(json.loads(json.dumps(tally.as_json()))))
@@ -96,6 +97,17 @@ def test_first_read_of_a_key_cannot_be_saved() -> None:
     saved = phase.repeats_saved
 
     assert saved == 1 - 1 / 6
+
+
+def test_a_page_is_counted_by_all_that_it_would_cost() -> None:
+    """Ten pages of three statements each have cost six."""
+    phase = Phase("Pages", "", statements=6, price=3)
+    for _ in range(10):
+        phase.tally.latency["l1"].add(1e-6)
+
+    saved = phase.saved
+
+    assert saved == 0.8
 
 
 def test_updates_are_not_counted_as_unsaved_reads() -> None:

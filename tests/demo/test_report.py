@@ -9,16 +9,19 @@ from xml.etree import ElementTree as ET
 import pytest
 from rich.console import Console
 
-from async_tiercache_integrations.cli.demo import _report
+from async_tiercache_integrations.cli.demo import _pages_words, _report
 from async_tiercache_integrations.cli.demo._claims import claims
 from async_tiercache_integrations.cli.demo._measure import (
     Answerer,
+    Change,
+    Pages,
     Phase,
     Point,
     Results,
     Stampede,
     Tally,
 )
+from async_tiercache_integrations.cli.demo._pages import CACHED, KILLED, PLAIN
 from async_tiercache_integrations.cli.demo._summary import sentences, summary
 from async_tiercache_integrations.cli.demo._wording import duration, percent
 
@@ -63,6 +66,26 @@ def results() -> Results:
     )
 
 
+@pytest.fixture
+def with_pages(results: Results) -> Results:
+    """The same run with the chapter about HTTP."""
+    cached = phase(CACHED, 1, l1=(150, 2e-4), l2=(30, 8e-4), loader=(20, 3e-3))
+    cached.tally.not_modified = 50
+    cached.tally.busy_ms = 2_500
+    killed = phase(KILLED, 2, l1=(90, 2e-4))
+    cached.tally.old_other.add(0.01)
+    killed.tally.old_other.add(1.5)
+    results.pages = Pages(
+        phases=[phase(PLAIN, 0, loader=(100, 2e-3)), cached, killed],
+        stampedes=[Stampede(readers=300, loads=1, seconds=0.04, errors=0)],
+        changes=[Change(own=0.001, others=(0.002, 0.012), own_old=0, others_old=7)],
+        marks=[(21.0, "SIGKILL")],
+        bound=2.0,
+        margin=0.5,
+    )
+    return results
+
+
 def test_report_is_well_formed_with_one_chart_of_each_kind(results: Results) -> None:
     """The page parses as XML, and its structure is the one the documentation describes."""
     page = ET.fromstring(_report.render(results))
@@ -93,7 +116,77 @@ def test_report_headlines_are_the_measured_figures(results: Results) -> None:
     assert figures == ["90 %", "1.0\N{MULTIPLICATION SIGN}", "2 µs", "1", "0", "0"]
 
 
-def test_report_needs_nothing_from_outside_and_runs_nothing(results: Results) -> None:
+def test_chapter_about_http_has_figures_pictures_and_a_table(with_pages: Results) -> None:
+    """All in a section of its own, each figure that of the run."""
+    page = ET.fromstring(_report.render(with_pages))
+
+    (chapter,) = (each for each in page.iter("section") if each.get("class") == "chapter")
+
+    figures = [item.text for item in chapter.iter("p") if item.get("class") == "figure"]
+    rows = [
+        [cell.text for cell in row]
+        for row in chapter.iter("tr")
+        if row.findtext("th") in (PLAIN, CACHED)
+    ]
+    assert figures == ["2.0\N{MULTIPLICATION SIGN}", "90 %", "0.10", "1", "2.04 ms", "0"]
+    assert [chart.findtext("title") for chart in chapter.iter("svg")] == [
+        "Pages per second",
+        "Latency of pages",
+        "Who answered with a page",
+    ]
+    assert [[row[1], *row[3:]] for row in rows] == [
+        ["10", "\N{EN DASH}", "\N{EN DASH}", "100 %", "0 %", "1.00", "0"],
+        ["20", "75 %", "15 %", "10 %", "25 %", "0.10", "0"],
+    ]
+
+
+def test_terminal_tells_the_same_as_the_chapter(with_pages: Results) -> None:
+    """Its sentences and its rows."""
+    page = ET.fromstring(_report.render(with_pages))
+    console = Console(file=StringIO(), width=400, record=True)
+    console.print(summary(with_pages))
+    printed = console.export_text()
+
+    (chapter,) = (each for each in page.iter("section") if each.get("class") == "chapter")
+    told = [line.text or "" for line in chapter.iter("li")]
+
+    assert [line for line in told if line not in printed] == []
+    assert "sent 0 old pages; the others showed it within 2.04 ms" in " ".join(told)
+    assert "1 of 300, by 10 ms at most, with Redis killed 1 of 90, by 1.5 s at most." in " ".join(
+        told
+    )
+    assert "and sent 7 old ones until then" in " ".join(told)
+    assert "The clients took 25 % of the one core" in " ".join(told)
+    for name in (PLAIN, CACHED, KILLED):
+        assert printed.count(name) == 2
+
+
+@pytest.mark.parametrize(
+    ("loads", "words"),
+    [([1, 1], "ran once each time;"), ([1, 3], "ran once, 3 times;")],
+)
+def test_runs_of_the_application_are_told(
+    with_pages: Results, loads: list[int], words: str
+) -> None:
+    """Rounds that differ are told one by one."""
+    assert with_pages.pages is not None
+    with_pages.pages.stampedes = [Stampede(9, loads=each, seconds=0.1, errors=0) for each in loads]
+
+    assert words in _pages_words.sentences(with_pages.pages)[0]
+
+
+def test_chapter_without_a_kill_has_no_stray_parts() -> None:
+    """Nor is anything divided by what was not measured."""
+    results = Results(pages=Pages(phases=[phase(PLAIN, 0, loader=(3, 2e-3))]))
+
+    page = _report.render(results)
+
+    assert "SIGKILL" not in page
+    assert "Pages over HTTP" in page
+    assert "Pages over HTTP" not in _report.render(Results())
+
+
+def test_report_needs_nothing_from_outside_and_runs_nothing(with_pages: Results) -> None:
     """No script, no handler, no address: the file can be opened anywhere."""
 
     class Reader(HTMLParser):
@@ -102,7 +195,7 @@ def test_report_needs_nothing_from_outside_and_runs_nothing(results: Results) ->
         def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
             Reader.names.update({tag}, (name for name, _ in attrs))
 
-    page = _report.render(results)
+    page = _report.render(with_pages)
     Reader().feed(page)
 
     assert not Reader.names & {"script", "link", "img", "iframe", "href", "src", "object"}
@@ -110,9 +203,9 @@ def test_report_needs_nothing_from_outside_and_runs_nothing(results: Results) ->
     assert not re.search(r"https?:|//|@import|url\((?!#)", page)
 
 
-def test_every_chart_is_described_in_words(results: Results) -> None:
+def test_every_chart_is_described_in_words(with_pages: Results) -> None:
     """Who cannot see a chart can hear its figures."""
-    page = ET.fromstring(_report.render(results))
+    page = ET.fromstring(_report.render(with_pages))
 
     for chart in page.iter("svg"):
         assert chart.get("role") == "img"

@@ -54,6 +54,9 @@ def demo(
     no_live: Annotated[
         bool, typer.Option("--no-live", help="Plain lines instead of the live view.")
     ] = False,
+    http: Annotated[
+        bool, typer.Option("--http", help="Measure the shop's pages behind ResponseCache, too.")
+    ] = False,
 ) -> None:
     """Show the cache at work on a real database and a real Redis.
 
@@ -64,19 +67,22 @@ def demo(
     """
     try:
         from async_tiercache_integrations.cli.demo._command import run
+        from async_tiercache_integrations.cli.demo._pages import check_packages
         from async_tiercache_integrations.cli.demo._run import Options
     except ImportError as error:
         raise MissingExtraError(
             f"The demo needs the package {error.name!r}, which is not installed",
             hint='pip install "async-tiercache[demo]"',
         ) from error
-    length = seconds or (6.0 if quick else 18.0)
+    if http:
+        check_packages()
     options = Options(
-        seconds=length,
+        seconds=seconds or (6.0 if quick else 18.0),
         users=users,
         rounds=3 if quick else 5,
         redis_url=redis_url,
         database_url=database_url,
+        http=http,
     )
     raise typer.Exit(run(options, report=report, live=not no_live))
 

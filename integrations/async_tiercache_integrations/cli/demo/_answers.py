@@ -12,11 +12,15 @@ class Answer:
     Attributes:
         read: The last read that left L1, `None` when the call was an L1 hit.
         invalidated: The last invalidation; right after an update has returned it is the update's.
+
+    Args:
+        about: Only reads of keys that begin with it are noted.
     """
 
-    __slots__ = ("invalidated", "read")
+    __slots__ = ("about", "invalidated", "read")
 
-    def __init__(self) -> None:
+    def __init__(self, about: str = "") -> None:
+        self.about = about
         self.read: Read | None = None
         self.invalidated: Invalidated | None = None
 
@@ -31,7 +35,7 @@ def note(event: Event) -> None:
     """Observe the cache: keep what concerns the task whose call it is about."""
     answer = current.get()
     if isinstance(event, Read):
-        if answer is not None:
+        if answer is not None and event.key.startswith(answer.about):
             answer.read = event
     elif isinstance(event, Invalidated):
         if answer is not None:

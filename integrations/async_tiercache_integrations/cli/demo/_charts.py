@@ -4,7 +4,7 @@ All are drawn 480 units wide: in two columns on a desk, in one on a phone, the t
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
 from typing import Final, TypeAlias
 
@@ -14,10 +14,8 @@ from async_tiercache_integrations.cli.demo._measure import (
     Histogram,
     Phase,
     Point,
-    Results,
 )
-from async_tiercache_integrations.cli.demo._summary import quantiles
-from async_tiercache_integrations.cli.demo._wording import duration, percent
+from async_tiercache_integrations.cli.demo._wording import duration, percent, quantiles
 
 WIDTH: Final = 480.0
 _LEFT: Final = 44.0
@@ -66,9 +64,14 @@ def ticks(highest: float, count: int = 4) -> list[float]:
     return [step * number for number in range(math.ceil(max(highest, 1e-9) / step) + 1)]
 
 
-def time_chart(results: Results, title: str, value: Callable[[Point], float], kind: str) -> str:
-    """Draw a rate over the course of the run, with a band for each phase and a line per mark."""
-    phases = results.phases
+def time_chart(
+    phases: Sequence[Phase],
+    marks: Sequence[tuple[float, str]],
+    title: str,
+    value: Callable[[Point], float],
+    kind: str,
+) -> str:
+    """Draw a rate over the course of phases, with a band for each of them and a line per mark."""
     top = max((value(point) for phase in phases for point in phase.points), default=1.0)
     grid = ticks(top)
     end = max((phase.began_at + phase.seconds for phase in phases), default=1.0)
@@ -78,7 +81,7 @@ def time_chart(results: Results, title: str, value: Callable[[Point], float], ki
     for phase in phases:
         if phase.points:
             parts.append(_course(phase, x, y, value, kind))
-    for at, what in results.marks:
+    for at, what in marks:
         parts.append(tag("line", x1=x(at), x2=x(at), y1=24, y2=190, class_="mark"))
         parts.append(text(what, x(at) + 4, 34, class_="label strong"))
     means = ", ".join(f"{phase.name} {_mean(phase, value):,.0f}" for phase in phases)
@@ -87,25 +90,39 @@ def time_chart(results: Results, title: str, value: Callable[[Point], float], ki
 
 def latency_chart(phases: Sequence[Phase]) -> str:
     """Draw median and 99th percentile of each tier on a logarithmic axis."""
-    rows: list[tuple[Answerer, Histogram]] = [
-        (name, phase.tally.latency[name])
+    rows: list[tuple[Answerer, str, Histogram]] = [
+        (name, LABELS[name], phase.tally.latency[name])
         for name in ANSWERERS
         for phase in phases
         if phase.tally.latency[name].count
     ]
+    return spans_chart("Latency by the tier that answered", rows)
+
+
+def spans_chart(title: str, rows: Sequence[tuple[Answerer, str, Histogram]]) -> str:
+    """Draw median and 99th percentile of durations on a logarithmic axis.
+
+    Args:
+        title: What it shows.
+        rows: For each line its colour, its name and its durations.
+    """
     x = linear(-6, 0, _LEFT - 20, _RIGHT - 16)
     bottom = 22 + 46 * len(rows)
     parts: list[str] = []
     for power, words in zip(range(-6, 1), _POWERS, strict=True):
         parts.append(tag("line", x1=x(power), x2=x(power), y1=10, y2=bottom, class_="grid"))
         parts.append(text(words, x(power), bottom + 16, "middle"))
-    for number, (name, histogram) in enumerate(rows):
-        parts.append(_span(name, histogram, 28 + 46 * number, x))
-    words = "; ".join(f"{LABELS[name]} {quantiles(histogram)}" for name, histogram in rows)
-    return _svg(bottom + 26, "Latency by the tier that answered", f"p50 and p99: {words}.", parts)
+    for number, (name, label, histogram) in enumerate(rows):
+        parts.append(_span(name, label, histogram, 28 + 46 * number, x))
+    words = "; ".join(f"{label} {quantiles(histogram)}" for _, label, histogram in rows)
+    return _svg(bottom + 26, title, f"p50 and p99: {words}.", parts)
 
 
-def share_chart(phases: Sequence[Phase]) -> str:
+def share_chart(
+    phases: Sequence[Phase],
+    labels: Mapping[Answerer, str] = LABELS,
+    title: str = "Who answered",
+) -> str:
     """Draw for each phase which tiers answered its reads."""
     x = linear(0, 1, 96, _RIGHT)
     parts: list[str] = []
@@ -117,9 +134,9 @@ def share_chart(phases: Sequence[Phase]) -> str:
             share = phase.tally.share(name)
             if share:
                 parts.append(_piece(name, share, x(start), x(start + share), y))
-                words.append(f"{phase.name}: {LABELS[name]} {percent(share)}")
+                words.append(f"{phase.name}: {labels[name]} {percent(share)}")
             start += share
-    return _svg(16 + 36 * len(phases), "Who answered", f"{'; '.join(words)}.", parts)
+    return _svg(16 + 36 * len(phases), title, f"{'; '.join(words)}.", parts)
 
 
 def stampede_chart(readers: int, loads: int) -> str:
@@ -250,10 +267,10 @@ def _mean(phase: Phase, value: Callable[[Point], float]) -> float:
     return sum(map(value, phase.points)) / len(phase.points) if phase.points else 0.0
 
 
-def _span(name: Answerer, histogram: Histogram, y: float, x: Scale) -> str:
+def _span(name: Answerer, label: str, histogram: Histogram, y: float, x: Scale) -> str:
     median, high = histogram.quantile(0.5), histogram.quantile(0.99)
     left, right = (x(max(-6.0, min(0.0, math.log10(value)))) for value in (median, high))
-    words = f"{LABELS[name]}: p50 {duration(median)}, p99 {duration(high)}"
+    words = f"{label}: p50 {duration(median)}, p99 {duration(high)}"
     # The words begin above the dot, or further left where they would not fit.
     return (
         text(words, min(left - 4, WIDTH - 350), y, class_="label strong")

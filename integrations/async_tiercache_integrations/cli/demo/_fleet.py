@@ -16,7 +16,7 @@ from async_tiercache_integrations.cli.demo._measure import Stampede, Tally
 from async_tiercache_integrations.cli.demo._sandbox import Sandbox
 from async_tiercache_integrations.cli.demo._setting import Setting
 
-_WORKER: Final = "async_tiercache_integrations.cli.demo._worker"
+_PACKAGE: Final = "async_tiercache_integrations.cli.demo"
 
 # One line holds a whole tally; the default limit of asyncio is 64 KiB.
 _LONGEST_LINE: Final = 2**22
@@ -34,10 +34,17 @@ class ProcessDiedError(TierCacheError):
 
 @dataclass(frozen=True, slots=True)
 class _Reply:
-    """What a process counted since its last reply, and how long its part of a stampede took."""
+    """What a process counted since its last reply.
+
+    Attributes:
+        tally: The counts.
+        seconds: How long its part of a stampede took.
+        port: Where it listens; told by the first reply, 0 if it does not.
+    """
 
     tally: Tally
     seconds: float
+    port: int
 
 
 class _Process:
@@ -59,7 +66,7 @@ class _Process:
             words = self._log.read_text(errors="replace").strip()[-1500:]
             raise ProcessDiedError("An application process ended", hint=words)
         message = json.loads(line)
-        return _Reply(Tally.from_json(message["tally"]), message["seconds"])
+        return _Reply(Tally.from_json(message["tally"]), message["seconds"], message["port"])
 
     async def aclose(self) -> None:
         """Let it close its cache and its sessions, and end it when that takes long."""
@@ -71,13 +78,30 @@ class _Process:
 
 
 class Fleet:
-    """All application processes of one deployment of the shop."""
+    """All application processes of one deployment of the shop.
+
+    Args:
+        sandbox: Whose processes they are.
+        settings: One for each.
+        environment: What tells them of the cache.
+        module: Which module of this package they run.
+
+    Attributes:
+        ports: Where they listen, if they do.
+    """
+
+    ports: tuple[int, ...]
 
     def __init__(
-        self, sandbox: Sandbox, settings: Sequence[Setting], environment: Mapping[str, str]
+        self,
+        sandbox: Sandbox,
+        settings: Sequence[Setting],
+        environment: Mapping[str, str],
+        module: str = "_worker",
     ) -> None:
         self._sandbox = sandbox
         self._settings = settings
+        self._module = f"{_PACKAGE}.{module}"
         # The children import exactly what we import, installed or not.
         path = os.pathsep.join(filter(None, sys.path))
         self._environment = {**os.environ, "PYTHONPATH": path, **environment}
@@ -87,7 +111,7 @@ class Fleet:
         try:
             for setting in self._settings:
                 self._processes.append(await self._spawn(setting))
-            await self._replies()
+            self.ports = tuple(reply.port for reply in await self._replies())
         except BaseException:
             await self._close()
             raise
@@ -123,7 +147,7 @@ class Fleet:
         log = self._sandbox.path / f"application-{setting.number}.log"
         with log.open("ab") as errors:
             child = await self._sandbox.spawn(
-                sys.executable, "-P", "-m", _WORKER, setting.as_json(),
+                sys.executable, "-P", "-m", self._module, setting.as_json(),
                 env=self._environment,
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,

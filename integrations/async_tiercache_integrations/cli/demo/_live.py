@@ -59,7 +59,7 @@ class LiveView:
         self._done: list[str] = []
         self._phase: Phase | None = None
         self._seconds = 0.0
-        self._stampedes: list[Stampede] = []
+        self._found: list[str] = []
         self._requests: deque[float] = deque(maxlen=_HISTORY)
         self._statements: deque[float] = deque(maxlen=_HISTORY)
         # The last: it draws at once.
@@ -89,9 +89,10 @@ class LiveView:
         self._step = ""
 
     def phase_began(self, phase: Phase, seconds: float) -> None:
-        self._phase, self._seconds = phase, seconds
+        self._phase, self._seconds, self._step = phase, seconds, ""
         if not seconds:
             self._done.append(phase.name)
+            self._found = []
 
     def sampled(self, phase: Phase, point: Point) -> None:
         self._phase = phase
@@ -102,7 +103,13 @@ class LiveView:
         self._done.append(phase.name)
 
     def stampeded(self, stampede: Stampede) -> None:
-        self._stampedes.append(stampede)
+        self._found.append(
+            f"{stampede.readers:,} readers: {loads(stampede.loads)},"
+            f" the last one served after {duration(stampede.seconds)}"
+        )
+
+    def told(self, words: str) -> None:
+        self._found.append(words)
 
     def _draw(self) -> RenderableType:
         parts: list[RenderableType] = []
@@ -114,7 +121,8 @@ class LiveView:
             parts.extend(self._seeding())
         elif self._phase is not None and not self._step:
             parts.append(Text(f"{self._phase.name}: {self._phase.about}", style="bold"))
-            parts.append(self._stampeding() if not self._seconds else self._measured(self._phase))
+            found = Group(*map(Text, self._found))
+            parts.append(self._measured(self._phase) if self._seconds else found)
         return Panel(Group(*parts), title="tiercache demo", title_align="left", padding=(1, 2))
 
     def _progress(self) -> RenderableType:
@@ -135,16 +143,6 @@ class LiveView:
         for table, (done, total) in self._tables.items():
             grid.add_row(table, ProgressBar(total, done, width=_BAR), f"{done:,} of {total:,}")
         return [grid] if self._tables else []
-
-    def _stampeding(self) -> RenderableType:
-        lines = [
-            Text(
-                f"{stampede.readers:,} readers: {loads(stampede.loads)},"
-                f" the last one served after {duration(stampede.seconds)}"
-            )
-            for stampede in self._stampedes
-        ]
-        return Group(*lines)
 
     def _measured(self, phase: Phase) -> RenderableType:
         rates = Table.grid(padding=(0, 2))

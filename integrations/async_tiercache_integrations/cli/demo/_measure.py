@@ -94,6 +94,9 @@ class Tally:
         old_queued: Reads older than an update whose invalidation was still queued; how much older.
         queued: How many updates had their invalidation queued, because L2 did not answer.
         statements: How many statements the application sent, if it counts them itself.
+        made: How many responses the application has made, in the chapter about HTTP.
+        not_modified: How many reads there were answered with 304.
+        busy_ms: Processor time of the clients there, in milliseconds.
         l1_bypasses: Times that L1 was passed over for want of a proof.
         bus_gaps: Times that messages may have been missed.
         bus_lags: How many messages took at most so long, by the bucket's upper bound in seconds.
@@ -112,6 +115,9 @@ class Tally:
     old_queued: Histogram = field(default_factory=Histogram)
     queued: int = 0
     statements: int = 0
+    made: int = 0
+    not_modified: int = 0
+    busy_ms: int = 0
     l1_bypasses: int = 0
     bus_gaps: int = 0
     bus_lags: dict[str, int] = field(default_factory=dict[str, int])
@@ -224,6 +230,7 @@ class Phase:
         statements: What the database counted.
         database_seconds: How long it worked on them; 0 when it did not say.
         points: The course of the phase.
+        price: How many statements a read costs without any cache.
     """
 
     name: str
@@ -234,6 +241,12 @@ class Phase:
     statements: int = 0
     database_seconds: float = 0.0
     points: list[Point] = field(default_factory=list[Point])
+    price: int = 1
+
+    @property
+    def rate(self) -> float:
+        """Calls a second."""
+        return self.tally.requests / self.seconds if self.seconds else 0.0
 
     @property
     def cached(self) -> bool:
@@ -242,11 +255,11 @@ class Phase:
 
     @property
     def saved(self) -> float:
-        """The share of reads that cost the database no statement, in 0..1.
+        """The share of the statements of reads that the database was spared, in 0..1.
 
         Uncached, each read is one statement; an update is one with and without a cache.
         """
-        reads = self.tally.reads
+        reads = self.tally.reads * self.price
         return 1 - max(self.statements - self.tally.updates, 0) / reads if reads else 0.0
 
     @property
@@ -282,6 +295,75 @@ class Stampede:
     errors: int
 
 
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One change of a price, and how soon all servers showed it.
+
+    Attributes:
+        own: From the answer to the change to the page of the server that made it, in seconds.
+        others: The same for each other server.
+        own_old: Old pages of the server that made it, asked for after its answer.
+        others_old: Those of the others.
+    """
+
+    own: float
+    others: tuple[float, ...]
+    own_old: int
+    others_old: int
+
+
+@dataclass
+class Pages:
+    """What the chapter about HTTP measured.
+
+    Attributes:
+        phases: In the order in which they ran.
+        stampedes: One for each round; a load is a run of the application.
+        changes: Of prices, one after the other, without other load.
+        marks: What was done to a server, and when: (seconds since the first phase began, what).
+        bound: How old a page may be at most, in seconds: the shop's `staleness_bound`.
+        margin: What a busy machine may add to it.
+    """
+
+    phases: list[Phase] = field(default_factory=list[Phase])
+    stampedes: list[Stampede] = field(default_factory=list[Stampede])
+    changes: list[Change] = field(default_factory=list[Change])
+    marks: list[tuple[float, str]] = field(default_factory=list[tuple[float, str]])
+    bound: float = 0.0
+    margin: float = 0.0
+
+    def phase(self, name: str) -> Phase | None:
+        """Return a phase by its name, `None` when it did not run."""
+        return next((phase for phase in self.phases if phase.name == name), None)
+
+    @property
+    def errors(self) -> int:
+        """How many requests were answered with an error, or not at all."""
+        in_phases = sum(phase.tally.failed for phase in self.phases)
+        return in_phases + sum(stampede.errors for stampede in self.stampedes)
+
+    @property
+    def old_own(self) -> int:
+        """How many pages were older than a change that their server had answered before."""
+        in_phases = sum(phase.tally.old_own for phase in self.phases)
+        return in_phases + sum(change.own_old for change in self.changes)
+
+    @property
+    def past_bound(self) -> int:
+        """How many pages were past the bound."""
+        oldest = self.bound + self.margin
+        late = sum(seconds > oldest for change in self.changes for seconds in change.others)
+        return late + sum(phase.tally.past_bound for phase in self.phases)
+
+    def delays(self) -> Histogram:
+        """Return after how long the servers that had not made a change showed it."""
+        merged = Histogram()
+        for change in self.changes:
+            for seconds in change.others:
+                merged.add(seconds)
+        return merged
+
+
 @dataclass
 class Results:
     """All that a run measured.
@@ -295,6 +377,7 @@ class Results:
         setting: Where and how it was measured: (what, value).
         caveats: What a reader should know before quoting a figure.
         finished: When it ended, for people.
+        pages: The chapter about HTTP, if there is one.
     """
 
     phases: list[Phase] = field(default_factory=list[Phase])
@@ -305,6 +388,7 @@ class Results:
     setting: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
     caveats: list[str] = field(default_factory=list[str])
     finished: str = ""
+    pages: Pages | None = None
 
     def phase(self, name: str) -> Phase | None:
         """Return a phase by its name, `None` when it did not run."""

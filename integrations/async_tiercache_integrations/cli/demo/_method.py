@@ -60,6 +60,19 @@ MIX: Final = (
 )
 
 
+PAGES: Final = (
+    "JSON from uvicorn and FastAPI, three cached calls of repositories each, max-age 60;"
+    " {clients} clients on kept connections ask without pause for 500 articles by Zipf's law, a"
+    " third of them with If-None-Match; 0.5 % change a price"
+)
+"""The load of the chapter about HTTP, for people."""
+
+BEHIND_HTTP: Final = (
+    "The clients of the pages run on the same cores as the servers, and their time is part of every"
+    " latency; the servers would do more on a machine of their own."
+)
+
+
 def machine() -> str:
     """Describe this machine in a line."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()

@@ -11,8 +11,10 @@ from typing import Final
 from async_tiercache_integrations.cli.demo import _charts
 from async_tiercache_integrations.cli.demo._charts import LABELS, tag
 from async_tiercache_integrations.cli.demo._claims import COMMAND, ELSEWHERE, Claim, claims
-from async_tiercache_integrations.cli.demo._measure import ANSWERERS, Phase, Results
+from async_tiercache_integrations.cli.demo._measure import ANSWERERS, Results
 from async_tiercache_integrations.cli.demo._method import NOT_PROMISED
+from async_tiercache_integrations.cli.demo._pages_section import section
+from async_tiercache_integrations.cli.demo._parts import card, keys, table, tile
 from async_tiercache_integrations.cli.demo._summary import cells, sentences
 from async_tiercache_integrations.cli.demo._wording import duration, percent
 
@@ -63,9 +65,13 @@ def _sections(results: Results) -> Iterable[str]:
     yield tag("section", *_headlines(results), class_="tiles", aria_label="Headline figures")
     yield tag("section", *_cards(results), class_="cards", aria_label="Charts")
     yield tag(
-        "section", tag("h2", "All phases"), _table(results.phases),
+        "section",
+        tag("h2", "All phases"),
+        table("All phases", _COLUMNS, map(cells, results.phases)),
         tag("ul", *(tag("li", escape(line)) for line in sentences(results))),
     )  # fmt: skip
+    if results.pages is not None:
+        yield section(results.pages)
     if restated := claims(results):
         yield tag("section", *_restated(restated))
     yield tag("section", *_method(results))
@@ -75,68 +81,70 @@ def _headlines(results: Results) -> Iterable[str]:
     warm, uncached = results.phase("Warm"), results.phase("No cache")
     if warm is not None:
         if (saved := results.database_time_saved) is not None:
-            yield _tile(percent(saved), "less database time per request",
+            yield tile(percent(saved), "less database time per request",
                         f"and {percent(warm.saved)} of the statements saved, warm")  # fmt: skip
         else:
-            yield _tile(percent(warm.saved), "of the statements saved", "warm, against no cache")
+            yield tile(percent(warm.saved), "of the statements saved", "warm, against no cache")
     if warm is not None and uncached is not None:
         before, after = (phase.tally.requests / phase.seconds for phase in (uncached, warm))
-        yield _tile(f"{after / before:.1f}\N{MULTIPLICATION SIGN}", "the requests served",
+        yield tile(f"{after / before:.1f}\N{MULTIPLICATION SIGN}", "the requests served",
                     f"{before:,.0f} → {after:,.0f} a second, same users")  # fmt: skip
         medians = [
             duration(histogram.quantile(0.5))
             for histogram in (warm.tally.latency["l1"], warm.tally.latency["l2"])
         ]
         slow = duration(uncached.tally.latency["database"].quantile(0.5))
-        yield _tile(
+        yield tile(
             medians[0], "a read from L1, median", f"{medians[1]} from L2, {slow} without a cache"
         )
     if results.stampedes:
         most = max(stampede.loads for stampede in results.stampedes)
         slowest = max(stampede.seconds for stampede in results.stampedes)
-        yield _tile(f"{most}", "load per stampede" if most == 1 else "loads per stampede",
+        yield tile(f"{most}", "load per stampede" if most == 1 else "loads per stampede",
                     f"of {results.stampedes[0].readers:,} readers; all served in"
                     f" {duration(slowest)}")  # fmt: skip
-    yield _tile(f"{results.errors:,}", "errors seen by callers",
+    yield tile(f"{results.errors:,}", "errors seen by callers",
                 "while Redis was killed, too" if results.marks else "in all phases")  # fmt: skip
     old = results.cached
     ages = f", by {duration(old.old_other.highest)} at most" if old.old_other.count else ""
-    yield _tile(f"{old.past_bound:,}", f"reads past the bound of {results.bound:g} s",
+    yield tile(f"{old.past_bound:,}", f"reads past the bound of {results.bound:g} s",
                 f"{percent(old.old_share)} of reads older than an update{ages}")  # fmt: skip
 
 
-def _tile(figure: str, what: str, more: str) -> str:
-    return tag(
-        "div",
-        tag("p", escape(figure), class_="figure"),
-        tag("p", escape(what), class_="what"),
-        tag("p", escape(more), class_="muted"),
-        class_="tile",
-    )
-
-
 def _cards(results: Results) -> Iterable[str]:
-    yield _card(
+    yield card(
         "Requests per second",
         "What users got. The number of users and their pauses are the same in all phases.",
-        _charts.time_chart(results, "Requests per second", lambda p: p.requests, "requests"),
+        _charts.time_chart(
+            results.phases,
+            results.marks,
+            "Requests per second",
+            lambda point: point.requests,
+            "requests",
+        ),
     )
-    yield _card(
+    yield card(
         "Statements per second",
         "What the database had to do for it.",
-        _charts.time_chart(results, "Statements per second", lambda p: p.statements, "statements"),
+        _charts.time_chart(
+            results.phases,
+            results.marks,
+            "Statements per second",
+            lambda point: point.statements,
+            "statements",
+        ),
     )
     compared = [phase for name in ("No cache", "Warm") if (phase := results.phase(name))]
-    yield _card(
+    yield card(
         "Latency by the tier that answered",
         "From the median (large dot) to the 99th percentile (small dot), warm; logarithmic.",
         _charts.latency_chart(compared),
     )
-    yield _card("Who answered", _legend(), _charts.share_chart(results.phases), raw=True)
+    yield card("Who answered", _legend(), _charts.share_chart(results.phases), raw=True)
     if results.stampedes:
         first = results.stampedes[0]
         most = max(stampede.loads for stampede in results.stampedes)
-        yield _card(
+        yield card(
             "A stampede on one cold key",
             f"{first.readers:,} readers at the same moment in three processes, each a dot."
             f" The filled ones reached the database: {most}.",
@@ -144,9 +152,9 @@ def _cards(results: Results) -> Iterable[str]:
         )
     total = results.cached
     if total.checked:
-        yield _card(
+        yield card(
             "How old the old reads were",
-            _keys(
+            keys(
                 ("old", f"missed what was acknowledged: {total.old_other.count:,}"),
                 ("queued", f"missed what Redis had not confirmed: {total.old_queued.count:,}"),
             ),
@@ -155,38 +163,8 @@ def _cards(results: Results) -> Iterable[str]:
         )
 
 
-def _card(title: str, about: str, chart: str, *, raw: bool = False) -> str:
-    words = about if raw else escape(about)
-    return tag(
-        "figure",
-        tag("figcaption", tag("h2", escape(title)), tag("p", words, class_="muted")),
-        chart,
-    )
-
-
 def _legend() -> str:
-    return _keys(*((name, LABELS[name]) for name in ANSWERERS))
-
-
-def _keys(*items: tuple[str, str]) -> str:
-    return " ".join(
-        tag("span", tag("span", "", class_=f"key key-{name}"), escape(words), class_="item")
-        for name, words in items
-    )
-
-
-def _table(phases: Iterable[Phase]) -> str:
-    head = tag("tr", *(tag("th", escape(name), scope="col") for name in _COLUMNS))
-    rows = (
-        tag(
-            "tr",
-            tag("th", escape(name), scope="row"),
-            *(tag("td", escape(value)) for value in values),
-        )
-        for name, *values in map(cells, phases)
-    )
-    table = tag("table", tag("thead", head), tag("tbody", *rows))
-    return tag("div", table, class_="scroll", tabindex="0", role="region", aria_label="All phases")
+    return keys(*((name, LABELS[name]) for name in ANSWERERS))
 
 
 def _restated(restated: Iterable[Claim]) -> Iterable[str]:
@@ -197,8 +175,8 @@ def _restated(restated: Iterable[Claim]) -> Iterable[str]:
     )  # fmt: skip
     columns = ("Claim", "bar", "measured", "")
     head = tag("tr", *(tag("th", name, scope="col") for name in columns))
-    table = tag("table", tag("thead", head), tag("tbody", *map(_claim, restated)), class_="claims")
-    yield tag("div", table, class_="scroll")
+    body = tag("tbody", *map(_claim, restated))
+    yield tag("div", tag("table", tag("thead", head), body, class_="claims"), class_="scroll")
     yield tag("p", escape(ELSEWHERE), " ", tag("code", COMMAND), ".", class_="muted")
 
 

@@ -1,32 +1,25 @@
 """The course of the demo: servers, rows, processes, then phase by phase; returns the results."""
 
-import asyncio
 import secrets
-import time
-from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Final, TypeAlias
+from typing import Final
 
 from async_tiercache_integrations.cli.demo import _method, _stores
+from async_tiercache_integrations.cli.demo._course import Course
 from async_tiercache_integrations.cli.demo._fleet import Fleet
 from async_tiercache_integrations.cli.demo._gates import MARGIN
-from async_tiercache_integrations.cli.demo._measure import Phase, Point, Results, Tally
+from async_tiercache_integrations.cli.demo._measure import Pages, Phase, Results
+from async_tiercache_integrations.cli.demo._pages import Chapter, names_of
 from async_tiercache_integrations.cli.demo._sandbox import Sandbox
 from async_tiercache_integrations.cli.demo._setting import Setting
-from async_tiercache_integrations.cli.demo._stores import Database, Redis, Work
+from async_tiercache_integrations.cli.demo._stores import Database, Redis
 from async_tiercache_integrations.cli.demo._view import View
 from async_tiercache_integrations.cli.demo._workload import Sizes
 
 STALENESS_BOUND: Final = 2.0
 """The shop's `staleness_bound` in seconds: how long another process may serve its old copy."""
-
-SAMPLE: Final = 0.5  # seconds between two points of a chart
-
-_INCIDENT_AT: Final = 1 / 8  # of a phase, so that the chart shows what was before
-
-Incident: TypeAlias = tuple[str, Callable[[], Awaitable[None]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +36,10 @@ class Options:
         database_url: A database to use instead of our own.
         sizes: Rows.
         think_seconds: How long a user waits on average between two calls.
+        http: Whether the chapter about HTTP is part of it.
+        clients: Clients there, over all servers.
+        askers: Clients of a stampede there; each takes a socket.
+        changes: Price changes there.
     """
 
     seconds: float = 18.0
@@ -54,40 +51,10 @@ class Options:
     database_url: str | None = None
     sizes: Sizes = field(default_factory=Sizes)
     think_seconds: float = 0.025
-
-
-class _Sampler:
-    """Brings a running phase up to date."""
-
-    def __init__(self, phase: Phase, database: Database, before: Work) -> None:
-        self._phase = phase
-        self._database = database
-        self._before = before
-
-    async def sample(self, news: Tally, elapsed: float, *, last: bool = False) -> Point:
-        """Add what was seen since the last sample; return the rates since then.
-
-        Args:
-            news: What callers saw.
-            elapsed: Seconds since the phase began.
-            last: Whether users are leaving, so that the rates mean nothing.
-        """
-        phase = self._phase
-        work = await self._database.work() - self._before
-        counted = phase.tally.statements + news.statements
-        statements = work.statements if self._database.counts else counted
-        took = max(elapsed - phase.seconds, 1e-9)
-        point = Point(
-            at=phase.began_at + elapsed,
-            requests=news.requests / took,
-            statements=(statements - phase.statements) / took,
-        )
-        phase.tally.merge(news)
-        phase.seconds, phase.statements = elapsed, statements
-        phase.database_seconds = work.seconds
-        if not last:
-            phase.points.append(point)
-        return point
+    http: bool = False
+    clients: int = 24
+    askers: int = 300
+    changes: int = 12
 
 
 class Run:
@@ -97,7 +64,6 @@ class Run:
         self._options = options
         self._view = view
         self._namespace = f"tiercache-demo-{secrets.token_hex(4)}"
-        self._began = 0.0
         self._results = Results(bound=STALENESS_BOUND, margin=MARGIN)
 
     async def __call__(self) -> Results:
@@ -118,6 +84,8 @@ class Run:
                 self._fleet(sandbox, redis, database, cached=True) as cached,
             ):
                 await self._phases(redis, database, uncached, cached)
+            if self._options.http:
+                await self._pages(sandbox, redis, database)
             self._view.step("Stopping everything")
         self._results.finished = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")
         return self._results
@@ -126,43 +94,35 @@ class Run:
         self, redis: Redis, database: Database, uncached: Fleet, cached: Fleet
     ) -> None:
         names = ["No cache", "Cold", "Warm", "Stampede"]
-        self._view.planned(names + ["Redis killed", "Redis back"] * (redis.server is not None))
-        self._began = time.monotonic()
-        await self._load(Phase("No cache", "every read is a statement"), uncached, database)
-        await self._load(Phase("Cold", "the cache is on, both tiers are empty"), cached, database)
-        await self._load(Phase("Warm", "the same load goes on"), cached, database)
+        names += ["Redis killed", "Redis back"] * (redis.server is not None)
+        if self._options.http:
+            names += names_of(redis)
+        self._view.planned(names)
+        results, seconds = self._results, self._options.seconds
+        course = Course(
+            database, self._view, users=self._options.users,
+            phases=results.phases, marks=results.marks,
+        )  # fmt: skip
+        await course.run(Phase("No cache", "every read is a statement"), uncached, seconds)
+        await course.run(Phase("Cold", "the cache is on, both tiers are empty"), cached, seconds)
+        await course.run(Phase("Warm", "the same load goes on"), cached, seconds)
         await self._stampedes(cached, database)
         if redis.server is not None:
             killed = Phase("Redis killed", "SIGKILL under load; each process is left with its L1")
             back = Phase("Redis back", "restarted empty on the same port, under load")
-            await self._load(killed, cached, database, ("SIGKILL", redis.server.kill))
-            await self._load(back, cached, database, ("restart", redis.server.start))
+            await course.run(killed, cached, seconds, ("SIGKILL", redis.server.kill))
+            await course.run(back, cached, seconds, ("restart", redis.server.start))
 
-    async def _load(
-        self, phase: Phase, fleet: Fleet, database: Database, incident: Incident | None = None
-    ) -> None:
-        """Run one phase: users come in, something may happen, users leave."""
-        seconds = self._options.seconds
-        sampler = _Sampler(phase, database, await database.work())
-        started = time.monotonic()
-        phase.began_at = started - self._began
-        self._view.phase_began(phase, seconds)
-        await fleet.start(self._options.users)
-        while (left := started + seconds - time.monotonic()) > SAMPLE / 4:
-            if incident is not None and left <= seconds * (1 - _INCIDENT_AT):
-                self._results.marks.append((time.monotonic() - self._began, incident[0]))
-                await incident[1]()
-                incident = None
-            # The last sample may be longer: a very short one has no meaningful rate.
-            pause = SAMPLE if left > 1.5 * SAMPLE else left
-            if incident is not None:
-                pause = min(pause, left - seconds * (1 - _INCIDENT_AT))
-            await asyncio.sleep(pause)
-            point = await sampler.sample(await fleet.tally(), time.monotonic() - started)
-            self._view.sampled(phase, point)
-        await sampler.sample(await fleet.stop(), time.monotonic() - started, last=True)
-        self._results.phases.append(phase)
-        self._view.phase_ended(phase)
+    async def _pages(self, sandbox: Sandbox, redis: Redis, database: Database) -> None:
+        """Let the shop show pages, in processes of their own."""
+        options, results = self._options, self._results
+        setting = self._setting(database, sandbox, "pages")
+        results.pages = Pages(bound=results.bound, margin=results.margin)
+        chapter = Chapter(
+            sandbox=sandbox, redis=redis, database=database, view=self._view,
+            setting=setting, namespace=self._namespace,
+        )  # fmt: skip
+        await chapter(options, results.pages)
 
     async def _stampedes(self, fleet: Fleet, database: Database) -> None:
         readers = self._options.readers
@@ -194,27 +154,27 @@ class Run:
     def _fleet(
         self, sandbox: Sandbox, redis: Redis, database: Database, *, cached: bool
     ) -> AbstractAsyncContextManager[Fleet]:
-        options = self._options
-        settings = [
-            Setting(
-                number=number,
-                database_url=database.url,
-                # What a fleet without a cache read or acknowledged is nothing to the other.
-                boards=str(sandbox.path / f"boards-{cached}"),
-                seen=str(sandbox.path / f"seen-{cached}"),
-                sizes=options.sizes,
-                oldest=STALENESS_BOUND + MARGIN,
-                think_seconds=options.think_seconds,
-                counts_statements=not database.counts,
-            )
-            for number in range(options.processes)
-        ]
+        # What a fleet without a cache read or acknowledged is nothing to the other.
+        setting = self._setting(database, sandbox, str(cached))
+        settings = [replace(setting, number=number) for number in range(self._options.processes)]
         environment = {
             "SHOP_REDIS_URL": redis.url,
             "SHOP_NAMESPACE": self._namespace,
             "SHOP_CACHE": "on" if cached else "off",
         }
         return Fleet(sandbox, settings, environment)
+
+    def _setting(self, database: Database, sandbox: Sandbox, whose: str) -> Setting:
+        return Setting(
+            number=0,
+            database_url=database.url,
+            boards=str(sandbox.path / f"boards-{whose}"),
+            seen=str(sandbox.path / f"seen-{whose}"),
+            sizes=self._options.sizes,
+            oldest=STALENESS_BOUND + MARGIN,
+            think_seconds=self._options.think_seconds,
+            counts_statements=not database.counts,
+        )
 
     def _describe(self, redis: Redis, database: Database) -> None:
         options, sizes = self._options, self._options.sizes
@@ -234,3 +194,7 @@ class Run:
             ("Statements", f"counted by {database.counted_by}"),
         ]
         self._results.caveats += _method.CAVEATS
+        if options.http:
+            pages = _method.PAGES.format(clients=options.clients)
+            self._results.setting.append(("Pages", pages))
+            self._results.caveats.append(_method.BEHIND_HTTP)

@@ -20,6 +20,7 @@ class Setting:
         pool_size: How many sessions with the database it keeps.
         think_seconds: How long a user waits on average between two calls.
         counts_statements: Whether it counts statements because the database does not.
+        ports: Where the servers of pages listen, for their clients.
     """
 
     number: int
@@ -31,6 +32,7 @@ class Setting:
     pool_size: int = 4
     think_seconds: float = 0.01
     counts_statements: bool = False
+    ports: tuple[int, ...] = ()
 
     def as_json(self) -> str:
         """Return what `from_json` takes."""
@@ -40,5 +42,5 @@ class Setting:
     def from_json(cls, text: str) -> "Setting":
         """Return the setting that `as_json` described."""
         data = json.loads(text)
-        data["sizes"] = Sizes(**data["sizes"])
+        data["sizes"], data["ports"] = Sizes(**data["sizes"]), tuple(data["ports"])
         return cls(**data)

@@ -8,23 +8,24 @@ from rich.table import Table
 from rich.text import Text
 
 from async_tiercache._statistics import LAG_BUCKETS
+from async_tiercache_integrations.cli.demo import _pages_words
 from async_tiercache_integrations.cli.demo._claims import COMMAND, ELSEWHERE, claims
 from async_tiercache_integrations.cli.demo._measure import (
     Answerer,
     Histogram,
+    Pages,
     Phase,
     Results,
     Stampede,
     Tally,
 )
-from async_tiercache_integrations.cli.demo._wording import NONE, duration, loads, percent
-
-
-def quantiles(histogram: Histogram) -> str:
-    """Return the median and the 99th percentile."""
-    if not histogram.count:
-        return NONE
-    return f"{duration(histogram.quantile(0.5))} / {duration(histogram.quantile(0.99))}"
+from async_tiercache_integrations.cli.demo._wording import (
+    NONE,
+    duration,
+    loads,
+    percent,
+    quantiles,
+)
 
 
 def paid(tally: Tally) -> Histogram:
@@ -42,7 +43,22 @@ def summary(results: Results) -> Group:
         rates.add_row(name, requests, l1, l2, statements, saved, errors)
         latencies.add_row(name, by_l1, by_l2, by_database)
     lines = (f"[bold]·[/] {line}" for line in sentences(results))
-    return Group("", rates, latencies, *lines, "", *_restated(results))
+    return Group("", rates, latencies, *lines, "", *_pages(results.pages), *_restated(results))
+
+
+def _pages(pages: Pages | None) -> Iterator[RenderableType]:
+    """Yield the chapter about HTTP, in two narrow tables and its sentences."""
+    if pages is None:
+        return
+    rows = list(map(_pages_words.row, pages.phases))
+    for columns in (slice(1, 5), slice(5, None)):
+        table = _table(*_pages_words.COLUMNS[columns])
+        for row in rows:
+            table.add_row(row[0], *row[columns])
+        yield table
+    for line in _pages_words.sentences(pages):
+        yield f"[bold]·[/] {line}"
+    yield ""
 
 
 def _restated(results: Results) -> Iterator[RenderableType]:

@@ -37,6 +37,10 @@ class View(Protocol):
         """A stampede is over."""
         ...
 
+    def told(self, words: str) -> None:
+        """Something was found in a phase without load."""
+        ...
+
 
 class PlainView:
     """One line for each thing that is done."""
@@ -76,3 +80,6 @@ class PlainView:
             f" the last one served after {stampede.seconds * 1e3:.0f} ms",
             flush=True,
         )
+
+    def told(self, words: str) -> None:
+        print(f"  {words}", flush=True)

@@ -2,6 +2,8 @@
 
 from typing import Final
 
+from async_tiercache_integrations.cli.demo._measure import Histogram
+
 NONE: Final = "\N{EN DASH}"
 
 
@@ -40,3 +42,10 @@ def percent(share: float) -> str:
     if 0 < share < 0.001:
         return f"{share * 100:.2g} %"
     return f"{int(share * 1_000 + 1e-9) / 10:g} %"
+
+
+def quantiles(histogram: Histogram) -> str:
+    """Return the median and the 99th percentile."""
+    if not histogram.count:
+        return NONE
+    return f"{duration(histogram.quantile(0.5))} / {duration(histogram.quantile(0.99))}"

@@ -1,21 +1,19 @@
 """One application process: simulated users who call the shop's repositories, and their tally.
 
-Run as a module with a `Setting` as JSON argument; takes commands on stdin and answers on stdout,
-one JSON object a line. The end of stdin ends it.
+Run as a module with a `Setting` as JSON argument, and commanded as `_pipe` says.
 """
 
 import asyncio
-import json
 import math
 import random
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
-from async_tiercache_integrations.cli.demo import shop
+from async_tiercache_integrations.cli.demo import _pipe, shop
 from async_tiercache_integrations.cli.demo._answers import Answer, confirmed, current
 from async_tiercache_integrations.cli.demo._database import Pool, open_pool
 from async_tiercache_integrations.cli.demo._measure import Answerer, Tally
@@ -27,8 +25,6 @@ from async_tiercache_integrations.cli.demo._workload import Kind, Seen, Zipf, bo
 # The last category is kept for stampedes: nobody else ever reads it.
 STAMPEDE_CATEGORY: Final = CATEGORIES
 _REPORTS: Final = (CATEGORIES - 1) * REGIONS
-
-Send: TypeAlias = Callable[[dict[str, Any]], None]
 
 
 class Application:
@@ -55,6 +51,16 @@ class Application:
         self._running = False
         self._tasks: list[asyncio.Task[None]] = []
         self.tally = Tally()
+
+    async def obey(self, command: Mapping[str, Any]) -> float:
+        """Do one command; return how long its part of a stampede took."""
+        if command["do"] == "start":
+            self.start(command["users"])
+        elif command["do"] == "stop":
+            await self.stop()
+        elif command["do"] == "stampede":
+            return await self.stampede(command["readers"], command["region"], command["at"])
+        return 0.0
 
     def start(self, users: int) -> None:
         """Let users come in; each calls, waits a moment, and calls again."""
@@ -195,34 +201,7 @@ class Application:
         self._seen.close()
 
 
-async def _commands() -> asyncio.StreamReader:
-    reader = asyncio.StreamReader()
-    loop = asyncio.get_running_loop()
-    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
-    return reader
-
-
-async def _obey(
-    application: Application, counter: list[int], commands: asyncio.StreamReader, send: Send
-) -> None:
-    """Do one command after the other; each answers with what was counted since the one before."""
-    while line := await commands.readline():
-        command = json.loads(line)
-        seconds = 0.0
-        if command["do"] == "start":
-            application.start(command["users"])
-        elif command["do"] == "stop":
-            await application.stop()
-        elif command["do"] == "stampede":
-            seconds = await application.stampede(
-                command["readers"], command["region"], command["at"]
-            )
-        tally = application.take()
-        tally.statements, counter[0] = counter[0], 0
-        send({"tally": tally.as_json(), "seconds": seconds})
-
-
-async def serve(setting: Setting, send: Send) -> None:
+async def serve(setting: Setting) -> None:
     """Run one application process until its commands end."""
     counter = [0] if setting.counts_statements else None
     async with (
@@ -230,21 +209,11 @@ async def serve(setting: Setting, send: Send) -> None:
         open_pool(setting.database_url, size=setting.pool_size, counter=counter) as pool,
     ):
         application = Application(setting, pool, cached=shop.CACHED)
-        send({"tally": Tally().as_json(), "seconds": 0.0})  # it is ready
         try:
-            await _obey(application, counter or [0], await _commands(), send)
+            await _pipe.obey(application, counter)
         finally:
             application.close()
 
 
-def main() -> None:
-    """Be the process that the demo starts."""
-
-    def send(message: dict[str, Any]) -> None:
-        print(json.dumps(message), flush=True)
-
-    asyncio.run(serve(Setting.from_json(sys.argv[1]), send))
-
-
 if __name__ == "__main__":
-    main()
+    asyncio.run(serve(Setting.from_json(sys.argv[1])))
