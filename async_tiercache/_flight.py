@@ -19,6 +19,7 @@ from typing import Any, Final, NamedTuple
 from async_tiercache._entry import Entry, Tier
 from async_tiercache._events import Operation, State
 from async_tiercache._ledger import Basis
+from async_tiercache.abc import NAMESPACE, TAG_EPOCH
 from async_tiercache.errors import RecursiveLoadError
 
 
@@ -134,6 +135,14 @@ def keep_nothing() -> None:
     loading = inside()
     for flight in () if loading is None else loading.flights:
         flight.basis.sound = False
+
+
+def tags_rested_on() -> frozenset[str]:
+    """Return what the load around this stands under by now, by what was read inside of it."""
+    loading = inside()
+    flights = () if loading is None else loading.flights
+    texts = {tag for flight in flights for tag in flight.basis.tags}
+    return frozenset(texts - {NAMESPACE, TAG_EPOCH})
 
 
 class Flight:

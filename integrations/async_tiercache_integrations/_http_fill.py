@@ -8,7 +8,7 @@ from secrets import token_bytes
 from typing import Final
 
 from async_tiercache import LoadContext
-from async_tiercache._flight import CURRENT
+from async_tiercache._flight import CURRENT, tags_rested_on
 from async_tiercache.errors import TierCacheError
 from async_tiercache.http.conditions import is_of, updated, validating
 from async_tiercache.http.control import ResponseControl
@@ -171,6 +171,7 @@ class Run:
         # A client that has something of it already may not need the whole.
         self._teed = _CONDITIONS.isdisjoint(fill.fields)
         self._remarks = Remarks()
+        self._rested_on: frozenset[str] = frozenset()
         self._settled = asyncio.Event()
         self._passing = asyncio.Event()
         self._running: asyncio.Task[None] | None = None
@@ -195,6 +196,7 @@ class Run:
             raise
         if self._running.done():
             self._running.result()
+        self._rested_on = tags_rested_on()
 
     def keep(self, context: LoadContext, fill: Fill) -> Record:
         """Say how the record at a fill's key is kept, and return it."""
@@ -209,10 +211,13 @@ class Run:
             # What cannot be a tag, or is one too many, may not be left out.
             context.skip()
             return NOT_STORED
-        ttl = kept_seconds(self.response, self._origin)
+        ttl, edge = kept_seconds(self.response, self._origin), self._origin.edge
         if isinstance(record, StoredResponse):
             context.ttl = ttl
-            return replace(record, tags=tags)
+            fields = record.fields
+            if edge is not None:
+                fields = tuple(edge.told(fields, {*context.texts, *self._rested_on}))
+            return replace(record, fields=fields, tags=tags)
         context.ttl = max(ttl, min(_POINTED * ttl, KEPT_STALE))
         return record
 
@@ -317,7 +322,11 @@ class Run:
         else:
             self._pass()
         told = self._origin.told(self._forwarded(), stored=refused is None, detail=refused or "")
-        self._start["headers"] = [*self._fields, *told]
+        shown, edge = self._origin.shown(self._fields), self._origin.edge
+        if edge is not None and refused is None:
+            # What it stands under is known only when it has ended.
+            shown = edge.refused(shown)
+        self._start["headers"] = [*shown, *told]
         if self._parts is None:
             await self._client.send(self._start)
         elif self._teed:
@@ -339,8 +348,13 @@ class Run:
     def _renew(self, stale: StoredResponse) -> None:
         """Let a response live on that the origin has said is current."""
         self._teed, self._answered = False, True
-        fields = updated(stale.fields, stored_fields(self._fields, ResponseControl()))
+        edge = self._origin.edge
+        held = stale.fields if edge is None else edge.plain(stale.fields)
+        fields = updated(held, stored_fields(self._fields, ResponseControl()))
         control = self._control_of(fields)
+        if stale.control.targeted and not control.targeted:
+            # What was said to this cache alone is not stored with the others.
+            control = stale.control
         lifetime = self._lifetime_of(stale.status, fields, control) or 0.0
         born_at = self._asked_at - age_of(self._fields)
         self._remarks.tags.update(stale.tags, tags_of(fields, host_of(self._scope)))
@@ -380,7 +394,7 @@ class Run:
         if lines_of(self._fields, b"content-length") in ([], [b"%d" % len(body)]):
             self.response = stored(
                 self._start["status"],
-                self._fields,
+                self._origin.shown(self._fields),
                 body,
                 self._control,
                 lifetime=self._lifetime,

@@ -12,6 +12,7 @@ from async_tiercache.http.control import ResponseControl, response_control, targ
 from async_tiercache.http.fields import Fields
 from async_tiercache.http.rules import Profile
 from async_tiercache.http.status import CacheStatus, Forwarded
+from async_tiercache_integrations._http_edge import Edge
 from async_tiercache_integrations._http_keys import Keys, Scope
 from async_tiercache_integrations._http_rules import Rule
 
@@ -55,6 +56,7 @@ class Origin:
         max_body: Larger contents are not stored, in bytes.
         name: What `Cache-Status` calls the cache, if anything.
         detail: Whether it says why a response was not stored.
+        edge: A CDN in front, if there is one.
         collects: Whether a response stands under the tags of what was read while it was made.
         keys: Those by which records are found.
         targets: Fields by which a response speaks to this cache, the most specific one first.
@@ -68,6 +70,7 @@ class Origin:
     max_body: int
     name: str | None
     detail: bool
+    edge: Edge | None
     collects: bool
     keys: Keys
     targets: tuple[bytes, ...]
@@ -81,6 +84,11 @@ class Origin:
             # Who adds a field for a cache may not have thought of this one.
             return plain
         return targeted_control(fields, self.targets) or plain
+
+    def shown(self, fields: Fields) -> list[tuple[bytes, bytes]]:
+        """Return a response's fields without what was said to this cache alone (RFC 9213, 2.2)."""
+        own = self.targets[:1] if self.name is not None else ()
+        return [each for each in fields if each[0] not in own]
 
     def rule_for(self, scope: Scope) -> Rule | None:
         """Return the first rule that is for a request's path."""

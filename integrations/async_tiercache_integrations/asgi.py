@@ -24,6 +24,7 @@ from async_tiercache.http.stored import StoredResponse, answer_of
 from async_tiercache.http.target import groups_of
 from async_tiercache.tags import checked_tags
 from async_tiercache_integrations._http_carrier import CarriedBy, Carrier
+from async_tiercache_integrations._http_edge import Edge
 from async_tiercache_integrations._http_fill import Fill
 from async_tiercache_integrations._http_keys import (
     Keys,
@@ -47,7 +48,7 @@ from async_tiercache_integrations._http_origin import (
 from async_tiercache_integrations._http_records import Record, group_tag
 from async_tiercache_integrations._http_rules import Rule
 
-__all__ = ["ResponseCache", "Rule", "http_private", "http_tags"]
+__all__ = ["Edge", "ResponseCache", "Rule", "http_private", "http_tags"]
 
 ProfileName: TypeAlias = Literal["origin-safe", "rfc9111"]
 Clients: TypeAlias = Literal["ignore", "honour"] | Callable[[Scope], bool]
@@ -116,6 +117,7 @@ class ResponseCache:
             whoever may send ``no-cache`` can send every request to the application.
         collect_tags: Whether a response ends with what was read of a cache while it was made. Such
             reads ask L2.
+        edge: A CDN in front that keeps these responses, too, and is told their tags.
         read_your_writes: How a client's next requests tell what it has changed, so that no server
             answers them with anything older: by a ``"cookie"``, or by a ``"header"`` that the
             client sends back as it came.
@@ -152,6 +154,7 @@ class ResponseCache:
         normalise: Mapping[str, Normaliser] | None = None,
         clients: Clients = "ignore",
         collect_tags: bool = True,
+        edge: Edge | None = None,
         read_your_writes: CarriedBy | None = None,
         name: str | None = "tiercache",
         detail: bool = False,
@@ -170,6 +173,7 @@ class ResponseCache:
             max_body=size_in_bytes(max_body, name="max_body"),
             name=name,
             detail=detail,
+            edge=edge,
             collects=collect_tags,
             keys=Keys(max_variants),
             targets=tuple(target.lower().encode() for target in targets),
@@ -311,6 +315,8 @@ class ResponseCache:
         """Answer the request that has made or validated a response with that."""
         origin, now = self._origin, self._origin.clock.wall()
         status, fields, body = answer_of(record, fill.scope["method"], fill.fields, now=now)
+        if origin.edge is not None:
+            fields = origin.edge.refused(fields)
         if origin.name is not None:
             ttl = int(record.fresh_until - now)
             told = CacheStatus(origin.name, forwarded, ttl=ttl, stored=forwarded == "miss")
@@ -333,11 +339,22 @@ class ResponseCache:
         reading = scope["method"] in _READING
         told = origin.told(forwarded if reading else "method", detail=detail)
         if told:
-            send = _telling(told, send)
+            send = self._telling(told, send)
         rule = origin.rule_for(scope) if reading and forwarded != "bypass" else None
         if rule is not None:
             scope = {**scope, "headers": rule.shown(scope["headers"])}
         await origin.app(scope, receive, send)
+
+    def _telling(self, told: list[tuple[bytes, bytes]], send: Send) -> Send:
+        """Return what adds a field to a response, and takes away what was said to this cache."""
+
+        async def forward(message: Message) -> None:
+            if message["type"] == START:
+                shown = self._origin.shown(message.get("headers", ()))
+                message = {**message, "headers": [*shown, *told]}
+            await send(message)
+
+        return forward
 
     def _compared(self, fill: Fill, record: StoredResponse) -> Send:
         """Return what ends a response when a `HEAD` tells of another one (RFC 9111, 4.3.5)."""
@@ -441,14 +458,3 @@ def _is_for(fill: Fill, record: StoredResponse) -> bool:
         or control.must_revalidate
         or control.s_maxage is not None
     )
-
-
-def _telling(told: list[tuple[bytes, bytes]], send: Send) -> Send:
-    """Return what adds a field to a response."""
-
-    async def forward(message: Message) -> None:
-        if message["type"] == START:
-            message = {**message, "headers": [*message.get("headers", ()), *told]}
-        await send(message)
-
-    return forward
