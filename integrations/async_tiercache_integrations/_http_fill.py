@@ -9,7 +9,7 @@ from typing import Final
 
 from async_tiercache import LoadContext
 from async_tiercache._flight import CURRENT, tags_rested_on
-from async_tiercache.errors import TierCacheError
+from async_tiercache.errors import TierCacheError, UsageError
 from async_tiercache.http.conditions import is_of, updated, validating
 from async_tiercache.http.control import ResponseControl
 from async_tiercache.http.fields import Fields, lines_of
@@ -70,6 +70,7 @@ class Fill:
             where that is not known yet.
         stale: The response that is to be validated, or replaced.
         run: The application's answer to it, if it was asked.
+        over: Whether nobody waits for it any more who would need an answer.
     """
 
     # What most requests never change is not set for each of them.
@@ -97,7 +98,7 @@ class Fill:
 
     def begin(self) -> None:
         """Go to the key at which a request begins."""
-        keys = self.origin.keys
+        keys, self.over = self.origin.keys, False
         self.key = keys.of(self.scope, self.fields)
         if keys.searched:
             self.by_path = self.key in keys.searched
@@ -107,6 +108,12 @@ class Fill:
         if self.run is None and (current := self._validated_elsewhere(context)) is not None:
             context.tags, context.ttl = current.tags, kept_seconds(current, self.origin)
             return context.not_modified()
+        if self.over:
+            # A check against the source, which would send an answer to somebody who has one.
+            raise UsageError(
+                "The request is over, and there is nobody to make a response for",
+                hint="Invalidate responses; only requests make them.",
+            )
         if self.run is None:
             self.run = Run(self)
             await self.run.settle()
@@ -127,7 +134,7 @@ class Fill:
         if key is None:
             return False
         self.trail = (*self.trail, self.key)
-        self.key = key
+        self.key, self.over = key, False
         if isinstance(record, Variants):
             self.names = record.names
         else:

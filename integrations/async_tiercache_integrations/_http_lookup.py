@@ -53,6 +53,8 @@ class Lookup:
                 if fill.key in self._passed_on and self._is_passed_on(fill.key):
                     return NOT_STORED
                 record: Record = await self._record(fill.key)
+                # Not if it was cancelled: then its load may still begin, for others.
+                fill.over = True
                 if fill.run is not None:
                     await self._keep_below(fill, record)
                     return None
@@ -87,6 +89,7 @@ class Lookup:
         token = FILL.set(fill)
         try:
             record: Record = await self._record.refresh(key)
+            fill.over = True
             if fill.run is not None and not fill.run.failed:
                 await self._keep_below(fill, record)
         finally:
@@ -128,6 +131,7 @@ class Lookup:
         assert run is not None
         while not isinstance(record, StoredResponse | NotStored) and fill.follow(record):
             record = await self._record(fill.key)
+        fill.over = True
         if run.misled:
             # What has led here says something else than the response.
             for key in fill.trail:

@@ -10,6 +10,7 @@ from async_tiercache.errors import ConfigurationError
 from async_tiercache.testing import FakeClock, settled
 from async_tiercache_integrations.asgi import ResponseCache, http_private
 from tests.asgi.client import Origin, begin, fetch, raw
+from tests.conftest import MakeCache
 
 FRESH = ("cache-control", "max-age=60")
 TAG = ("etag", '"a"')
@@ -277,3 +278,28 @@ async def test_options_that_mean_nothing_are_refused(cache: TierCache, options: 
     """When it is made."""
     with pytest.raises(ConfigurationError):
         ResponseCache(Origin(), cache=cache, **options)
+
+
+@pytest.mark.parametrize("said", [[FRESH], [FRESH, ("vary", "accept")]], ids=str)
+async def test_a_request_that_is_over_is_not_made_again(
+    origin: Origin, make_cache: MakeCache, clock: FakeClock, other: TierCache, said: Any
+) -> None:
+    """A check against the source would send its client a second answer."""
+    origin.fields = said
+    await fetch(ResponseCache(origin, cache=other, clock=clock))
+    await settled(other)
+    cache = await make_cache(self_check=60, check_source=True)
+    app = ResponseCache(origin, cache=cache, clock=clock)
+    first = await fetch(app)
+    second = await fetch(app, path="/other")
+    await settled(cache)
+    await fetch(app, path="/other")
+    calls = origin.calls
+
+    source_check = cache._core.source_check
+    assert source_check is not None
+    assert await source_check.check() == 0
+
+    assert origin.calls == calls
+    assert source_check.checked == 0
+    assert [len(each.messages) for each in (first, second)] == [2, 3]
