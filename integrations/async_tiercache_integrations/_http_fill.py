@@ -191,6 +191,15 @@ class Run:
         # Whether the rest of what the application sends is of no use.
         self._answered = False
 
+    @classmethod
+    def hearing(cls, fill: Fill, said: Fields) -> "Run":
+        """Return an answer that has been heard by another way: what was stale is current."""
+        run = cls(fill)
+        assert fill.stale is not None
+        run._fields = said
+        run._renew(fill.stale)
+        return run
+
     # What makes the record.
 
     async def settle(self) -> None:

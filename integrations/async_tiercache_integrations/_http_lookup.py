@@ -4,8 +4,9 @@ import asyncio
 from typing import Any, Final
 
 from async_tiercache import LoadContext, TierCache
+from async_tiercache.http.fields import Fields
 from async_tiercache.http.stored import StoredResponse
-from async_tiercache_integrations._http_fill import FILL, Fill
+from async_tiercache_integrations._http_fill import FILL, Fill, Run
 from async_tiercache_integrations._http_keys import Bounded
 from async_tiercache_integrations._http_origin import Message, Origin, Receive
 from async_tiercache_integrations._http_records import NOT_STORED, NotStored, Record
@@ -117,6 +118,12 @@ class Lookup:
         """Validate a response while its client is answered with it."""
         if fill.key not in self._validating:
             self._origin.begin(self._validated_quietly(fill.again(stale, _silence(), _nobody)))
+
+    def renew_behind(self, fill: Fill, stale: StoredResponse, said: Fields) -> None:
+        """Let a response live on of which the origin has said, by these fields, that it is."""
+        again = fill.again(stale, _silence(), _nobody)
+        again.run = Run.hearing(again, said)
+        self._origin.begin(self._validated_quietly(again))
 
     async def _validated_quietly(self, fill: Fill) -> None:
         await self.validated(fill)

@@ -8,6 +8,7 @@ that is there. Whatever ends the record ends them all.
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Final, Literal, TypeAlias
 
 from async_tiercache import TierCache
@@ -63,7 +64,8 @@ _PARTIAL: Final = frozenset({b"range", b"if-range"})
 _AUTHORIZATION: Final = b"authorization"
 _UNUSUAL: Final = _PASSING | _PARTIAL | {_AUTHORIZATION, b"content-length"}
 _ASKING: Final = frozenset({b"cache-control", b"pragma"})
-_VALIDATORS: Final = (b"etag", b"last-modified", b"content-length")
+_VALIDATORS: Final = frozenset({b"etag", b"last-modified"})
+_DESCRIBING: Final = _VALIDATORS | {b"content-length"}
 
 
 def http_tags(*tags: str) -> None:
@@ -255,10 +257,7 @@ class ResponseCache:
                 await self._send_made(fill, made, "miss")
             return
         if not isinstance(record, StoredResponse) or not _is_for(fill, record):
-            send = fill.send
-            if fill.scope["method"] == "HEAD" and isinstance(record, StoredResponse):
-                send = self._compared(fill, record)
-            await self._pass(fill.scope, fill.receive, send, "miss")
+            await self._pass(fill.scope, fill.receive, fill.send, "miss")
             return
         now = self._origin.clock.wall()
         reuse = record.reuse(asked, now=now)
@@ -269,8 +268,9 @@ class ResponseCache:
         elif fills:
             await self._answer_validated(fill, record, asked)
         else:
-            send = self._compared(fill, record) if fill.scope["method"] == "HEAD" else fill.send
-            await self._pass(fill.scope, fill.receive, send, "stale")
+            head = fill.scope["method"] == "HEAD"
+            hearing = partial(self._compared, fill, record) if head else None
+            await self._pass(fill.scope, fill.receive, fill.send, "stale", hearing=hearing)
 
     async def _answer_held(self, fill: Fill, asked: RequestControl, record: Record) -> None:
         """Answer a request that must not reach the application."""
@@ -333,13 +333,17 @@ class ResponseCache:
         send: Send,
         forwarded: Forwarded = "bypass",
         detail: str = "",
+        *,
+        hearing: Callable[[Send], Send] | None = None,
     ) -> None:
-        """Let the application answer; nothing is stored."""
+        """Let the application answer; nothing is stored, but `hearing` is told what it sends."""
         origin = self._origin
         reading = scope["method"] in _READING
         told = origin.told(forwarded if reading else "method", detail=detail)
         if told:
             send = self._telling(told, send)
+        if hearing is not None:
+            send = hearing(send)
         rule = origin.rule_for(scope) if reading and forwarded != "bypass" else None
         if rule is not None:
             scope = {**scope, "headers": rule.shown(scope["headers"])}
@@ -356,16 +360,17 @@ class ResponseCache:
 
         return forward
 
-    def _compared(self, fill: Fill, record: StoredResponse) -> Send:
-        """Return what ends a response when a `HEAD` tells of another one (RFC 9111, 4.3.5)."""
-        send = fill.send
+    def _compared(self, fill: Fill, record: StoredResponse, send: Send) -> Send:
+        """Return what renews a response by a `HEAD`, or ends it (RFC 9111, 4.3.5)."""
 
         async def forward(message: Message) -> None:
             if message["type"] == START and message["status"] == 200:
-                said = joined(message.get("headers", ()))
-                held = joined(record.fields)
-                if any(name in said and said[name] != held.get(name) for name in _VALIDATORS):
+                fields = [(name.lower(), value) for name, value in message.get("headers", ())]
+                said, held = joined(fields), joined(record.fields)
+                if any(name in said and said[name] != held.get(name) for name in _DESCRIBING):
                     await self._lookup.end(fill.key)
+                elif not _VALIDATORS.isdisjoint(said):
+                    self._lookup.renew_behind(fill, record, fields)
             await send(message)
 
         return forward

@@ -11,6 +11,7 @@ from async_tiercache.testing import FakeClock, settled
 from async_tiercache_integrations.asgi import ResponseCache, http_private
 from tests.asgi.client import Origin, begin, fetch, raw
 from tests.conftest import MakeCache
+from tests.core.source import ticks
 
 FRESH = ("cache-control", "max-age=60")
 TAG = ("etag", '"a"')
@@ -152,15 +153,41 @@ async def test_a_head_that_tells_of_another_response_ends_what_is_stored(
     app = ResponseCache(origin, cache=cache, clock=clock, clients="honour")
     await fetch(app)
     await settled(cache)
-    origin.fields, origin.parts = [("cache-control", "no-store"), *said], [b""]
+    origin.fields, origin.parts = [stale, *said], [b""]
 
     head = await fetch(app, ("cache-control", "no-cache"), method="HEAD")
+    await ticks()
+    await settled(cache)
 
     assert (head.status, head.body) == (200, b"")
     assert (await fetch(app)).hit is not ended
 
 
 # What the application says.
+
+
+async def test_a_head_that_tells_of_the_same_response_renews_it(
+    origin: Origin, cache: TierCache, clock: FakeClock
+) -> None:
+    """By its fields, as a 304 does; if it must not be kept any more, it is not."""
+    origin.fields = [FRESH, TAG, ("x", "1")]
+    app = ResponseCache(origin, cache=cache, clock=clock)
+    await fetch(app)
+    await settled(cache)
+    await clock.advance(61)
+    origin.fields, origin.parts = [("cache-control", "max-age=30"), TAG, ("x", "2")], [b""]
+    assert (await fetch(app, method="HEAD")).fields["cache-status"] == "tiercache; fwd=stale"
+    await ticks()
+    await settled(cache)
+
+    found = await fetch(app)
+    assert (found.hit, found.body, found.fields["x"]) == (True, b"hello", "2")
+    assert found.fields["cache-status"].endswith("ttl=30")
+    await clock.advance(31)
+    origin.fields = [("cache-control", "private"), TAG]
+    await fetch(app, method="HEAD")
+    await ticks()
+    assert not (await fetch(app)).fields["cache-status"].startswith("tiercache; hit")
 
 
 async def test_what_is_for_one_client_is_stored_for_none(

@@ -216,6 +216,8 @@ async def test_parts_and_heads_of_what_is_stale_are_the_applications(
 
     await fetch(app, ("range", "bytes=0-1"))
     await fetch(app, method="HEAD")
+    await ticks()
+    await settled(cache)
 
     assert origin.calls == 3
     assert all(b"if-none-match" not in dict(scope["headers"]) for scope in origin.seen)
