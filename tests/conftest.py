@@ -1,6 +1,7 @@
 """What every test stands on: caches that are closed, and checked for what a test left behind."""
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator, Iterator
 from typing import Any, Protocol, cast
 
@@ -19,6 +20,13 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "leaves_pending: the test ends with invalidations that L2 has not confirmed"
     )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def swept() -> None:
+    """Spare the collector what earlier modules have left, at which it would look time and again."""
+    gc.collect()
+    gc.freeze()
 
 
 class MakeCache(Protocol):

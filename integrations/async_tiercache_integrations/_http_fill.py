@@ -405,8 +405,6 @@ class Run:
 
     def _complete(self, body: bytes) -> None:
         """Make the response that is stored, unless something of it is missing."""
-        if self._remarks.private:
-            return
         if lines_of(self._fields, b"content-length") in ([], [b"%d" % len(body)]):
             self.response = stored(
                 self._start["status"],

@@ -190,8 +190,24 @@ async def test_a_head_that_tells_of_the_same_response_renews_it(
     assert not (await fetch(app)).fields["cache-status"].startswith("tiercache; hit")
 
 
+async def test_a_head_that_tells_nothing_renews_nothing(
+    origin: Origin, cache: TierCache, clock: FakeClock
+) -> None:
+    """It is no evidence that anything is current."""
+    app = ResponseCache(origin, cache=cache, clock=clock)
+    origin.fields = [FRESH, TAG]
+    await fetch(app)
+    await settled(cache)
+    await clock.advance(61)
+    origin.fields, origin.parts = [FRESH], [b""]
+    await fetch(app, method="HEAD")
+    await ticks()
+
+    assert not (await fetch(app)).hit
+
+
 async def test_what_is_for_one_client_is_stored_for_none(
-    app: ResponseCache, origin: Origin
+    origin: Origin, cache: TierCache, clock: FakeClock
 ) -> None:
     """Whoever read a session can say so, whatever the fields say."""
 
@@ -199,8 +215,9 @@ async def test_what_is_for_one_client_is_stored_for_none(
         http_private()
 
     origin.within = read_session
-    for _ in range(2):
-        assert not (await fetch(app)).hit
+    app = ResponseCache(origin, cache=cache, clock=clock, detail=True)
+    found = [(await fetch(app)).fields["cache-status"] for _ in range(2)]
+    assert found == ["tiercache; fwd=uri-miss; detail=private", "tiercache; fwd=miss"]
     assert origin.calls == 2
 
 

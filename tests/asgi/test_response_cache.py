@@ -9,7 +9,7 @@ from async_tiercache import TierCache
 from async_tiercache.errors import ConfigurationError
 from async_tiercache.testing import FakeClock, MemoryServer, settled
 from async_tiercache_integrations.asgi import ResponseCache, http_tags
-from tests.asgi.client import Origin, begin, fetch
+from tests.asgi.client import Origin, begin, fetch, raw
 from tests.conftest import MakeCache
 from tests.core.source import ticks
 
@@ -453,6 +453,32 @@ async def test_a_body_that_grows_too_large_is_passed_on(
     for fields in ([], [("if-none-match", '"b"')]):
         assert (await fetch(app, *fields)).body == b"x" * 30
     assert origin.calls == 2
+
+
+async def test_a_response_with_trailers_is_passed_on(cache: TierCache, clock: FakeClock) -> None:
+    """They belong to it, and would not be sent again (R19)."""
+
+    async def origin(_: Any, __: Any, send: Any) -> None:
+        await send(
+            {
+                "type": "http.response.start",
+                "status": 200,
+                "headers": raw([FRESH]),
+                "trailers": True,
+            }
+        )
+        await send({"type": "http.response.body", "body": b"hello"})
+        await send({"type": "http.response.trailers", "headers": raw([("x", "1")])})
+
+    app = ResponseCache(origin, cache=cache, clock=clock)
+    for _ in range(2):
+        found = await fetch(app)
+        assert [each["type"].rpartition(".")[2] for each in found.messages] == [
+            "start",
+            "body",
+            "trailers",
+        ]
+        assert not found.hit
 
 
 @pytest.mark.parametrize("fields", [[], [("if-none-match", '"b"')]], ids=["streamed", "held"])

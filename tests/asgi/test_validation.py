@@ -81,11 +81,12 @@ async def test_a_response_that_has_changed_is_replaced(
     assert (found.hit, found.fields["etag"]) == (True, '"b"')
 
 
+@pytest.mark.parametrize("said", ["no-cache", "no-cache, max-age=60", "max-age=0"])
 async def test_what_must_be_validated_is_each_time(
-    app: ResponseCache, origin: Origin, cache: TierCache
+    app: ResponseCache, origin: Origin, cache: TierCache, said: str
 ) -> None:
     """But it is not made again (R7)."""
-    origin.fields = [("cache-control", "no-cache"), ETAG]
+    origin.fields = [("cache-control", said), ETAG]
     for _ in range(3):
         assert (await fetch(app)).body == b"hello"
         await settled(cache)
@@ -262,6 +263,24 @@ async def test_variants_are_validated_one_by_one(
     assert origin.calls == 4
 
 
+async def test_a_304_that_names_other_fields_renews_nothing_for_others(
+    app: ResponseCache, origin: Origin, cache: TierCache, clock: FakeClock
+) -> None:
+    """What depends on more than its key has answers no other request."""
+    origin.fields = [("cache-control", "max-age=60"), ETAG, ("vary", "a")]
+    await fetch(app, ("a", "1"), ("b", "1"))
+    await settled(cache)
+    await clock.advance(61)
+    origin.fields = [("cache-control", "max-age=60"), ETAG, ("vary", "a, b")]
+    await fetch(app, ("a", "1"), ("b", "1"))
+    await ticks()
+
+    origin.fields = [("cache-control", "max-age=60"), ("etag", '"b"'), ("vary", "a, b")]
+    assert not (await fetch(app, ("a", "1"), ("b", "2"))).hit
+    await clock.advance(1)
+    await settled(cache)
+
+
 # Several servers.
 
 
@@ -302,6 +321,23 @@ async def test_what_one_server_has_validated_is_current_on_all(
     await fetch(elsewhere)
     await ticks()
     assert origin.calls == 3
+
+
+async def test_what_another_server_has_validated_ends_with_its_tags(
+    app: ResponseCache, origin: Origin, cache: TierCache, other: TierCache, clock: FakeClock
+) -> None:
+    """On both."""
+    origin.fields = [*origin.fields, ("surrogate-key", "t")]
+    elsewhere = ResponseCache(origin, cache=other, clock=clock)
+    await both_stale(app, elsewhere, cache, clock)
+    for server, tier in ((app, cache), (elsewhere, other)):
+        await fetch(server)
+        await settled(tier)
+    assert origin.calls == 2
+
+    await cache.invalidate(tags=["t"])
+    await ticks()
+    assert not (await fetch(elsewhere)).hit
 
 
 async def test_servers_wait_for_one_validation(

@@ -134,6 +134,21 @@ async def test_a_change_ends_all_responses_of_such_a_path(
     assert not (await fetch(app, query="a=1")).hit
 
 
+async def test_a_change_elsewhere_that_names_such_a_path_ends_its_responses(
+    cache: TierCache, clock: FakeClock
+) -> None:
+    """By any of its queries."""
+    origin = Origin(FRESH, ALIKE)
+    app = ResponseCache(origin, cache=cache, clock=clock)
+    for _ in range(2):
+        await fetch(app, path="/list", query="a=1")
+    assert (await fetch(app, path="/list", query="a=1")).hit
+    origin.fields = [("location", "/list?a=9")]
+    await fetch(app, path="/change", method="POST")
+
+    assert not (await fetch(app, path="/list", query="a=1")).hit
+
+
 @pytest.mark.parametrize("later", [(), ("no-vary-search", "params"), ("no-vary-search", "x=")])
 async def test_a_path_that_says_something_else_is_learnt_anew(
     cache: TierCache, clock: FakeClock, later: Any

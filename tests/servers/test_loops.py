@@ -4,7 +4,6 @@ import asyncio
 import gc
 import os
 import warnings
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -22,16 +21,6 @@ from tests.servers.waiting import DEADLINE, eventually
 pytestmark = pytest.mark.redis
 
 
-@pytest.fixture
-def frozen() -> Iterator[None]:
-    """Spare the collector what all the other tests have left in memory."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
-
-
-@pytest.mark.usefixtures("frozen")
 def test_a_cache_works_on_one_loop_after_another(redis: Server, source: Source) -> None:
     """As under test runners: each loop gets connections of its own."""
     cache = TierCache(redis.url, namespace=NAMESPACE, policy=POLICY, l1=None)
