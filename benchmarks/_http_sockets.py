@@ -20,6 +20,10 @@ SECONDS: Final = 1.0
 """For how long a server is driven in a round; a quick look has a tenth of it."""
 
 
+class NoHitsError(Exception):
+    """Something else was timed than hits."""
+
+
 @dataclass
 class Served:
     """What is driven.
@@ -63,15 +67,22 @@ class Served:
         return {"wall": 1e9 / answered.rate, "cpu": cpu}
 
     async def check(self) -> None:
-        """Raise if its requests came to something else than was to be measured."""
-        spent, told = await self.child.order("spent"), f"{self.case}: {self._at_first}, then"
-        assert spent["made"] == self._at_first["made"], f"{told} {spent}"
+        """Make sure that its requests have come to what was to be measured.
+
+        Raises:
+            NoHitsError: They have not.
+        """
+        spent, first = await self.child.order("spent"), self._at_first
+        if spent["made"] != first["made"]:
+            made = spent["made"] - first["made"]
+            raise NoHitsError(f"{self.case}: {made:,} of {self._requests:,} responses were made")
         if self.from_l2:
             # Those who ask in one turn share what it brings.
-            found = spent["l2_hits"] - self._at_first["l2_hits"]
-            assert found >= self._requests / 64, f"{told} {spent}"
+            as_meant = spent["l2_hits"] - first["l2_hits"] >= self._requests / 64
         else:
-            assert spent["l2_hits"] == self._at_first["l2_hits"], f"{told} {spent}"
+            as_meant = spent["l2_hits"] == first["l2_hits"]
+        if not as_meant:
+            raise NoHitsError(f"{self.case}: {first}, then {spent}")
 
 
 class Hall:

@@ -177,6 +177,11 @@ def _shared(control: ResponseControl) -> ResponseControl:
     return control
 
 
+@lru_cache(maxsize=4096)
+def _age_field(age: int) -> tuple[bytes, bytes]:
+    return _AGE, b"%d" % age
+
+
 Answer: TypeAlias = tuple[int, list[tuple[bytes, bytes]], bytes]
 """What is sent to a client: the status code, the fields, the content."""
 
@@ -192,7 +197,7 @@ def answer_of(
         request: The request's fields, the lines of each joined.
         now: The present.
     """
-    age = (_AGE, b"%d" % found.age(now))
+    age = _age_field(found.age(now))
     tag = request.get(b"if-none-match")
     if tag is not None and tag == found.prepared.tag:
         return 304, [*found.prepared.fields_of_304, age], b""

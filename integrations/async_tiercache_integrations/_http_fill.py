@@ -80,6 +80,7 @@ class Fill:
     names: tuple[bytes, ...] | None = None
     stale: StoredResponse | None = None
     run: "Run | None" = None
+    over = False
 
     def __init__(
         self,
@@ -94,14 +95,16 @@ class Fill:
         self.receive = receive
         self.send = send
         self.fields = fields
-        self.begin()
+        self.key = origin.keys.of(scope, fields)
+        if origin.keys.searched:
+            self.by_path = self.key in origin.keys.searched
 
-    def begin(self) -> None:
-        """Go to the key at which a request begins."""
+    def begin_again(self) -> bool:
+        """Go to where a request begins by what was learnt since; return whether that is a path."""
         keys, self.over = self.origin.keys, False
         self.key = keys.of(self.scope, self.fields)
-        if keys.searched:
-            self.by_path = self.key in keys.searched
+        self.by_path = self.key in keys.searched
+        return self.by_path
 
     async def load(self, context: LoadContext) -> Record:
         """Ask the application, or keep what it has said already."""

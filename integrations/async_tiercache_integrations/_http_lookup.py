@@ -158,10 +158,7 @@ class Lookup:
 
     def _search_again(self, fill: Fill) -> bool:
         """Return whether a response was found to be kept with its path meanwhile; go there then."""
-        if fill.trail or fill.by_path:
-            return False
-        fill.begin()
-        return fill.by_path
+        return not (fill.trail or fill.by_path) and fill.begin_again()
 
     def _pass_on(self, key: str) -> None:
         self._passed_on.add(key, self._origin.clock.monotonic() + PASS_SECONDS)

@@ -8,7 +8,7 @@ that is there. Whatever ends the record ends them all.
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, Final, Literal, TypeAlias
 
 from async_tiercache import TierCache
@@ -189,7 +189,7 @@ class ResponseCache:
         self._carrier = None
         if read_your_writes is not None:
             self._carrier = Carrier(read_your_writes, name or "tiercache")
-        self._hit = b"" if name is None else CacheStatus(name).encode() + b"; ttl=%d"
+        self._hit = None if name is None else _telling_hits(name)
         self._lookup = Lookup(cache, self._origin)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -217,7 +217,9 @@ class ResponseCache:
             record = await self._lookup.find(fill)
             now = origin.clock.wall()
             if type(record) is StoredResponse and now < record.prepared.reusable_until:
-                await self._send(fill, record, now)
+                start, content = self._messages(fill, record, now)
+                await send(start)
+                await send(content)
             else:
                 await self._answer(fill, record)
         else:
@@ -285,11 +287,16 @@ class ResponseCache:
 
     async def _send(self, fill: Fill, record: StoredResponse, now: float) -> None:
         """Answer a request from what is stored."""
+        start, content = self._messages(fill, record, now)
+        await fill.send(start)
+        await fill.send(content)
+
+    def _messages(self, fill: Fill, record: StoredResponse, now: float) -> tuple[Message, Message]:
+        """Return what answers a request from what is stored."""
         status, fields, body = answer_of(record, fill.scope["method"], fill.fields, now=now)
-        if self._hit:
-            fields.append((b"cache-status", self._hit % int(record.fresh_until - now)))
-        await fill.send({"type": START, "status": status, "headers": fields})
-        await fill.send({"type": BODY, "body": body})
+        if self._hit is not None:
+            fields.append(self._hit(int(record.fresh_until - now)))
+        return {"type": START, "status": status, "headers": fields}, {"type": BODY, "body": body}
 
     async def _answer_validated(
         self, fill: Fill, record: StoredResponse, asked: RequestControl | None
@@ -452,6 +459,16 @@ def _check_limits(max_variants: int, rules: Sequence[Rule]) -> None:
             f"rules={rules!r} holds something that is no rule",
             hint='Pass rules=[Rule("/products/{number}", ttl="5m")].',
         )
+
+
+def _telling_hits(name: str) -> Callable[[int], tuple[bytes, bytes]]:
+    """Return what makes the field that tells of a hit which is fresh for so many seconds."""
+
+    @lru_cache(maxsize=4096)
+    def told(ttl: int) -> tuple[bytes, bytes]:
+        return b"cache-status", CacheStatus(name, ttl=ttl).encode()
+
+    return told
 
 
 def _is_for(fill: Fill, record: StoredResponse) -> bool:
