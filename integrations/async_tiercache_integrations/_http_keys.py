@@ -19,9 +19,11 @@ _REMEMBERED: Final = 4096
 
 
 def host_of(scope: Scope) -> str:
-    """Return the host that a request is for, in lower case."""
-    lines = lines_of(scope["headers"], b"host")
-    return lines[0].decode("latin-1").lower() if lines else ""
+    """Return the host that a request is for, in lower case.
+
+    Two of them are none of both: who knows which one the application takes?
+    """
+    return b", ".join(lines_of(scope["headers"], b"host")).decode("latin-1").lower()
 
 
 class Bounded(dict[K, V], Generic[K, V]):

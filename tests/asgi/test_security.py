@@ -119,6 +119,19 @@ async def test_what_is_not_in_the_key_is_not_in_the_page(
         assert got in {b"host: one.example", b"host: two.example"}
 
 
+@pytest.mark.parametrize("hosts", [("one.example", "evil"), ("evil", "one.example")])
+async def test_two_hosts_are_not_one_of_them(
+    cache: TierCache, clock: FakeClock, hosts: tuple[str, str]
+) -> None:
+    """The application may take the one for which the response is not stored."""
+    app = ResponseCache(Echo(FRESH), cache=cache, clock=clock)
+    await fetch(app, *[("host", host) for host in hosts], host=None)
+
+    for host in hosts:
+        found = await fetch(app, ("host", host), host=None)
+        assert found.body == echoed(raw([("host", host)]))
+
+
 @pytest.mark.parametrize("path", ["/account/a.css", "/account;a.css", "/account/%2f..%2fa.css"])
 async def test_what_looks_like_a_file_is_a_page(
     cache: TierCache, clock: FakeClock, path: str
