@@ -154,6 +154,39 @@ async def test_what_is_not_modified_is_fresh_again_without_being_sent(
     assert value.loads == 4
 
 
+@pytest.mark.parametrize("age", [0, 50, 150])
+async def test_a_refresh_that_was_asked_for_may_find_that_nothing_has_changed(
+    make_cache: MakeCache, server: MemoryServer, clock: FakeClock, other: TierCache, age: float
+) -> None:
+    """It shows the loader what L2 holds, and sends new times; after an invalidation, nothing."""
+    wire = Wire(server)
+    cache = await make_cache(client=wire.client)
+    seen: list[Any] = []
+
+    def conditional(context: LoadContext) -> Any:
+        seen.append((context.stale_value, context.etag))
+        if context.etag:
+            return context.not_modified()
+        context.etag = "1"
+        return "v"
+
+    value = speaking(cache, conditional, grace=1000)
+    await value(1)
+    await settled(cache)
+    await clock.advance(age)
+    wire.sent.clear()
+    assert await soon(value.refresh(1)) == "v"
+    await settled(cache)
+
+    assert wire.sent[-1] == "STAMP"
+    await clock.advance(99)
+    assert (await value(1), len(seen)) == ("v", 2)
+    assert await other.get("value:1") == "v"
+    await other.invalidate(keys=["value:1"])
+    await value.refresh(1)
+    assert seen == [(MISSING, ""), ("v", "1"), (MISSING, "")]
+
+
 async def test_a_new_etag_is_stored(cache: TierCache, other: TierCache, clock: FakeClock) -> None:
     """With not_modified or with a new value."""
     etags: list[str] = []
