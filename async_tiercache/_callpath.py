@@ -207,6 +207,7 @@ class CallPath:
         table: Where slots are found by the bare arguments; `None` always goes through `read`.
         look: Looks into L2 for a call that is no hit, from `self`, the values and what was found.
         read: Answers a call that had no value from there.
+        peek: Answers who does not wait, from `self` and the values, where the table cannot.
         count: Counts a hit.
         clock: The clock that slots are held against.
         ledger: Says whether what is in memory may be served.
@@ -215,6 +216,7 @@ class CallPath:
 
     Attributes:
         call: Takes the function's place: an L1 hit at once, anything else through `read`.
+        peek: Takes the same arguments, and awaits nothing.
         collect: Takes the same arguments; returns `self` (or `None`) and the values.
         invoke: Calls the original with `self`, the values and the load context.
     """
@@ -227,6 +229,7 @@ class CallPath:
         *,
         look: Callable[[Any, Arguments, object], Waiter | None],
         read: Callable[[Any, Arguments, Look | None], Coroutine[Any, Any, Any]],
+        peek: Callable[[Any, Arguments], Any],
         count: Callable[[], None],
         clock: Clock,
         ledger: Ledger,
@@ -247,6 +250,7 @@ class CallPath:
             f"{_RESERVED}KeyOrTypeError": (KeyError, TypeError),
             f"{_RESERVED}function": function,
             f"{_RESERVED}miss": self._miss,
+            f"{_RESERVED}look_up": peek,
             f"{_RESERVED}count": count,
             f"{_RESERVED}time": tell,
             f"{_RESERVED}ledger": ledger,
@@ -256,6 +260,7 @@ class CallPath:
         }
         self._of_class: dict[type, FunctionType] = {}
         values = _tuple(parts.names)
+        self._values = f"{parts.owner}, {values}"
         slots = None
         if table is not None:
             self._space[f"{_RESERVED}by_class"] = table.slots
@@ -265,6 +270,7 @@ class CallPath:
                 self._space[slots] = table.slots[type(None)]
         space = self._compiled(
             *self._call_lines(slots),
+            *self._peek_lines(slots),
             f"def {_RESERVED}collect({parts.header}):",
             f"    return {parts.owner}, {values}",
             f"def {_RESERVED}invoke({_RESERVED}owner, {_RESERVED}values, {_RESERVED}context):",
@@ -273,6 +279,7 @@ class CallPath:
         self.call: Callable[..., Coroutine[Any, Any, Any]] = functools.wraps(function)(
             space[f"{_RESERVED}call"]
         )
+        self.peek: Callable[..., Any] = space[f"{_RESERVED}peek"]
         self.collect: Callable[..., tuple[Any, Arguments]] = space[f"{_RESERVED}collect"]
         self.invoke: Callable[[Any, Arguments, LoadContext], Coroutine[Any, Any, Any]] = space[
             f"{_RESERVED}invoke"
@@ -305,16 +312,21 @@ class CallPath:
         Args:
             slots: The source of the dict that has the slots.
         """
-        parts, table = self._parts, self._table
-        values, hit = f"{parts.owner}, {_tuple(parts.names)}", list[str]()
-        if slots is not None and table is not None:
-            hit = _hit_lines(slots, table, self._now, values, proven=self._proven)
-        return [
-            f"async def {_RESERVED}call({parts.header}):",
-            *hit,
-            # In a coroutine of its own, for the sake of a small frame of this one.
-            f"    return await {_RESERVED}miss({values}, None)",
-        ]
+        # A miss is a coroutine of its own, for the sake of a small frame of this one.
+        miss = f"await {_RESERVED}miss({self._values}, {{found}})"
+        return [f"async def {_RESERVED}call({self._parts.header}):", *self._lines(slots, miss)]
+
+    def _peek_lines(self, slots: str | None) -> list[str]:
+        """Return the source of `peek`."""
+        miss = f"{_RESERVED}look_up({self._values})"
+        return [f"def {_RESERVED}peek({self._parts.header}):", *self._lines(slots, miss)]
+
+    def _lines(self, slots: str | None, miss: str) -> list[str]:
+        """Return the lines that answer a hit, or else by what is said, given what was found."""
+        hit = list[str]()
+        if slots is not None and self._table is not None:
+            hit = _hit_lines(slots, self._table, self._now, miss, proven=self._proven)
+        return [*hit, f"    return {miss.format(found=None)}"]
 
     async def _miss(self, owner: Any, values: Arguments, found: object) -> Any:
         """Answer a call that is no hit; what it has found may be another one's look."""
@@ -346,7 +358,7 @@ def _time_of(clock: Clock, *, exact: bool) -> tuple[Callable[..., float], str]:
     return tell, f"{_RESERVED}time({argument})"
 
 
-def _hit_lines(slots: str, table: Table, clock: str, values: str, *, proven: bool) -> list[str]:
+def _hit_lines(slots: str, table: Table, clock: str, miss: str, *, proven: bool) -> list[str]:
     """Return the lines that answer a hit."""
     slot, ledger, now = f"{_RESERVED}slot", f"{_RESERVED}ledger", f"{_RESERVED}now"
     proof = f" and {now} < {ledger}.proof_deadline" if proven else ""
@@ -368,7 +380,7 @@ def _hit_lines(slots: str, table: Table, clock: str, values: str, *, proven: boo
         f"        {slot}.visited = True",
         f"        {_RESERVED}count()",
         f"        return {slot}.value",
-        f"    return await {_RESERVED}miss({values}, {slot})",
+        f"    return {miss.format(found=slot)}",
     ]
     if table.conditions:
         lines = [f"if {' and '.join(table.conditions)}:", *(f"    {line}" for line in lines)]

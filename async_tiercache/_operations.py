@@ -108,13 +108,14 @@ class Operations:
             self._table,
             look=self.look,
             read=self.read,
+            peek=self._peek,
             count=counts.count_l1_hit,
             clock=core.clock,
             ledger=core.ledger,
             recheck=core.tiers.recheck,
             proven=core.has_remote,
         )
-        self.collect = self.path.collect
+        self.collect, self.peek = self.path.collect, self.path.peek
         self._invoke = self.path.invoke
         self._via = via
         self.behind: Callable[[Any, Arguments], Part | None] | None = None
@@ -269,9 +270,11 @@ class Operations:
         tags = self.tags_of(owner, values)
         return await core.commits.put(self.family_of(owner), key, value, tags)
 
-    def peek(self, /, *args: Any, **kwargs: Any) -> Any:
-        """Return what L1 would answer at once."""
-        slot = self.core.reader.peek(self.text(*self.collect(*args, **kwargs)))
+    def _peek(self, owner: Any, values: Arguments) -> Any:
+        """Return what L1 answers at once, by the key's text."""
+        key, alias = self.text(owner, values), self._alias(owner, values)
+        tags = self.tags_of(owner, values)
+        slot = self.core.reader.peek(self.family, key, tags, alias)
         return MISSING if slot is None else slot.value
 
     def key(self, /, *args: Any, **kwargs: Any) -> str:

@@ -437,12 +437,24 @@ class Reader:
                     continue
             self._pilot.start(flight, family, load_of(flight.key), held)
 
-    def peek(self, key: str) -> Slot | None:
-        """Return the slot that L1 would serve at once."""
-        slot = self._view.slot(key)
+    def peek(
+        self, family: Family, key: str, tags: tuple[str, ...], alias: Alias | None
+    ) -> Slot | None:
+        """Return the slot that L1 serves at once, and count that.
+
+        Args:
+            family: The key's family.
+            key: The key's text.
+            tags: The tags that the value must stand under.
+            alias: Where a compiled path looks for the slot next time.
+        """
+        slot = self._view.slot(key, tags)
         if slot is None or self._clock.monotonic() >= slot.soft_deadline:
             return None
+        slot.visited = True
+        family.counts.count_l1_hit()
         self._view.rest_on_slot(slot)
+        self._tiers.link(key, alias, tags)
         return slot
 
     async def look(

@@ -1,15 +1,22 @@
 """Finds the record that answers a request, or lets the request make it."""
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any, Final
 
 from async_tiercache import LoadContext, TierCache
 from async_tiercache.http.fields import Fields
 from async_tiercache.http.stored import StoredResponse
 from async_tiercache_integrations._http_fill import FILL, Fill, Run
-from async_tiercache_integrations._http_keys import Bounded
+from async_tiercache_integrations._http_keys import Bounded, Scope
 from async_tiercache_integrations._http_origin import Message, Origin, Receive
-from async_tiercache_integrations._http_records import NOT_STORED, NotStored, Record
+from async_tiercache_integrations._http_records import (
+    NOT_STORED,
+    NotStored,
+    Record,
+    Searches,
+    Variants,
+)
 
 LONGEST: Final = 300.0
 """For how long an application may make a response that others wait for, in seconds."""
@@ -45,6 +52,19 @@ class Lookup:
         """Return how a key is called in the cache."""
         text: str = self._record.key(key)
         return text
+
+    def at_hand(self, scope: Scope, fields: Mapping[bytes, bytes]) -> StoredResponse | None:
+        """Return what memory has for a request."""
+        keys = self._origin.keys
+        key: str | None = keys.of(scope, fields)
+        while key is not None:
+            record = self._record.peek(key)
+            if type(record) is StoredResponse:
+                return record
+            if type(record) is not Variants and type(record) is not Searches:
+                break
+            key = keys.below(record, scope, fields)
+        return None
 
     async def find(self, fill: Fill) -> Record | None:
         """Return what answers a request; `None` if it has asked the application itself."""

@@ -212,18 +212,17 @@ class ResponseCache:
         fields: dict[bytes, bytes] = dict(headers)
         if len(fields) != len(headers):
             fields = joined(headers)
-        fill = Fill(origin, scope, receive, send, fields)
         if method == "GET" and self._unusual.isdisjoint(fields):
-            record = await self._lookup.find(fill)
-            now = origin.clock.wall()
-            if type(record) is StoredResponse and now < record.prepared.reusable_until:
-                start, content = self._messages(fill, record, now)
+            held, now = self._lookup.at_hand(scope, fields), origin.clock.wall()
+            if held is not None and now < held.prepared.reusable_until:
+                start, content = self._messages(held, method, fields, now)
                 await send(start)
                 await send(content)
-            else:
-                await self._answer(fill, record)
+                return
+            fill = Fill(origin, scope, receive, send, fields)
+            await self._answer(fill, await self._lookup.find(fill))
         else:
-            await self._handle(fill)
+            await self._handle(Fill(origin, scope, receive, send, fields))
 
     # What answers.
 
@@ -287,13 +286,15 @@ class ResponseCache:
 
     async def _send(self, fill: Fill, record: StoredResponse, now: float) -> None:
         """Answer a request from what is stored."""
-        start, content = self._messages(fill, record, now)
+        start, content = self._messages(record, fill.scope["method"], fill.fields, now)
         await fill.send(start)
         await fill.send(content)
 
-    def _messages(self, fill: Fill, record: StoredResponse, now: float) -> tuple[Message, Message]:
+    def _messages(
+        self, record: StoredResponse, method: str, asked: Mapping[bytes, bytes], now: float
+    ) -> tuple[Message, Message]:
         """Return what answers a request from what is stored."""
-        status, fields, body = answer_of(record, fill.scope["method"], fill.fields, now=now)
+        status, fields, body = answer_of(record, method, asked, now=now)
         if self._hit is not None:
             fields.append(self._hit(int(record.fresh_until - now)))
         return {"type": START, "status": status, "headers": fields}, {"type": BODY, "body": body}

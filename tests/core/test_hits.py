@@ -211,6 +211,27 @@ async def test_peek_neither_loads_nor_asks(cache: TierCache, other: TierCache) -
     assert source.loads == 0
 
 
+async def test_a_peek_that_finds_something_is_a_hit(
+    make_cache: MakeCache, clock: FakeClock
+) -> None:
+    """By the compiled path or by the key's text, and kept in mind as one."""
+    cache = await make_cache(client=None, l1=L1(max_entries=10))
+    source = Source("v")
+    value = function_of(cache, source, ttl=100)
+    assert value.peek(1) is MISSING
+    await value(1)
+    unchecked: Any = value
+    assert [value.peek(1), unchecked.peek(key=1)] == ["v", "v"]
+    assert cache.statistics().l1_hits == 2
+    for key in range(2, 40):
+        await value(key)
+        assert value.peek(1) == "v"
+    await clock.advance(101)
+    assert value.peek(1) is MISSING
+    with pytest.raises(TypeError, match="argument"):
+        unchecked.peek(1, 2)
+
+
 async def test_key_is_the_text_that_others_use(alone: TierCache) -> None:
     """`get`, `set` and `invalidate` of the cache take it."""
     value = function_of(alone, Source())

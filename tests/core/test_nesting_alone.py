@@ -56,7 +56,7 @@ async def test_in_l1_alone_a_value_carries_the_named_tags_of_a_part_that_is_due(
     clock.draw = 0.0
     await value(1)
     await settled(alone)
-    slot = alone._core.reader.peek(KEY)
+    slot = alone._core.tiers.probe(KEY)
     assert slot is not None
     slot.soft_deadline = clock.monotonic()
     source.close()

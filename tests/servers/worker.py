@@ -87,8 +87,10 @@ class Worker:
         await settled(self._cache)
 
     async def _peek(self, order: Order) -> Any:
-        slot = self._cache._core.reader.peek(order["key"])
-        return None if slot is None else slot.value
+        core = self._cache._core
+        slot = core.tiers.probe(order["key"])
+        served = slot is not None and core.clock.monotonic() < slot.soft_deadline
+        return slot.value if slot is not None and served else None
 
     async def _statistics(self, order: Order) -> dict[str, float]:
         statistics = self._cache.statistics()
