@@ -261,13 +261,7 @@ class CallPath:
         self._of_class: dict[type, FunctionType] = {}
         values = _tuple(parts.names)
         self._values = f"{parts.owner}, {values}"
-        slots = None
-        if table is not None:
-            self._space[f"{_RESERVED}by_class"] = table.slots
-            slots = f"{_RESERVED}by_class[{parts.owner}.__class__]"
-            if parts.owner == "None":
-                slots = f"{_RESERVED}slots"
-                self._space[slots] = table.slots[type(None)]
+        slots = self._slots()
         space = self._compiled(
             *self._call_lines(slots),
             *self._peek_lines(slots),
@@ -284,6 +278,17 @@ class CallPath:
         self.invoke: Callable[[Any, Arguments, LoadContext], Coroutine[Any, Any, Any]] = space[
             f"{_RESERVED}invoke"
         ]
+
+    def _slots(self) -> str | None:
+        """Return the source of the dict that has the slots, if there is one."""
+        table, owner = self._table, self._parts.owner
+        if table is None:
+            return None
+        if owner == "None":
+            self._space[f"{_RESERVED}slots"] = table.slots[type(None)]
+            return f"{_RESERVED}slots"
+        self._space[f"{_RESERVED}by_class"] = table.slots
+        return f"{_RESERVED}by_class[{owner}.__class__]"
 
     def call_of(self, kind: type) -> Callable[..., Coroutine[Any, Any, Any]]:
         """Return a `call` of its own for one object; it need not look up the class."""

@@ -116,8 +116,7 @@ class Operations:
             proven=core.has_remote,
         )
         self.collect, self.peek = self.path.collect, self.path.peek
-        self._invoke = self.path.invoke
-        self._via = via
+        self._invoke, self._via = self.path.invoke, via
         self.behind: Callable[[Any, Arguments], Part | None] | None = None
 
     def look(self, owner: Any, values: Arguments, found: object) -> Waiter | None:
