@@ -88,7 +88,7 @@ class Origin:
     def shown(self, fields: Fields) -> list[tuple[bytes, bytes]]:
         """Return a response's fields without what was said to this cache alone (RFC 9213, 2.2)."""
         own = self.targets[:1] if self.name is not None else ()
-        return [each for each in fields if each[0] not in own]
+        return [each for each in fields if each[0].lower() not in own]
 
     def rule_for(self, scope: Scope) -> Rule | None:
         """Return the first rule that is for a request's path."""

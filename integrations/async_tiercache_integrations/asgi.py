@@ -276,7 +276,11 @@ class ResponseCache:
     async def _answer_held(self, fill: Fill, asked: RequestControl, record: Record) -> None:
         """Answer a request that must not reach the application."""
         now = self._origin.clock.wall()
-        if isinstance(record, StoredResponse) and record.reuse(asked, now=now) == "fresh":
+        if (
+            isinstance(record, StoredResponse)
+            and _is_for(fill, record)
+            and record.reuse(asked, now=now) == "fresh"
+        ):
             await self._send(fill, record, now)
             return
         told = self._origin.told("request", detail="only-if-cached")
@@ -390,9 +394,9 @@ class ResponseCache:
             if message["type"] == START:
                 if 200 <= message["status"] < 400:
                     await self._end_named(scope, message.get("headers", ()))
-                if self._carrier is not None and changes.token:
-                    token = self._carrier.sent(changes.token, secure=scope["scheme"] == "https")
-                    message = {**message, "headers": [*message.get("headers", ()), token]}
+                if self._carrier is not None and (token := changes.token):
+                    sent = self._carrier.sent(token, secure=scope["scheme"] == "https")
+                    message = {**message, "headers": [*message.get("headers", ()), sent]}
             await send(message)
 
         with self._cache.changes() as changes:
@@ -410,13 +414,14 @@ class ResponseCache:
 
     def _normalised(self, headers: Fields) -> Fields:
         """Return the fields of a request, as its variants are told apart by them."""
-        fields = joined(headers)
+        asked, names = joined(headers), {name for name, _ in self._normalisers}
+        # The others stay as they came: cookies over several lines are no list with commas.
+        fields = [each for each in headers if each[0] not in names]
         for name, normaliser in self._normalisers:
-            value = fields.pop(name, None)
-            chosen = None if value is None else normaliser(value)
+            chosen = normaliser(asked[name]) if name in asked else None
             if chosen is not None:
-                fields[name] = chosen
-        return list(fields.items())
+                fields.append((name, chosen))
+        return fields
 
     def _asked(self, scope: Scope) -> RequestControl | None:
         """Return what a client asks of caches, if that counts."""

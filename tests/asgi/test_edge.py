@@ -124,6 +124,14 @@ async def test_what_is_said_to_this_cache_is_told_to_nobody(
     own = ("tiercache-cache-control", "max-age=60")
     origin = Origin(("cache-control", "no-cache"), own, ("etag", '"a"'))
     app = ResponseCache(origin, cache=cache, clock=clock)
+
+    async def capitals(_: Any, __: Any, send: Any) -> None:
+        headers = [(b"Tiercache-Cache-Control", b"no-store")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body"})
+
+    spelled = await fetch(ResponseCache(capitals, cache=cache, clock=clock), method="POST")
+    assert [*spelled.fields] == ["cache-status"]
     for method in ("GET", "GET", "POST"):
         assert "tiercache-cache-control" not in (await fetch(app, method=method)).fields
     await fetch(app)

@@ -127,6 +127,9 @@ async def test_what_is_authorized_is_shared_if_it_says_so(
     assert (await fetch(app, BASIC)).hit is shared
     await fetch(app, path="/anonymous")
     assert (await fetch(app, BASIC, path="/anonymous")).hit is shared
+    asking = ResponseCache(origin, cache=cache, clock=clock, profile="rfc9111", clients="honour")
+    only = await fetch(asking, BASIC, ("cache-control", "only-if-cached"), path="/anonymous")
+    assert only.status == (200 if shared else 504)
 
 
 # Heads.

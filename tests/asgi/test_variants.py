@@ -8,7 +8,7 @@ from async_tiercache import TierCache
 from async_tiercache.http.negotiation import encodings, languages
 from async_tiercache.testing import FakeClock, settled
 from async_tiercache_integrations.asgi import ResponseCache
-from tests.asgi.client import Origin, begin, fetch
+from tests.asgi.client import Origin, begin, fetch, raw
 from tests.core.source import ticks
 
 FRESH = ("cache-control", "max-age=60")
@@ -67,6 +67,17 @@ async def test_normalised_fields_are_what_the_application_sees(
         {b"host": b"example.org", b"accept-encoding": b"br", b"x": b"2"},
         {b"host": b"example.org"},
     ]
+
+
+async def test_other_fields_are_left_as_they_came(cache: TierCache, clock: FakeClock) -> None:
+    """Cookies over several lines are no list with commas."""
+    origin = Origin(FRESH)
+    normalise = {"accept-encoding": encodings("br")}
+    app = ResponseCache(origin, cache=cache, clock=clock, normalise=normalise)
+
+    await fetch(app, ("cookie", "a=1"), ("accept-encoding", "x"), ("cookie", "b=2"))
+
+    assert origin.seen[0]["headers"][1:] == raw([("cookie", "a=1"), ("cookie", "b=2")])
 
 
 # No-Vary-Search.
