@@ -124,12 +124,12 @@ def share_chart(
     title: str = "Who answered",
 ) -> str:
     """Draw for each phase which tiers answered its reads."""
-    x = linear(0, 1, 96, _RIGHT)
+    x = linear(0, 1, 112, _RIGHT)
     parts: list[str] = []
     words: list[str] = []
     for number, phase in enumerate(phases):
         y, start = 14 + 36 * number, 0.0
-        parts.append(text(phase.name, 88, y + 17, "end"))
+        parts.append(text(phase.name, 104, y + 17, "end"))
         for name in ANSWERERS:
             share = phase.tally.share(name)
             if share:
