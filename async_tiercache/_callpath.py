@@ -227,7 +227,7 @@ class CallPath:
         parts: Parts,
         table: Table | None,
         *,
-        look: Callable[[Any, Arguments, object], Waiter | None],
+        look: Callable[[Any, Arguments, object], tuple[Look, Waiter] | None],
         read: Callable[[Any, Arguments, Look | None], Coroutine[Any, Any, Any]],
         peek: Callable[[Any, Arguments], Any],
         count: Callable[[], None],
@@ -335,20 +335,21 @@ class CallPath:
 
     async def _miss(self, owner: Any, values: Arguments, found: object) -> Any:
         """Answer a call that is no hit; what it has found may be another one's look."""
-        waiter = self._look(owner, values, found)
-        if waiter is None:
+        begun = self._look(owner, values, found)
+        if begun is None:
             return await self._read(owner, values, None)
+        look, waiter = begun
         try:
-            looked = await waiter
+            answer = await waiter
         except asyncio.CancelledError:
-            waiter.leave()
+            look.left(waiter)
             raise
-        if looked.__class__ is not Look:
-            return looked
+        if answer is not look:
+            return answer
         try:
-            return await self._read(owner, values, looked)
+            return await self._read(owner, values, look)
         finally:
-            looked.end()
+            look.end()
 
 
 def _time_of(clock: Clock, *, exact: bool) -> tuple[Callable[..., float], str]:

@@ -160,13 +160,13 @@ class Calls:
         loop = core.admit()
         family = self._families.direct_of(returned_by(loader), policy, policy_fields)
         text, under = self._text(key), core.tenancy.tags(checked_tags(tags))
-        waiter = core.looks.begin(family, text, under, opened=opened, loop=loop)
+        begun = core.looks.begin(family, text, under, opened=opened, loop=loop)
         looked: Look | None = None
-        if waiter is not None:
-            found = await waiter.wait()
-            if type(found) is not Look:
-                return cast("R", found)
-            looked = found
+        if begun is not None:
+            looked, waiter = begun
+            answer = await looked.answer_of(waiter)
+            if answer is not looked:
+                return cast("R", answer)
         load = Load(alone, tags=under, open=opened)
         try:
             return cast("R", await core.reader.read(family, text, load, looked=looked))

@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager
 from contextvars import Context, copy_context
 from functools import partial
 from math import inf
-from typing import Any
+from typing import Any, NamedTuple, TypeAlias
 
 from async_tiercache._ask import UNKNOWN, Ask, Found, States
 from async_tiercache._entry import Entry, Header
@@ -31,33 +31,23 @@ from async_tiercache.abc import Clock, Content
 from async_tiercache.codecs.frame import digest_key, pack_tags, unpack_plain
 from async_tiercache.policies.freshness import MAX_DRAW, early_at
 
+Waiter: TypeAlias = "asyncio.Future[Any]"
+"""Gives one reader the value that a look has found, or the look where only a flight can tell.
 
-class Waiter(asyncio.Future[Any]):
-    """Gives one reader the value that a look has found, or the look where only a flight can tell.
+A plain future: one of a class of our own costs the event loop twice as much.
+"""
+
+
+class Came(NamedTuple):
+    """Where a read comes from that somebody is told of.
 
     Attributes:
-        look: The look.
         since: When the reader came, monotonic.
-        context: The reader's, in which somebody is told of its read.
+        context: The reader's.
     """
 
-    __slots__ = ("context", "look", "since")
-
-    look: "Look"
     since: float
     context: Context
-
-    async def wait(self) -> Any:
-        """Return what it gives; what compiled call paths spell out."""
-        try:
-            return await self
-        except asyncio.CancelledError:
-            self.leave()
-            raise
-
-    def leave(self) -> None:
-        """Note that the reader was cancelled."""
-        self.look.left(self)
 
 
 class Look(Ask):
@@ -71,6 +61,7 @@ class Look(Ask):
         value: The value, if there is a fresh one.
         waiters: Get the value. Else the first of them gets the look, and begins a flight, whose
             outcome the others have.
+        came: Where each of them comes from, if somebody is told.
         waiting: How many of them wait still.
         soft_deadline: A compiled call path that finds it takes it for a slot that is due.
     """
@@ -83,6 +74,7 @@ class Look(Ask):
         "_home",
         "alias",
         "began",
+        "came",
         "family",
         "many",
         "value",
@@ -112,6 +104,7 @@ class Look(Ask):
         self.many = many
         self.value: Any = MISSING
         self.waiters: list[Waiter] = []
+        self.came: dict[Waiter, Came] = {}
         self.waiting = 0
         self._abandon: Callable[[], None] | None = None
         home.by_key[basis.key] = self
@@ -174,12 +167,21 @@ class Look(Ask):
         """Let all who wait still find the value for themselves."""
         for waiter in self.take():
             waiter.set_result(self)
+        self.came.clear()
 
     def take(self) -> list[Waiter]:
         """Return the readers that wait still, and forget all: they refer to this, too."""
         waiting = [waiter for waiter in self.waiters if not waiter.done()]
         self.waiters, self.waiting = [], 0
         return waiting
+
+    async def answer_of(self, waiter: Waiter) -> Any:
+        """Return what a waiter gets; what compiled call paths spell out."""
+        try:
+            return await waiter
+        except asyncio.CancelledError:
+            self.left(waiter)
+            raise
 
     def left(self, waiter: Waiter) -> None:
         """Note that a reader was cancelled."""
@@ -196,6 +198,7 @@ class Look(Ask):
         for waiter in self.waiters:
             if not waiter.done():
                 self.waiting -= 1
+                self.came.pop(waiter, None)
                 waiter.set_result(self)
                 return
 
@@ -288,7 +291,7 @@ class Looks:
         *,
         opened: bool,
         loop: asyncio.AbstractEventLoop,
-    ) -> Waiter | None:
+    ) -> tuple[Look, Waiter] | None:
         """Let a reader look for a key; `None` if that is no case for a look.
 
         Args:
@@ -299,23 +302,29 @@ class Looks:
             loop: The loop on which this runs.
 
         Returns:
-            A future of the value, or of the look where only a flight can tell.
+            The look, and a future of the value, or of the look where only a flight can tell.
         """
         if not self._may_begin(key):
             return None
-        now = self._monotonic()
+        now, ledger = self._monotonic(), self._ledger
         found = look = self._home.by_key.get(key)
-        if look is None or not self._may_join(look, family, tags, now):
+        if (
+            look is None
+            # One that was overtaken brings nothing.
+            or look.found is not None
+            or look.family is not family
+            or look.basis.declared != tags
+            or (now >= ledger.proof_deadline and now - look.began >= ledger.join_seconds)
+        ):
             look = self._made(family, key, tags, opened=opened, now=now)
-        waiter = Waiter(loop=loop)
-        waiter.look, waiter.since = look, now
+        waiter: Waiter = loop.create_future()
         if self._log.listened:
-            waiter.context = copy_context()
+            look.came[waiter] = Came(now, copy_context())
         look.waiters.append(waiter)
         look.waiting += 1
         if look is not found:
             self._ask(loop)
-        return waiter
+        return look, waiter
 
     @asynccontextmanager
     async def asked(
@@ -391,19 +400,6 @@ class Looks:
         store = self._tiers.store
         held = store is not None and key in store.slots
         return not held and key not in self._flights and key not in self._releasing
-
-    def _may_join(self, look: Look, family: Family, tags: tuple[str, ...], now: float) -> bool:
-        """Return whether a reader that comes now may have what a look brings.
-
-        One that was overtaken brings nothing.
-        """
-        ledger = self._ledger
-        return (
-            look.found is None
-            and look.family is family
-            and look.basis.declared == tags
-            and (now < ledger.proof_deadline or now - look.began < ledger.join_seconds)
-        )
 
     def _made(
         self,
@@ -521,8 +517,9 @@ class Looks:
                 value = family.codec.decode(payload)
             waiter.set_result(value)
             if listened:
-                note = partial(self._log.note_hit, joined=joined, started=waiter.since)
-                waiter.context.run(note, family, key)
+                since, context = look.came.pop(waiter)
+                note = partial(self._log.note_hit, joined=joined, started=since)
+                context.run(note, family, key)
             joined = True
         if waiting and not listened:
             self._log.note_hits(family, key, len(waiting))

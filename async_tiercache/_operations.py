@@ -119,7 +119,7 @@ class Operations:
         self._invoke, self._via = self.path.invoke, via
         self.behind: Callable[[Any, Arguments], Part | None] | None = None
 
-    def look(self, owner: Any, values: Arguments, found: object) -> Waiter | None:
+    def look(self, owner: Any, values: Arguments, found: object) -> tuple[Look, Waiter] | None:
         """Look into L2 for a call that the compiled path could not answer.
 
         Args:
@@ -128,8 +128,8 @@ class Operations:
             found: What the compiled path has found: another call's look knows the text of the key.
 
         Returns:
-            A future of the value, or of the look that `read` is to go on with; `None` if only
-            `read` can tell.
+            The look, and a future of the value, or of the look where `read` is to go on with it;
+            `None` if only `read` can tell.
         """
         core = self.core
         looks = core.looks
@@ -147,10 +147,10 @@ class Operations:
             key = self.text(owner, values)
         else:
             key = self.maker.text(values, owner)
-        waiter = looks.begin(family, key, tags, opened=self.takes_context, loop=loop)
-        if waiter is not None and self._table is not None and waiter.look.alias is None:
-            waiter.look.be_found(self._table.alias(owner, values))
-        return waiter
+        begun = looks.begin(family, key, tags, opened=self.takes_context, loop=loop)
+        if begun is not None and self._table is not None and begun[0].alias is None:
+            begun[0].be_found(self._table.alias(owner, values))
+        return begun
 
     async def read(self, owner: Any, values: Arguments, looked: Look | None = None) -> Any:
         """Answer a call that neither the compiled path nor a look could."""

@@ -229,18 +229,21 @@ class Reader:
             return
         readers, listened = looked.take(), self._log.listened
         note = partial(self._log.note, looked.family, flight.key, outcome, joined=True)
-        answered = 0
+        answered, each_its_own = 0, flight.decode is not None or outcome.error is not None
+        value = outcome.value
         for reader in readers:
-            try:
-                value = flight.value_of(outcome, joined=True)
-            except Exception as error:  # noqa: BLE001 - it is the reader's
-                reader.set_exception(error)
-                reader.exception()  # which may be cancelled before it sees that
-                continue
+            if each_its_own:
+                try:
+                    value = flight.value_of(outcome, joined=True)
+                except Exception as error:  # noqa: BLE001 - it is the reader's
+                    reader.set_exception(error)
+                    reader.exception()  # which may be cancelled before it sees that
+                    continue
             reader.set_result(value)
             answered += 1
             if listened:
-                reader.context.run(note, started=reader.since)
+                since, context = looked.came.pop(reader)
+                context.run(note, started=since)
         if answered and not listened:
             self._log.note_all(looked.family, flight.key, outcome, answered)
 
