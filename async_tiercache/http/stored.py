@@ -3,11 +3,11 @@
 Time is an argument, in seconds since the epoch.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import inf
-from typing import Final, Literal, NamedTuple, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 from async_tiercache.http.conditions import fields_of_304, is_unmodified, updated
 from async_tiercache.http.control import RequestControl, ResponseControl
@@ -26,30 +26,59 @@ _SELECTING: Final = frozenset({b"if-none-match", b"if-modified-since", b"range"}
 _NO_CONTENT: Final = frozenset({204, 304})
 
 
-class Prepared(NamedTuple):
-    """What most requests need of a stored response, worked out once.
+class Ready:
+    """What answers most requests with a stored response, worked out once.
+
+    Age and lifetime are told in whole seconds, and so what tells them is good for up to one.
 
     Attributes:
-        reusable_until: Until when it answers whoever does not ask for more; without that, long ago.
-        tag: Its entity tag, as most clients send it back; a text that nobody sends if it has none.
-        fields_of_304: What a 304 says of it.
+        by: Who says more in it than others do.
+        tag: The entity tag, as most clients send it back; without one, a text that nobody sends.
+        fields_of_304: What a 304 says of the response.
+        told: What is to be said besides.
+        fields: The fields of the whole response, with that; to be copied.
+        since: From when on it is right.
+        until: Until when.
     """
 
-    reusable_until: float
-    tag: bytes
-    fields_of_304: list[tuple[bytes, bytes]]
+    __slots__ = ("by", "fields", "fields_of_304", "since", "tag", "told", "until")
+
+    def __init__(self, found: "StoredResponse", by: object) -> None:
+        tags = lines_of(found.fields, b"etag")
+        self.by = by
+        self.tag = tags[0] if len(tags) == 1 and found.status == 200 else b"\n"
+        self.fields_of_304 = fields_of_304(found.fields)
+        self.told: list[tuple[bytes, bytes]] = []
+        self.fields: list[tuple[bytes, bytes]] = []
+        self.since = self.until = -inf
+
+    def renew(
+        self, found: "StoredResponse", told: list[tuple[bytes, bytes]], *, age: int, now: float
+    ) -> None:
+        """Be right from now on.
+
+        Args:
+            found: The stored response.
+            told: What is to be said besides its age.
+            age: That.
+            now: The present.
+        """
+        self.told = [_age_field(age), *told]
+        self.fields = [*found.fields, *self.told]
+        self.since = now
+        self.until = min(found.born_at + age + 1, found.fresh_until - int(found.fresh_until - now))
 
 
-class _Preparing:
-    """Has a place for what is worked out of it, which is not stored with it."""
+class _Answering:
+    """Has a place for what answers with it, which is not stored with it, nor there at first."""
 
-    __slots__ = ("_prepared",)
-    _prepared: Prepared
+    __slots__ = ("ready",)
+    ready: Ready
 
 
 @dataclass(frozen=True, slots=True)
-class StoredResponse(_Preparing):
-    """A complete response, ready to be sent again.
+class StoredResponse(_Answering):
+    """A complete response.
 
     Attributes:
         status: Its status code.
@@ -74,19 +103,24 @@ class StoredResponse(_Preparing):
         object.__setattr__(self, "fields", shared(self.fields))
         object.__setattr__(self, "control", _shared(self.control))
 
-    @property
-    def prepared(self) -> Prepared:
-        """What most requests need of it."""
-        try:
-            return self._prepared
-        except AttributeError:
-            until = -inf if self.control.no_cache else self.fresh_until
-            tags = lines_of(self.fields, b"etag")
-            tag = tags[0] if len(tags) == 1 and self.status == 200 else b"\n"
-            prepared = Prepared(until, tag, fields_of_304(self.fields))
-            # A place of its own: two that are equal stay so.
-            object.__setattr__(self, "_prepared", prepared)
-            return prepared
+    def readied(
+        self, told: Callable[[int], list[tuple[bytes, bytes]]], *, by: object, now: float
+    ) -> Ready | None:
+        """Return what answers most requests from now on; `None` if it must not be served unasked.
+
+        Args:
+            told: Returns what is to be said of it, given for how many seconds it is fresh.
+            by: Who says that.
+            now: The present.
+        """
+        if self.control.no_cache or now >= self.fresh_until:
+            return None
+        ready: Ready | None = getattr(self, "ready", None)
+        if ready is None or ready.by is not by:
+            ready = Ready(self, by)
+            object.__setattr__(self, "ready", ready)
+        ready.renew(self, told(int(self.fresh_until - now)), age=self.age(now), now=now)
+        return ready
 
     def age(self, now: float) -> int:
         """Return how old it is, in seconds."""
@@ -198,9 +232,6 @@ def answer_of(
         now: The present.
     """
     age = _age_field(found.age(now))
-    tag = request.get(b"if-none-match")
-    if tag is not None and tag == found.prepared.tag:
-        return 304, [*found.prepared.fields_of_304, age], b""
     if method == "GET" and _SELECTING.isdisjoint(request):
         return found.status, [*found.fields, age], found.body
     if found.status == 200 and is_unmodified(request, found.fields, now=now):

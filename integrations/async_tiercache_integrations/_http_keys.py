@@ -11,6 +11,8 @@ from async_tiercache.http.vary import variant_of
 from async_tiercache_integrations._http_records import Pointer, Searches
 
 Scope: TypeAlias = MutableMapping[str, Any]
+Selecting: TypeAlias = bytes | tuple[bytes | None, ...] | None
+"""What a request has in a field, or in several."""
 K = TypeVar("K")
 V = TypeVar("V")
 
@@ -50,7 +52,7 @@ class Keys:
     def __init__(self, max_variants: int) -> None:
         self._max_variants = max_variants
         self._of_urls: Bounded[tuple[str, bytes | None, bytes | str, bytes], str] = Bounded()
-        self._of_variants: Bounded[bytes, dict[tuple[bytes | None, ...], str]] = Bounded()
+        self._of_variants: Bounded[bytes, dict[Selecting, str]] = Bounded()
         self._names: Bounded[str, tuple[bytes, ...]] = Bounded()
         self.searched: Bounded[str, None] = Bounded()
 
@@ -67,12 +69,16 @@ class Keys:
 
     def below(self, record: Pointer, scope: Scope, fields: Mapping[bytes, bytes]) -> str | None:
         """Return the key to which a record leads a request; `None` if to one too many."""
-        if isinstance(record, Searches):
+        if type(record) is Searches:
             return f"{record.record_id.hex()}:{_digest(scope, rule=record.rule).hex()}"
         known = self._of_variants.get(record.record_id)
         if known is None:
             known = self._of_variants.add(record.record_id, {})
-        values = tuple([fields.get(name) for name in record.names])
+        names = record.names
+        # Most name one field; a tuple of it, and its hash, would cost as much as the rest.
+        values: Selecting = (
+            fields.get(names[0]) if len(names) == 1 else tuple([fields.get(each) for each in names])
+        )
         found = known.get(values)
         if found is None and len(known) < self._max_variants:
             digest = variant_of(fields, record.names, salt=record.record_id)

@@ -1,10 +1,11 @@
 """Finds the record that answers a request, or lets the request make it."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from async_tiercache import LoadContext, TierCache
+from async_tiercache._options import Missing
 from async_tiercache.http.fields import Fields
 from async_tiercache.http.stored import StoredResponse
 from async_tiercache_integrations._http_fill import FILL, Fill, Run
@@ -35,6 +36,7 @@ class Lookup:
     def __init__(self, cache: TierCache, origin: Origin) -> None:
         self._cache = cache
         self._origin = origin
+        self._keys = origin.keys
         self._passed_on: Bounded[str, float] = Bounded()
         self._validating: dict[str, asyncio.Future[None]] = {}
 
@@ -47,6 +49,7 @@ class Lookup:
             return await FILL.get().load(context)
 
         self._record: Any = http_response
+        self._peek: Callable[[str], Record | Missing] = self._record.peek
 
     def key(self, key: str) -> str:
         """Return how a key is called in the cache."""
@@ -55,16 +58,12 @@ class Lookup:
 
     def at_hand(self, scope: Scope, fields: Mapping[bytes, bytes]) -> StoredResponse | None:
         """Return what memory has for a request."""
-        keys = self._origin.keys
-        key: str | None = keys.of(scope, fields)
-        while key is not None:
-            record = self._record.peek(key)
-            if type(record) is StoredResponse:
-                return record
-            if type(record) is not Variants and type(record) is not Searches:
-                break
+        keys = self._keys
+        record = self._peek(keys.of(scope, fields))
+        while type(record) is Variants or type(record) is Searches:
             key = keys.below(record, scope, fields)
-        return None
+            record = NOT_STORED if key is None else self._peek(key)
+        return record if type(record) is StoredResponse else None
 
     async def find(self, fill: Fill) -> Record | None:
         """Return what answers a request; `None` if it has asked the application itself."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TypeAlias, final
 
 from async_tiercache.http.fields import Fields, elements_of, lines_of
 from async_tiercache.http.stored import StoredResponse
@@ -22,6 +22,7 @@ class Variants:
     names: tuple[bytes, ...]
 
 
+@final
 @dataclass(frozen=True, slots=True)
 class Searches:
     """The record of a path whose URLs share responses where their queries differ in nothing much.

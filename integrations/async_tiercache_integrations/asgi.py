@@ -21,7 +21,7 @@ from async_tiercache.http.fields import Fields, joined
 from async_tiercache.http.negotiation import Normaliser
 from async_tiercache.http.rules import ORIGIN_SAFE, RFC9111
 from async_tiercache.http.status import CacheStatus, Forwarded
-from async_tiercache.http.stored import StoredResponse, answer_of
+from async_tiercache.http.stored import Answer, Ready, StoredResponse, answer_of
 from async_tiercache.http.target import groups_of
 from async_tiercache.tags import checked_tags
 from async_tiercache_integrations._http_carrier import CarriedBy, Carrier
@@ -189,8 +189,9 @@ class ResponseCache:
         self._carrier = None
         if read_your_writes is not None:
             self._carrier = Carrier(read_your_writes, name or "tiercache")
-        self._hit = None if name is None else _telling_hits(name)
+        self._hit = _telling_hits(name)
         self._lookup = Lookup(cache, self._origin)
+        self._wall = clock.wall
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer a request, or let the application do so."""
@@ -212,12 +213,13 @@ class ResponseCache:
         fields: dict[bytes, bytes] = dict(headers)
         if len(fields) != len(headers):
             fields = joined(headers)
-        if method == "GET" and self._unusual.isdisjoint(fields):
-            held, now = self._lookup.at_hand(scope, fields), origin.clock.wall()
-            if held is not None and now < held.prepared.reusable_until:
-                start, content = self._messages(held, method, fields, now)
-                await send(start)
-                await send(content)
+        # It looks for the few unusual fields, where the set would look for all that there are.
+        if method == "GET" and fields.keys().isdisjoint(self._unusual):
+            held = self._lookup.at_hand(scope, fields)
+            if held is not None and (answer := self._at_once(held, fields)) is not None:
+                status, told, body = answer
+                await send({"type": START, "status": status, "headers": told})
+                await send({"type": BODY, "body": body})
                 return
             fill = Fill(origin, scope, receive, send, fields)
             await self._answer(fill, await self._lookup.find(fill))
@@ -225,6 +227,25 @@ class ResponseCache:
             await self._handle(Fill(origin, scope, receive, send, fields))
 
     # What answers.
+
+    def _at_once(self, held: StoredResponse, fields: Mapping[bytes, bytes]) -> Answer | None:
+        """Return what answers a plain `GET`; `None` if what is stored must not."""
+        now = self._wall()
+        ready: Ready | None
+        try:
+            ready = held.ready
+        except AttributeError:
+            ready = None
+        if ready is None or ready.by is not self or not ready.since <= now < ready.until:
+            ready = held.readied(self._hit, by=self, now=now)
+            if ready is None:
+                return None
+        tag = fields.get(b"if-none-match")
+        if tag is None and b"if-modified-since" not in fields:
+            return held.status, ready.fields.copy(), held.body
+        if tag == ready.tag:
+            return 304, [*ready.fields_of_304, *ready.told], b""
+        return self._told(held, fields, now=now)
 
     async def _handle(self, fill: Fill) -> None:
         """Answer a request that is no plain one."""
@@ -290,18 +311,22 @@ class ResponseCache:
 
     async def _send(self, fill: Fill, record: StoredResponse, now: float) -> None:
         """Answer a request from what is stored."""
-        start, content = self._messages(record, fill.scope["method"], fill.fields, now)
-        await fill.send(start)
-        await fill.send(content)
+        method = fill.scope["method"]
+        status, told, body = self._told(record, fill.fields, method=method, now=now)
+        await fill.send({"type": START, "status": status, "headers": told})
+        await fill.send({"type": BODY, "body": body})
 
-    def _messages(
-        self, record: StoredResponse, method: str, asked: Mapping[bytes, bytes], now: float
-    ) -> tuple[Message, Message]:
+    def _told(
+        self,
+        record: StoredResponse,
+        asked: Mapping[bytes, bytes],
+        *,
+        method: str = "GET",
+        now: float,
+    ) -> Answer:
         """Return what answers a request from what is stored."""
         status, fields, body = answer_of(record, method, asked, now=now)
-        if self._hit is not None:
-            fields.append(self._hit(int(record.fresh_until - now)))
-        return {"type": START, "status": status, "headers": fields}, {"type": BODY, "body": body}
+        return status, [*fields, *self._hit(int(record.fresh_until - now))], body
 
     async def _answer_validated(
         self, fill: Fill, record: StoredResponse, asked: RequestControl | None
@@ -467,14 +492,14 @@ def _check_limits(max_variants: int, rules: Sequence[Rule]) -> None:
         )
 
 
-def _telling_hits(name: str) -> Callable[[int], tuple[bytes, bytes]]:
-    """Return what makes the field that tells of a hit which is fresh for so many seconds."""
+def _telling_hits(name: str | None) -> Callable[[int], list[tuple[bytes, bytes]]]:
+    """Return what tells of a hit which is fresh for so many seconds, if anything shall."""
 
     @lru_cache(maxsize=4096)
-    def told(ttl: int) -> tuple[bytes, bytes]:
-        return b"cache-status", CacheStatus(name, ttl=ttl).encode()
+    def field(ttl: int) -> tuple[bytes, bytes]:
+        return b"cache-status", CacheStatus(name or "", ttl=ttl).encode()
 
-    return told
+    return lambda ttl: [] if name is None else [field(ttl)]
 
 
 def _is_for(fill: Fill, record: StoredResponse) -> bool:

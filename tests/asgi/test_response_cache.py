@@ -58,6 +58,53 @@ async def test_a_response_is_sent_again(
     assert not (await fetch(app)).hit
 
 
+async def test_age_and_lifetime_are_those_of_each_second(
+    app: ResponseCache, clock: FakeClock, cache: TierCache
+) -> None:
+    """However many hits share one."""
+    await clock.advance(0.5)
+    await fetch(app)
+    await settled(cache)
+
+    told = list[str]()
+    for seconds in (0.0, 0.25, 0.5, 0.25, 1.0, 57.75, 0.125):
+        await clock.advance(seconds)
+        fields = (await fetch(app)).fields
+        told.append(f"{fields['age']} {fields['cache-status'].rpartition('=')[2]}")
+
+    assert told == ["0 60", "0 59", "0 59", "1 59", "2 58", "59 0", "59 0"]
+    conditional = [("if-none-match", '"x"'), ("if-modified-since", "Mon, 30 Nov 2026 06:00:00 GMT")]
+    assert (await fetch(app, *conditional)).fields["age"] == "59"
+    await clock.advance(0.125)
+    assert not (await fetch(app)).hit
+
+
+async def test_caches_that_share_responses_speak_for_themselves(
+    origin: Origin, cache: TierCache, clock: FakeClock
+) -> None:
+    """In the same second, too."""
+    inner, outer = (ResponseCache(origin, cache=cache, name=each, clock=clock) for each in "ab")
+    await fetch(inner)
+
+    for _ in range(2):
+        assert (await fetch(inner)).fields["cache-status"] == "a; hit; ttl=60"
+        assert (await fetch(outer)).fields["cache-status"] == "b; hit; ttl=60"
+    assert origin.calls == 1
+
+
+@pytest.mark.parametrize("asked", [(), (("if-none-match", '"v"'),)])
+async def test_what_is_written_into_an_answer_is_in_no_other(
+    origin: Origin, app: ResponseCache, asked: tuple[tuple[str, str], ...]
+) -> None:
+    """Middleware in front, and servers, add to the fields that they are given."""
+    origin.fields = [FRESH, ("etag", '"v"')]
+    await fetch(app)
+    first = await fetch(app, *asked)
+    first.messages[0]["headers"] += [(b"set-cookie", b"session=1")]
+
+    assert "set-cookie" not in (await fetch(app, *asked)).fields
+
+
 async def test_other_servers_have_it_from_redis(
     app: ResponseCache, elsewhere: ResponseCache, origin: Origin, cache: TierCache
 ) -> None:
