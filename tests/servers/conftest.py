@@ -20,6 +20,7 @@ from tests.servers.process import NoServerError, Server, find_program, server_na
 from tests.servers.proxy import Proxy
 from tests.servers.source import NAMESPACE, POLICY, Source
 from tests.servers.topologies import ClusterGroup, SentinelGroup
+from tests.servers.troubles import Trouble
 from tests.servers.waiting import DEADLINE, eventually
 
 pytest.register_assert_rewrite("tests.servers.contract")
@@ -107,6 +108,13 @@ async def proxy(redis: Server) -> AsyncIterator[Proxy]:
     """Return a proxy before the server."""
     async with Proxy(redis.port) as proxy:
         yield proxy
+
+
+@pytest.fixture
+def trouble(request: pytest.FixtureRequest) -> Trouble:
+    """Return the trouble that the test is about."""
+    kind: Callable[[], Trouble] = request.param
+    return kind()
 
 
 class OpenCache(Protocol):
