@@ -73,6 +73,9 @@ class Batch:
         self.is_method = operations.maker.is_method
         mine = names[1:] if self.is_method else names
         self._ids, self._over = _matched(function, mine, operations, over)
+        self._place = operations.names.index(self._over)
+        single = inspect.signature(operations.function).parameters
+        self._defaults = [single[name].default for name in operations.names]
         self._container = _CONTAINERS.get(get_origin(hints.get(self._ids)), list)
         _check_hint(function, self._ids, hints, operations.hints.get(self._over))
         # Calls for one may have kept a None where calls for many promise a value or nothing.
@@ -137,14 +140,13 @@ class Batch:
 
     def _values(self, bound: inspect.BoundArguments) -> Callable[[Any], Arguments]:
         """Return what makes the values of the single form's parameters from one id."""
-        defaults = {
-            name: parameter.default
-            for name, parameter in inspect.signature(self._operations.function).parameters.items()
-        }
+        given, place = bound.arguments, self._place
         template = [
-            bound.arguments.get(name, defaults.get(name)) for name in self._operations.names
+            given.get(name, default)
+            for name, default in zip(self._operations.names, self._defaults, strict=True)
         ]
-        place = self._operations.names.index(self._over)
+        if len(template) == 1:
+            return lambda each: (each,)
         return lambda each: (*template[:place], each, *template[place + 1 :])
 
     def _gatherer(
@@ -172,14 +174,13 @@ class Batch:
         Those of one tenant with the same other arguments go together; `None` if the object itself
         has a say.
         """
-        operations = self._operations
+        operations, place = self._operations, self._place
         if operations.maker.uses_self:
             return None
         loop = asyncio.get_running_loop()
         if loop is not self._loop:
             # What they gathered on an earlier loop is never called.
             self._behind, self._loop = {}, loop
-        place = operations.names.index(self._over)
         family = operations.family_of(owner)
         tenant = self._core.tenancy.prefix()
         group: Any = (tenant, family.codec.fingerprint, type(owner), *_told_apart(values, place))

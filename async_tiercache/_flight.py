@@ -316,6 +316,20 @@ class Flight:
         return loading in seen
 
 
+class Answer(NamedTuple):
+    """How a call was answered.
+
+    Attributes:
+        flight: The flight that did.
+        outcome: What it ended with, or offered meanwhile.
+        joined: Whether the flight was another call's.
+    """
+
+    flight: Flight
+    outcome: Outcome
+    joined: bool
+
+
 class Flights:
     """The flights of one cache, one per key.
 

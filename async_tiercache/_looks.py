@@ -511,6 +511,8 @@ class Looks:
         listened, copied = self._log.listened, family.limits.isolation == "copy"
         del self._home.by_key[key]
         look.value = value
+        if not look.waiters:
+            return
         waiting = look.take()
         for waiter in waiting:
             if joined and copied:

@@ -7,7 +7,7 @@ L2 together, and then each key goes its own way.
 import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from async_tiercache._ask import Found
 from async_tiercache._entry import Entry
@@ -17,7 +17,7 @@ from async_tiercache._family import Alias, Family, Load
 from async_tiercache._fence import LEASE_SECONDS
 from async_tiercache._filler import Filler
 from async_tiercache._finder import Finder
-from async_tiercache._flight import ABANDONED, Flight, Flights, Outcome, inside
+from async_tiercache._flight import ABANDONED, Answer, Flight, Flights, Outcome, inside
 from async_tiercache._ledger import Ledger
 from async_tiercache._looks import Look, Looks
 from async_tiercache._options import MISSING
@@ -32,20 +32,6 @@ from async_tiercache.errors import LoadTimeoutError
 
 MAX_TOGETHER: Final = 1_000
 """Keys of one call that are asked for and loaded together; the next ones come after them."""
-
-
-class Answer(NamedTuple):
-    """How a call was answered.
-
-    Attributes:
-        flight: The flight that did.
-        outcome: What it ended with, or offered meanwhile.
-        joined: Whether the flight was another call's.
-    """
-
-    flight: Flight
-    outcome: Outcome
-    joined: bool
 
 
 class Reader:
@@ -288,15 +274,9 @@ class Reader:
                 answers: dict[str, Answer] = {}
                 for start in range(0, len(left), MAX_TOGETHER):
                     part = {key: keys[key] for key in left[start : start + MAX_TOGETHER]}
-                    joins = filter(None, map(self._view.find, part, part.values()))
-                    with self._flights.held(list(joins)):
-                        async with self._looks.asked(family, part, opened=opened) as looks:
-                            looked = {look.basis.key: look for look in looks}
-                            values |= self._seen(looked, started)
-                            part = {key: part[key] for key in part if values[key] is MISSING}
-                            answers |= await self._answers(
-                                family, part, load_of, looked, opened=opened
-                            )
+                    answers |= await self._answers_beyond(
+                        family, part, load_of, values, started, opened=opened
+                    )
                 if self._tracing.on:
                     joined = [each.flight for each in answers.values() if each.joined]
                     note_answers(operation, [each.outcome for each in answers.values()], joined)
@@ -305,14 +285,33 @@ class Reader:
                         values[key] = self._deliver(family, answers[key], started)
         return {key: value for key, value in values.items() if value is not MISSING}
 
-    def _seen(self, looked: Mapping[str, Look], started: float) -> dict[str, Any]:
-        """Return the values that looks have found, counted."""
-        values: dict[str, Any] = {}
-        for key, look in looked.items():
-            if look.value is not MISSING:
-                values[key] = look.value
-                self._log.note_hit(look.family, key, joined=False, started=started)
-        return values
+    async def _answers_beyond(
+        self,
+        family: Family,
+        keys: Mapping[str, tuple[str, ...]],
+        load_of: Callable[[str], Load],
+        values: dict[str, Any],
+        started: float,
+        *,
+        opened: bool,
+    ) -> dict[str, Answer]:
+        """Note the values that L2 has for keys; return the answers for the others."""
+        # What was in progress must not be abandoned before it is joined.
+        joins = filter(None, map(self._view.find, keys, keys.values()))
+        with self._flights.held(list(joins) if len(self._flights) else []):
+            async with self._looks.asked(family, keys, opened=opened) as looks:
+                looked: dict[str, Look] = {}
+                for look in looks:
+                    key = look.basis.key
+                    if look.value is MISSING:
+                        looked[key] = look
+                    else:
+                        values[key] = look.value
+                        self._log.note_hit(family, key, joined=False, started=started)
+                left = {key: keys[key] for key in keys if values[key] is MISSING}
+                if not left:
+                    return {}
+                return await self._answers(family, left, load_of, looked, opened=opened)
 
     async def _answers(
         self,
