@@ -10,7 +10,7 @@ identifiers, and nothing that comes from outside the program.
 import asyncio
 import functools
 import inspect
-from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import FunctionType
 from typing import Any, Final, NewType, TypeAlias
@@ -208,7 +208,7 @@ class CallPath:
         look: Looks into L2 for a call that is no hit, from `self`, the values and what was found.
         read: Answers a call that had no value from there.
         peek: Answers who does not wait, from `self` and the values, where the table cannot.
-        count: Counts a hit.
+        hits_left: Goes on by one with each hit.
         clock: The clock that slots are held against.
         ledger: Says whether what is in memory may be served.
         recheck: Looks at a slot again after an invalidation of any tag; returns whether it is good.
@@ -230,7 +230,7 @@ class CallPath:
         look: Callable[[Any, Arguments, object], tuple[Look, Waiter] | None],
         read: Callable[[Any, Arguments, Look | None], Coroutine[Any, Any, Any]],
         peek: Callable[[Any, Arguments], Any],
-        count: Callable[[], None],
+        hits_left: Iterator[None],
         clock: Clock,
         ledger: Ledger,
         recheck: Callable[[Any], bool],
@@ -251,7 +251,8 @@ class CallPath:
             f"{_RESERVED}function": function,
             f"{_RESERVED}miss": self._miss,
             f"{_RESERVED}look_up": peek,
-            f"{_RESERVED}count": count,
+            f"{_RESERVED}next": next,
+            f"{_RESERVED}hits_left": hits_left,
             f"{_RESERVED}time": tell,
             f"{_RESERVED}ledger": ledger,
             f"{_RESERVED}recheck": recheck,
@@ -384,7 +385,7 @@ def _hit_lines(slots: str, table: Table, clock: str, miss: str, *, proven: bool)
         # While loads run, only the context tells whether this is read inside of one.
         f"        and (not {_RESERVED}running or {_RESERVED}current() is None)):",
         f"        {slot}.visited = True",
-        f"        {_RESERVED}count()",
+        f"        {_RESERVED}next({_RESERVED}hits_left)",
         f"        return {slot}.value",
         f"    return {miss.format(found=slot)}",
     ]

@@ -44,7 +44,7 @@ class Calls:
     def __init__(self, core: Core, families: Families) -> None:
         self._core = core
         self._families = families
-        self._count = families.direct.counts.count_l1_hit
+        self._hits_left = families.direct.counts.l1_hits_left
         self._monotonic = core.clock.monotonic
         self._ledger = core.ledger
         # The store's own dict, which lives as long as the store; empty while L1 is off.
@@ -79,7 +79,7 @@ class Calls:
             and (not RUNNING or CURRENT.get() is None)
         ):
             slot.visited = True
-            self._count()
+            next(self._hits_left)
             return slot.value
         return await self._look(key, default, stale=stale)
 

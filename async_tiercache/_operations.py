@@ -109,7 +109,7 @@ class Operations:
             look=self.look,
             read=self.read,
             peek=self._peek,
-            count=counts.count_l1_hit,
+            hits_left=counts.l1_hits_left,
             clock=core.clock,
             ledger=core.ledger,
             recheck=core.tiers.recheck,

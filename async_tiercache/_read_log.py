@@ -86,8 +86,7 @@ class ReadLog:
         """Count an answer that left the hit path, by the tier that gave it."""
         counts = family.counts
         if outcome.tier == "l1":
-            for _ in range(readers):
-                counts.count_l1_hit()
+            counts.count_l1_hit(readers)
         elif outcome.tier == "l2":
             counts.l2_hits += readers
         elif counts.miss(self._clock.monotonic(), family.limits.ttl, readers):

@@ -3,7 +3,7 @@
 import sys
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from itertools import repeat
 from math import inf
@@ -43,23 +43,22 @@ class Counts:
     """What the paths of one family count.
 
     Attributes:
-        count_l1_hit: Counts a call answered from memory. It counts down inside of an iterator: to
-            add one to a large integer would take longer, for the new integer.
+        l1_hits_left: Goes on by one for each call answered from memory. To add one to a large
+            integer would take longer, for the new integer, and so would a method.
     """
 
     __slots__ = (
         "_hits_before",
-        "_l1_hits_left",
         "_poor",
         "_poor_since",
         "compress_seconds",
-        "count_l1_hit",
         "decompress_seconds",
         "early_reads",
         "l1_bytes",
         "l1_entries",
         "l1_evictions",
         "l1_expiries",
+        "l1_hits_left",
         "l1_oversized",
         "l2_hits",
         "load_errors",
@@ -78,8 +77,7 @@ class Counts:
     def __init__(self) -> None:
         for name in _ADDED:
             setattr(self, name, 0)
-        self._l1_hits_left = repeat(None, sys.maxsize)
-        self.count_l1_hit = self._l1_hits_left.__next__
+        self.l1_hits_left: Iterator[None] = repeat(None, sys.maxsize)
         self.load_times = Tally(LOAD_BUCKETS)
         self.stale_ages = Tally(AGE_BUCKETS)
         self.not_stored: Counter[str] = Counter()
@@ -108,7 +106,12 @@ class Counts:
     @property
     def l1_hits(self) -> int:
         """How many calls were answered from memory."""
-        return sys.maxsize - length_hint(self._l1_hits_left)
+        return sys.maxsize - length_hint(self.l1_hits_left)
+
+    def count_l1_hit(self, calls: int = 1) -> None:
+        """Count calls answered from memory."""
+        for _ in range(calls):
+            next(self.l1_hits_left)
 
     def miss(self, now: float, patience: float, calls: int = 1) -> bool:
         """Count misses; return whether it is they that show the family to be of little use.

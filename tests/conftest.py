@@ -7,12 +7,18 @@ from typing import Any, Protocol, cast
 
 import pytest
 import pytest_asyncio
+from hypothesis import HealthCheck, settings
 
 from async_tiercache import TierCache, _core
 from async_tiercache.testing import FakeClock, MemoryServer, Recorder, settled
 
 DEADLINE = 5.0
 """How long anything in a test may take; reached only by tests that fail."""
+
+
+# A busy machine is no failure.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 
 def pytest_configure(config: pytest.Config) -> None:

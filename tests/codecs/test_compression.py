@@ -25,7 +25,7 @@ from async_tiercache.errors import ConfigurationError, DecodeError, MissingExtra
 
 ALGORITHMS: list[Algorithm] = ["zstd", "lz4", "zlib"]
 NUMBERS = {"zstd": 1, "lz4": 2, "zlib": 3}
-EXAMPLES = settings(max_examples=150, deadline=None)
+EXAMPLES = settings(max_examples=150)
 _lz4: Any = lz4.block
 _msgpack: Any = msgpack
 

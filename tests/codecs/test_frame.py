@@ -39,7 +39,7 @@ FULL = pack(
     Body(b"payload", 99, compression=1, dictionary_id=2**31),
     **BINDING,
 )
-EXAMPLES = settings(max_examples=150, deadline=None)
+EXAMPLES = settings(max_examples=150)
 
 _times = st.floats(0, 253_402_300_800)
 

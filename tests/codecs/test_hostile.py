@@ -130,7 +130,7 @@ FRAMES = [
 ]
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=600)
 @given(st.sampled_from(FRAMES), st.randoms(use_true_random=False), st.integers(1, 6))
 def test_a_mutated_frame_gives_its_value_or_none(
     stored: tuple[Any, Any, bytes], draw: random.Random, changes: int
@@ -149,7 +149,7 @@ def test_a_mutated_frame_gives_its_value_or_none(
     assert same(found, value)
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=600)
 @given(
     st.sampled_from([annotation for annotation, _ in LAWFUL]),
     st.binary(max_size=300),
@@ -169,7 +169,7 @@ def test_random_payloads_with_checksums_that_fit_raise_nothing_else(
         return
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.binary(max_size=400))
 def test_random_bytes_are_no_frame(raw: bytes) -> None:
     """Nothing is taken for a value."""

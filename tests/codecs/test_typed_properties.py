@@ -22,7 +22,6 @@ from tests.codecs.families import Access, Color, Level, Unit, same
 
 PROPERTY = settings(
     max_examples=150,
-    deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 Case: TypeAlias = tuple[Any, st.SearchStrategy[Any]]

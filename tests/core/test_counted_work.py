@@ -13,9 +13,9 @@ from async_tiercache.testing import settled
 
 VERSION: Final = sys.version_info[:2]
 INSTRUCTIONS: Final = {
-    (3, 11): {"f(x)": 35, "f(x, y, z)": 48, "method": 42, "get": 50},
-    (3, 12): {"f(x)": 33, "f(x, y, z)": 46, "method": 40, "get": 47},
-    (3, 13): {"f(x)": 35, "f(x, y, z)": 47, "method": 41, "get": 46},
+    (3, 11): {"f(x)": 36, "f(x, y, z)": 49, "method": 43, "get": 51},
+    (3, 12): {"f(x)": 34, "f(x, y, z)": 47, "method": 41, "get": 48},
+    (3, 13): {"f(x)": 36, "f(x, y, z)": 48, "method": 42, "get": 47},
 }
 """Of the whole hit, by the interpreter's minor version."""
 
@@ -111,8 +111,8 @@ async def test_a_hit_takes_so_many_instructions() -> None:
     assert {name: instructions(call) for name, call in made.items()} == INSTRUCTIONS[VERSION]
 
 
-async def test_a_hit_calls_nothing_but_a_clock() -> None:
-    """And a counter, which is none of the functions that Python tells of."""
+async def test_a_hit_calls_nothing_but_a_clock_and_a_counter() -> None:
+    """`next` of an iterator is an instruction more than its bound `__next__`, and less work."""
     made = await hits()
 
-    assert [calls(call) for call in made.values()] == [{"call": 1, "c_call": 1}] * len(made)
+    assert [calls(call) for call in made.values()] == [{"call": 1, "c_call": 2}] * len(made)

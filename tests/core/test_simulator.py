@@ -23,7 +23,6 @@ from tests.core.simulation.steps import SCHEDULES, Schedule, run, story_of
 COUNT: Final = 1_000 * int(os.environ.get("TESTS_LONG", "1"))
 _SETTINGS: Final = settings(
     max_examples=COUNT,
-    deadline=None,
     database=None,
     suppress_health_check=list(HealthCheck),
 )
