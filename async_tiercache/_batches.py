@@ -145,9 +145,8 @@ class Batch:
             given.get(name, default)
             for name, default in zip(self._operations.names, self._defaults, strict=True)
         ]
-        if len(template) == 1:
-            return lambda each: (each,)
-        return lambda each: (*template[:place], each, *template[place + 1 :])
+        before, after = template[:place], template[place + 1 :]
+        return lambda each: (*before, each, *after)
 
     def _gatherer(
         self,

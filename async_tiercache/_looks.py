@@ -34,7 +34,7 @@ from async_tiercache.policies.freshness import MAX_DRAW, early_at
 Waiter: TypeAlias = "asyncio.Future[Any]"
 """Gives one reader the value that a look has found, or the look where only a flight can tell.
 
-A plain future: one of a class of our own costs the event loop twice as much.
+A plain future: with one of a class of our own, tasks take a longer way.
 """
 
 

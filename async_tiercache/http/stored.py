@@ -48,13 +48,11 @@ class Ready:
         self.by = by
         self.tag = tags[0] if len(tags) == 1 and found.status == 200 else b"\n"
         self.fields_of_304 = fields_of_304(found.fields)
-        self.told: list[tuple[bytes, bytes]] = []
+        self.told: Fields = ()
         self.fields: list[tuple[bytes, bytes]] = []
         self.since = self.until = -inf
 
-    def renew(
-        self, found: "StoredResponse", told: list[tuple[bytes, bytes]], *, age: int, now: float
-    ) -> None:
+    def renew(self, found: "StoredResponse", told: Fields, *, age: int, now: float) -> None:
         """Be right from now on.
 
         Args:
@@ -63,7 +61,7 @@ class Ready:
             age: That.
             now: The present.
         """
-        self.told = [_age_field(age), *told]
+        self.told = (_age_field(age), *told)
         self.fields = [*found.fields, *self.told]
         self.since = now
         self.until = min(found.born_at + age + 1, found.fresh_until - int(found.fresh_until - now))
@@ -103,9 +101,7 @@ class StoredResponse(_Answering):
         object.__setattr__(self, "fields", shared(self.fields))
         object.__setattr__(self, "control", _shared(self.control))
 
-    def readied(
-        self, told: Callable[[int], list[tuple[bytes, bytes]]], *, by: object, now: float
-    ) -> Ready | None:
+    def readied(self, told: Callable[[int], Fields], *, by: object, now: float) -> Ready | None:
         """Return what answers most requests from now on; `None` if it must not be served unasked.
 
         Args:

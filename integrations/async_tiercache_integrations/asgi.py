@@ -233,7 +233,7 @@ class ResponseCache:
         now = self._wall()
         ready: Ready | None
         try:
-            ready = held.ready
+            ready = held.ready  # `getattr` with a default would be a call for each hit
         except AttributeError:
             ready = None
         if ready is None or ready.by is not self or not ready.since <= now < ready.until:
@@ -492,14 +492,14 @@ def _check_limits(max_variants: int, rules: Sequence[Rule]) -> None:
         )
 
 
-def _telling_hits(name: str | None) -> Callable[[int], list[tuple[bytes, bytes]]]:
+def _telling_hits(name: str | None) -> Callable[[int], Fields]:
     """Return what tells of a hit which is fresh for so many seconds, if anything shall."""
 
     @lru_cache(maxsize=4096)
-    def field(ttl: int) -> tuple[bytes, bytes]:
-        return b"cache-status", CacheStatus(name or "", ttl=ttl).encode()
+    def told(ttl: int) -> Fields:
+        return () if name is None else ((b"cache-status", CacheStatus(name, ttl=ttl).encode()),)
 
-    return lambda ttl: [] if name is None else [field(ttl)]
+    return told
 
 
 def _is_for(fill: Fill, record: StoredResponse) -> bool:

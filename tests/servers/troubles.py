@@ -139,6 +139,16 @@ class Loading(Trouble):
         server.command("FLUSHALL")
 
 
+class OutOfMemory(Trouble):
+    """It refuses whatever would take memory, and answers reads."""
+
+    async def begin(self, server: Server, proxy: Proxy) -> None:
+        server.configure(maxmemory=1, maxmemory_policy="noeviction")
+
+    async def end(self, server: Server, proxy: Proxy) -> None:
+        server.configure(maxmemory=0)
+
+
 def _is_busy(server: Server) -> bool:
     try:
         server.command("GET", "x")
@@ -153,16 +163,6 @@ def _is_loading(server: Server) -> bool:
     except BusyLoadingError:
         return True
     return False
-
-
-class OutOfMemory(Trouble):
-    """It refuses whatever would take memory, and answers reads."""
-
-    async def begin(self, server: Server, proxy: Proxy) -> None:
-        server.configure(maxmemory=1, maxmemory_policy="noeviction")
-
-    async def end(self, server: Server, proxy: Proxy) -> None:
-        server.configure(maxmemory=0)
 
 
 TROUBLES = [
