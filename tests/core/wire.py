@@ -26,7 +26,7 @@ _NAMES: Final = {text: name for name, text in _SCRIPTS.items()} | {
 
 MESSAGE: Final = "message"
 """The name of what comes over the bus; only its replies can be held."""
-_OF_THE_BUS: Final = {"INFO", "PING", "SUBSCRIBE", "UNSUBSCRIBE"}
+_OF_THE_BUS: Final = {"INFO", "PERSIST", "PING", "SUBSCRIBE", "UNSUBSCRIBE"}
 _NOT_COUNTED: Final = {"EVAL", "TIME"}
 
 

@@ -12,7 +12,7 @@ import hiredis
 from async_tiercache.backends.redis import evidence, scripts
 
 _HANDSHAKE = {b"HELLO", b"AUTH", b"CLIENT", b"SELECT"}
-_OF_THE_BUS = {b"INFO", b"PING", b"SUBSCRIBE", b"UNSUBSCRIBE", b"last"}
+_OF_THE_BUS = {b"INFO", b"PERSIST", b"PING", b"SUBSCRIBE", b"UNSUBSCRIBE", b"last"}
 _CHUNK = 2**16
 _SCRIPTS = {
     hashlib.sha1(text.encode()).hexdigest().encode(): name.encode()
@@ -110,6 +110,10 @@ class Proxy:
         """Let the held replies through."""
         self._through.set()
 
+    def lead_to(self, port: int) -> None:
+        """Lead new connections to another server, as a name that is resolved anew does."""
+        self._upstream = port
+
     def count(self, name: str) -> int:
         """Return how often a command was asked."""
         return sum(turn.count(name) for turn in self.turns)
@@ -171,7 +175,7 @@ class Proxy:
         names = [name for name in names if name not in _OF_THE_BUS]
         if not names:
             return False
-        if link.replied:
+        if link.replied or not self.turns:
             self.turns.append([])
             link.replied = False
         self.turns[-1].extend(name.decode() for name in names)

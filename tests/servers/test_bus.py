@@ -1,7 +1,8 @@
 """The bus over real servers: what is told, what it proves, and what cuts it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -300,6 +301,68 @@ async def test_a_half_open_connection_proves_nothing(
         await trusted(heard)
 
         assert heard.names()[0] == "gap"
+
+
+@pytest.fixture
+def successor(program: Path, tmp_path: Path) -> Iterator[Server]:
+    """Return a server that takes the place of the other one."""
+    folder = tmp_path / "successor"
+    folder.mkdir()
+    server = Server(program, folder)
+    server.start()
+    yield server
+    server.kill()
+
+
+async def test_a_replica_proves_nothing(
+    proxy: Proxy, redis: Server, successor: Server, connect: Connect
+) -> None:
+    """It answers pings, and what is told at the master does not come while its link is broken."""
+    remote = await connect(proxy.url)
+    async with listening(remote, DEADLINE) as heard:
+        proxy.lead_to(successor.port)
+        heard.events.clear()
+        redis.command("REPLICAOF", "127.0.0.1", 1)
+
+        await heard.until(lambda: "gap" in heard.names(), DEADLINE)
+        await (await connect(successor.url)).invalidate(RECORD)
+
+        await heard.until(lambda: RECORD in heard.records(), DEADLINE)
+
+
+async def test_a_replica_without_a_successor_is_not_trusted(
+    proxy: Proxy, redis: Server, connect: Connect
+) -> None:
+    """Nor is it asked more often than any server that is out of reach."""
+    remote = await connect(proxy.url)
+    async with listening(remote, DEADLINE) as heard:
+        redis.command("REPLICAOF", "127.0.0.1", 1)
+        opened, since = proxy.opened, SYSTEM_CLOCK.monotonic()
+        await eventually(
+            lambda: SYSTEM_CLOCK.monotonic() > max(heard.proofs()) + BOUND, "trust is over"
+        )
+        # Of pauses of 0.05, 0.1, 0.2, .. 1 s, each shortened by half at most; two kinds connect.
+        assert proxy.opened - opened <= 2 * (6 + 2 * (SYSTEM_CLOCK.monotonic() - since))
+
+        redis.command("REPLICAOF", "NO", "ONE")
+        await trusted(heard)
+
+
+async def test_a_bus_is_where_commands_go(
+    proxy: Proxy, redis: Server, successor: Server, connect: Connect
+) -> None:
+    """One that stayed with the old server, which goes on, hears nothing of what is told now."""
+    remote = await connect(proxy.url)
+    async with listening(remote, DEADLINE) as heard:
+        proxy.lead_to(successor.port)
+        redis.command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        heard.events.clear()
+        await remote.get_many(["k"])
+
+        await heard.until(lambda: "gap" in heard.names(), DEADLINE)
+        await (await connect(successor.url)).invalidate(RECORD)
+
+        await heard.until(lambda: RECORD in heard.records(), DEADLINE)
 
 
 @ONE_SERVER

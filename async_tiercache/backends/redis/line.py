@@ -59,7 +59,7 @@ class Ear(Protocol):
 
 
 class DeposedError(RedisError):
-    """The server is not the master any more."""
+    """Another server is the master now."""
 
 
 @dataclass(slots=True)
@@ -86,7 +86,7 @@ class Line:
         bound: For how long a proof is good, in seconds.
         told_run: Is told the server's run id on each new connection, before anything else is.
         last: Returns the id of the last message, after putting the one given where there is none.
-            `None` where nobody keeps it.
+            `None` where nobody keeps it, as nobody can who does not know which server does.
         vouch: Returns whether an open connection is to the present master.
         where: What to call the server in the log.
 
@@ -119,6 +119,7 @@ class Line:
         self._where = where
         self.attempts = 0
         self._session: Session | None = None
+        self._deposed: asyncio.Future[None] | None = None
         self._run_id: bytes | None = None
         self._applied: bytes | None = None
         self._newest: bytes | None = None
@@ -154,6 +155,11 @@ class Line:
             self._applied = None
             with contextlib.suppress(Exception):
                 self._ear.gap()
+
+    def leave(self) -> None:
+        """Hang up: commands go to another server."""
+        if self._deposed is not None and not self._deposed.done():
+            self._deposed.set_exception(DeposedError("another server answers commands"))
 
     async def follow(self, key: str) -> bool:
         """Let the end of a load be told; return whether that is so by now."""
@@ -191,13 +197,16 @@ class Line:
         """
         self.attempts += 1
         session = Session(self._make(), self._heard, self._answered)
-        tasks, work = Tasks(), list[asyncio.Task[None]]()
+        tasks, work = Tasks(), list[asyncio.Future[None]]()
         self._newest, self._resumed = None, False
         self._answered_at = self._vouched_at = float("-inf")
         try:
             async with self._clock.timeout(self._bound):
                 run_id = await session.open([self._names.bus, *self._waits])
+            self._told_run(run_id)
+            self._deposed = asyncio.get_running_loop().create_future()
             work += [
+                self._deposed,
                 tasks.start(session.read(), name="tiercache-bus-read"),
                 tasks.start(self._keep(session, run_id), name="tiercache-bus-ping"),
             ]
@@ -208,7 +217,9 @@ class Line:
             for task in done:
                 task.result()
         finally:
-            self._session = None
+            self._session = self._deposed = None
+            for task in work:
+                task.cancel()
             await tasks.cancel()
             for task in work:
                 # Two may fail at once, and nobody else asks what the second one has to say.
@@ -224,6 +235,8 @@ class Line:
                 raise TimeoutError("pings were not answered")
             now = self._clock.monotonic()
             commands = [session.expect_pong(now)]
+            if self._last is not None:
+                commands.insert(0, session.expect_obedience(self._names.last))
             over = [channel for channel, wait in self._waits.items() if wait.deadline <= now]
             if over:
                 for channel in over:
@@ -238,7 +251,6 @@ class Line:
         if not run_id or run_id != known:
             # What another server keeps, or one that has restarted, says nothing about this one.
             self._applied = None
-        self._told_run(run_id)
         if not run_id and known is not None:
             # Nobody says whether it is the same.
             self._ear.replaced()
@@ -279,7 +291,6 @@ class Line:
     def _answered(self, sent_at: float) -> None:
         """Take in an answer to a ping."""
         self._answered_at = sent_at
-        self._failures = 0
         self._prove()
 
     def _prove(self) -> None:
@@ -288,6 +299,7 @@ class Line:
             proved_at = min(proved_at, self._vouched_at)
         if proved_at > self._proved_at:
             self._proved_at = proved_at
+            self._failures = 0
             self._ear.prove(proved_at + self._bound)
             if self._cut:
                 self._cut = False

@@ -38,7 +38,7 @@ from async_tiercache.backends.redis.cluster import Cluster
 from async_tiercache.backends.redis.cluster_bus import ClusterBus
 from async_tiercache.backends.redis.directory import Directory
 from async_tiercache.backends.redis.failures import NodeDownError, is_down
-from async_tiercache.backends.redis.line import WAIT_SECONDS
+from async_tiercache.backends.redis.line import WAIT_SECONDS, Line
 from async_tiercache.backends.redis.names import Names
 from async_tiercache.backends.redis.route import Route
 from async_tiercache.backends.redis.runs import Runs
@@ -132,7 +132,8 @@ class RedisRemote:
     async def listen(self, listener: Listener, bound: float, /) -> None:
         """Tell a listener what is invalidated, whatever fails, until cancelled."""
         bus = self._bus = self._bus_of(listener, bound)
-        self._runs.tell(listener)
+        # A Cluster's bus has a line to each master, and follows the map of slots.
+        self._runs.tell(listener, bus.leave if isinstance(bus, Line) else None)
         try:
             await bus.run()
         finally:

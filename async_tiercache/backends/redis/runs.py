@@ -23,17 +23,24 @@ class Runs:
     What is noticed while nobody listens is told to the next listener.
     """
 
-    __slots__ = ("_leave", "_listener", "_seen", "_untold")
+    __slots__ = ("_hang_up", "_leave", "_listener", "_seen", "_untold")
 
     def __init__(self) -> None:
         self._seen: dict[Hashable, bytes] = {}
         self._leave: dict[Hashable, Callable[[], None]] = {}
         self._listener: Listener | None = None
+        self._hang_up: Callable[[], None] | None = None
         self._untold = False
 
-    def tell(self, listener: Listener) -> None:
-        """Tell a listener from now on."""
-        self._listener = listener
+    def tell(self, listener: Listener, hang_up: Callable[[], None] | None = None) -> None:
+        """Tell a listener from now on.
+
+        Args:
+            listener: The listener.
+            hang_up: Ends the connection on which it listens to the only server there is, if that
+                has not told of another one itself.
+        """
+        self._listener, self._hang_up = listener, hang_up
         if self._untold:
             self._untold = False
             listener.replaced()
@@ -41,7 +48,7 @@ class Runs:
     def hush(self, listener: Listener) -> None:
         """Tell a listener no more."""
         if self._listener is listener:
-            self._listener = None
+            self._listener = self._hang_up = None
 
     def hold(self, where: Hashable, leave: Callable[[], None]) -> None:
         """Say what ends the use of connections to the server of before, which may still answer.
@@ -64,9 +71,9 @@ class Runs:
         if run_id and run_id != known:
             self._seen[where] = run_id
             if known:
-                leave = self._leave.get(where)
-                if leave is not None:
-                    leave()
+                for leave in (self._leave.get(where), self._hang_up):
+                    if leave is not None:
+                        leave()
                 self.replaced()
 
     def forget(self, where: Hashable) -> None:

@@ -12,6 +12,7 @@ from typing import Any, Final, cast
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
+from async_tiercache.backends.redis.failures import is_demoted
 from async_tiercache.backends.redis.runs import ASK, run_id_of
 from async_tiercache.backends.redis.wire import Command, pack
 
@@ -31,7 +32,7 @@ class Session:
         unanswered: How many pings were not answered yet.
     """
 
-    __slots__ = ("_answered", "_confirmed", "_heard", "connection", "unanswered")
+    __slots__ = ("_answered", "_confirmed", "_heard", "_writes", "connection", "unanswered")
 
     def __init__(
         self,
@@ -41,10 +42,13 @@ class Session:
     ) -> None:
         # Silence is noticed by pings that are not answered.
         connection.socket_timeout = None
+        # In the older protocol nothing but pings may be sent once it is subscribed.
+        connection.protocol = 3
         self.connection = connection
         self.unanswered: deque[float] = deque()
         self._heard = heard
         self._answered = answered
+        self._writes = 0
         self._confirmed: dict[bytes, asyncio.Future[None]] = {}
 
     async def open(self, channels: Iterable[str]) -> bytes:
@@ -75,7 +79,13 @@ class Session:
         """
         while True:
             for _ in range(_AT_ONCE):
-                self._take(await self._receive())
+                try:
+                    self._take(await self._receive())
+                except ResponseError as error:
+                    if is_demoted(error) or not self._writes:
+                        raise
+                    # What else is refused says nothing about whose messages are heard here.
+                    self._writes -= 1
             await asyncio.sleep(0)
 
     async def send(self, *commands: Command) -> None:
@@ -95,6 +105,11 @@ class Session:
         """Return a ping, whose answer will be told of with the time given."""
         self.unanswered.append(sent_at)
         return ("PING",)
+
+    def expect_obedience(self, name: str) -> Command:
+        """Return a write that changes nothing; the connection ends if a replica refuses it."""
+        self._writes += 1
+        return ("PERSIST", name)
 
     async def subscribe(self, channels: Iterable[str]) -> None:
         """Subscribe to more channels."""
@@ -128,7 +143,7 @@ class Session:
     async def _receive(self) -> Any:
         return await self.connection.read_response(push_request=True)
 
-    def _take(self, reply: list[Any] | bytes | str | None) -> None:
+    def _take(self, reply: list[Any] | bytes | str | int | None) -> None:
         """Act on a reply or a message."""
         if isinstance(reply, list) and reply:
             kind, *rest = reply
@@ -142,6 +157,8 @@ class Session:
                 self._pong()
         elif reply in {b"PONG", "PONG"}:
             self._pong()
+        elif isinstance(reply, int):
+            self._writes -= 1
         elif reply is None:
             raise RedisConnectionError("The connection of the bus was closed")
 
