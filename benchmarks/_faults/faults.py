@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Any, Final, Literal, TypeAlias, cast
 
 from benchmarks._faults.fleet import Fleet
-from benchmarks._faults.servers import Cluster, Proxied, Sentinels, Server, Single, Topology
+from benchmarks._faults.servers import Cluster, Named, Proxied, Sentinels, Server, Single, Topology
 
 OUTLASTING: Final = 4.0
 """Longer than the bound on staleness, so that L1 has to give up before Redis is back; seconds."""
@@ -158,6 +158,14 @@ async def proxy_drop(scene: Scene) -> Evidence:
     return {"hurt": await proxy.order("hurt")}
 
 
+async def demotion(scene: Scene) -> Evidence:
+    """Let another server take over the name; the old one keeps its connections, as a replica."""
+    await cast("Named", scene.topology).hand_over()
+    await asyncio.sleep(3.0)
+    errors = await scene.server.information("errorstats")
+    return {"refused": errors.get("errorstat_READONLY", {"count": 0})["count"]}
+
+
 async def failover(scene: Scene) -> Evidence:
     """Kill the master after its replicas have missed what it acknowledged last."""
     sentinels = cast("Sentinels", scene.topology)
@@ -235,6 +243,7 @@ FAULTS: Final[dict[str, Fault]] = {
         hangs=True,
         expires_proof=True,
     ),
+    "demotion": Fault(strike=demotion, topology="named", lasts=5.0, loses_data=True),
     "loader_errors": Fault(strike=nothing, error_rate=0.2),
     "cancel": Fault(strike=nothing, plan={"cancel_rate": 0.3}),
     "failover": Fault(strike=failover, topology="sentinels", lasts=5.0, loses_data=True),

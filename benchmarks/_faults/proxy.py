@@ -53,6 +53,10 @@ class Proxy:
             await self.drop()
         self.mode, self._seconds = mode, seconds
 
+    async def lead_to(self, *, port: int) -> None:
+        """Lead new connections elsewhere, as a name does that is resolved anew."""
+        self._upstream = port
+
     async def drop(self) -> None:
         """Reset every connection."""
         self._hurt += len(self._links)
@@ -109,7 +113,7 @@ class Proxy:
 
 async def _main(upstream: str, seed: str) -> None:
     proxy = Proxy(int(upstream), Random(seed))
-    orders = ("listen", "set_mode", "drop", "hurt")
+    orders = ("listen", "set_mode", "lead_to", "drop", "hurt")
     await serve({name: getattr(proxy, name) for name in orders})
 
 

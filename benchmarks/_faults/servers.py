@@ -195,6 +195,30 @@ class Proxied(Single):
         await super().end()
 
 
+class Named(Proxied):
+    """A master behind a name, which is the proxy, and the replica that will take its place."""
+
+    def __init__(self, sandbox: Sandbox, program: Path, folder: Path) -> None:
+        super().__init__(sandbox, program, folder)
+        self._successor = Server(sandbox, program, folder / "successor", *_REPLICATION)
+        self.servers.append(self._successor)
+
+    async def start(self) -> None:
+        await super().start()
+        await self._successor.start("--replicaof", f"127.0.0.1 {self.server.port}")
+        await ready(self._is_linked, "the replica has a copy")
+
+    async def hand_over(self) -> None:
+        """Let the replica be the master; the old one serves on, as a replica without a link."""
+        await self._successor.command("REPLICAOF", "NO", "ONE")
+        await self.proxy.order("lead_to", port=self._successor.port)
+        await self.server.command("REPLICAOF", "127.0.0.1", 1)
+
+    async def _is_linked(self) -> bool:
+        told = await self._successor.information("replication")
+        return bool(told["master_link_status"] == "up")
+
+
 class Sentinels(Topology):
     """A master, two replicas, and three Sentinels that watch them."""
 
@@ -327,6 +351,7 @@ class Cluster(Topology):
 TOPOLOGIES: Final[dict[str, type[Single] | type[Sentinels] | type[Cluster]]] = {
     "single": Single,
     "proxied": Proxied,
+    "named": Named,
     "sentinels": Sentinels,
     "cluster": Cluster,
 }
