@@ -159,6 +159,7 @@ class Run:
         fill: The request.
 
     Attributes:
+        forwarded: Why the request has come to the application.
         response: What is stored, or was validated.
         misled: Whether the response depends on other fields than the record says.
         failed: Whether the origin has failed where a stale response will do.
@@ -166,6 +167,9 @@ class Run:
     """
 
     def __init__(self, fill: Fill) -> None:
+        self.forwarded: Forwarded = "uri-miss" if fill.names is None else "vary-miss"
+        if fill.stale is not None:
+            self.forwarded = "stale"
         self.response: StoredResponse | None = None
         self.misled = False
         self.failed = False
@@ -316,6 +320,7 @@ class Run:
         elif self._parts is None:
             await self._client.send(message)
         elif kind != BODY or self._size + len(message.get("body", b"")) > self._origin.max_body:
+            self._origin.counts.refuse("size" if kind == BODY else kind.rpartition(".")[2])
             await self._give_up()
             await self._client.send(message)
         else:
@@ -340,7 +345,8 @@ class Run:
             self._parts = []
         else:
             self._pass()
-        told = self._origin.told(self._forwarded(), stored=refused is None, detail=refused or "")
+            self._origin.counts.refuse(refused)
+        told = self._origin.told(self.forwarded, stored=refused is None, detail=refused or "")
         shown, edge = self._origin.shown(self._fields), self._origin.edge
         if edge is not None and refused is None:
             # What it stands under is known only when it has ended.
@@ -350,11 +356,6 @@ class Run:
             await self._client.send(self._start)
         elif self._teed:
             self._client.post(self._start)
-
-    def _forwarded(self) -> Forwarded:
-        if self._stale is not None:
-            return "stale"
-        return "uri-miss" if self._fill.names is None else "vary-miss"
 
     def _may_serve_stale(self, *, gone: bool = False) -> bool:
         stale, origin = self._stale, self._origin
@@ -396,6 +397,7 @@ class Run:
         if not message.get("more_body", False):
             self._complete(b"".join(parts))
             if self.response is None:
+                self._origin.counts.refuse("length")
                 await self._give_up(but=1)
                 await self._client.send(message)
                 return

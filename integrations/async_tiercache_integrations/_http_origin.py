@@ -12,6 +12,7 @@ from async_tiercache.http.control import ResponseControl, response_control, targ
 from async_tiercache.http.fields import Fields
 from async_tiercache.http.rules import Profile
 from async_tiercache.http.status import CacheStatus, Forwarded
+from async_tiercache_integrations._http_counts import Counts
 from async_tiercache_integrations._http_edge import Edge
 from async_tiercache_integrations._http_keys import Keys, Scope
 from async_tiercache_integrations._http_rules import Rule
@@ -59,6 +60,7 @@ class Origin:
         edge: A CDN in front, if there is one.
         collects: Whether a response stands under the tags of what was read while it was made.
         keys: Those by which records are found.
+        counts: Counts what becomes of requests.
         targets: Fields by which a response speaks to this cache, the most specific one first.
         clock: Tells the time.
         tasks: Those in which the application runs.
@@ -73,6 +75,7 @@ class Origin:
     edge: Edge | None
     collects: bool
     keys: Keys
+    counts: Counts
     targets: tuple[bytes, ...]
     clock: Clock
     tasks: "set[asyncio.Task[None]]" = field(default_factory=set[Any])

@@ -9,10 +9,14 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from math import inf, nextafter
 from operator import attrgetter
-from typing import Final, Literal, TypeAlias, get_args, get_type_hints
+from typing import Final, Generic, Literal, TypeAlias, TypeVar, get_args, get_type_hints
 
 from async_tiercache import Histogram, Refused, Statistics, TierCache
 from async_tiercache._statistics import AGE_BUCKETS, LAG_BUCKETS
+from async_tiercache_integrations._http_counts import HttpStatistics, http_statistics, is_counted
+
+S = TypeVar("S")
+"""What a metric is read from."""
 
 Kind: TypeAlias = Literal["counter", "updown", "gauge"]
 """What only grows; what goes up and down and can be summed; what cannot be summed."""
@@ -38,7 +42,7 @@ _REFUSED: Final[tuple[str, ...]] = get_args(get_type_hints(Refused)["cause"])
 
 
 @dataclass(frozen=True, slots=True)
-class Metric:
+class Metric(Generic[S]):
     """One metric.
 
     Attributes:
@@ -54,14 +58,14 @@ class Metric:
     unit: str
     kind: Kind
     description: str
-    read: Callable[[Statistics], Points]
+    read: Callable[[S], Points]
     label: str = ""
 
 
-def _number(name: str) -> Callable[[Statistics], Points]:
+def _number(name: str) -> Callable[[Statistics | HttpStatistics], Points]:
     """Return what reads one field."""
 
-    def read(statistics: Statistics) -> Points:
+    def read(statistics: Statistics | HttpStatistics) -> Points:
         return {"": +getattr(statistics, name)}  # a bool as the number it is
 
     return read
@@ -84,7 +88,15 @@ def _refused(statistics: Statistics) -> Points:
     return dict.fromkeys(_REFUSED, 0) | dict(statistics.refused_frames)
 
 
-OF_FAMILY: Final = (
+def _responses(statistics: HttpStatistics) -> Points:
+    return {"hit": statistics.hits} | dict(statistics.forwarded)
+
+
+def _responses_not_stored(statistics: HttpStatistics) -> Points:
+    return statistics.not_stored
+
+
+OF_FAMILY: Final[tuple[Metric[Statistics], ...]] = (
     Metric("tiercache.calls", "{call}", "counter", "Calls answered, by the tier that did",
            _calls, label="cache.tier"),
     Metric("tiercache.early_reads", "{call}", "counter",
@@ -123,7 +135,7 @@ OF_FAMILY: Final = (
 )  # fmt: skip
 """One series for each family."""
 
-OF_CACHE: Final = (
+OF_CACHE: Final[tuple[Metric[Statistics], ...]] = (
     Metric("tiercache.pending", "{key}", "updown",
            "Keys, tags and patterns that L2 has yet to invalidate", _number("pending")),
     Metric("tiercache.l1.bypasses", "{read}", "counter",
@@ -138,6 +150,18 @@ OF_CACHE: Final = (
            "Loads that wait because max_loads run", _number("loads_waiting")),
 )  # fmt: skip
 """One series for each cache."""
+
+OF_HTTP: Final[tuple[Metric[HttpStatistics], ...]] = (
+    Metric("tiercache.http.responses", "{response}", "counter",
+           "Responses from what was stored, and from the application, by why", _responses,
+           label="cache.status"),
+    Metric("tiercache.http.not_modified", "{response}", "counter",
+           "Responses from what was stored that were a 304", _number("not_modified")),
+    Metric("tiercache.http.not_stored", "{response}", "counter",
+           "Responses that were not stored, by cause", _responses_not_stored,
+           label="cache.cause"),
+)  # fmt: skip
+"""One series for each cache that a `ResponseCache` has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +192,9 @@ DURATIONS_OF_CACHE: Final = (
               AGE_BUCKETS, attrgetter("unannounced")),
 )  # fmt: skip
 
-L2_UP: Final = Metric("tiercache.l2.up", "", "gauge", "1 while L2 answers, else 0", lambda _: {})
+L2_UP: Final[Metric[Statistics]] = Metric(
+    "tiercache.l2.up", "", "gauge", "1 while L2 answers, else 0", lambda _: {}
+)
 """One series for each cache with an L2; it is read from the cache."""
 
 
@@ -248,3 +274,9 @@ class Caches:
         for cache in self:
             # Each family's statistics have it; summing all would read what another thread changes.
             yield cache, cache.statistics(cache.families[0])
+
+    def responses(self) -> Iterator[tuple[TierCache, HttpStatistics]]:
+        """Yield every cache that keeps responses, with what was counted of them."""
+        for cache in self:
+            if is_counted(cache):
+                yield cache, http_statistics(cache)

@@ -25,6 +25,7 @@ from async_tiercache.http.stored import Answer, Ready, StoredResponse, answer_of
 from async_tiercache.http.target import groups_of
 from async_tiercache.tags import checked_tags
 from async_tiercache_integrations._http_carrier import CarriedBy, Carrier
+from async_tiercache_integrations._http_counts import HttpStatistics, counts_of, http_statistics
 from async_tiercache_integrations._http_edge import Edge
 from async_tiercache_integrations._http_fill import Fill
 from async_tiercache_integrations._http_keys import (
@@ -49,7 +50,15 @@ from async_tiercache_integrations._http_origin import (
 from async_tiercache_integrations._http_records import Record, group_tag
 from async_tiercache_integrations._http_rules import Rule
 
-__all__ = ["Edge", "ResponseCache", "Rule", "http_private", "http_tags"]
+__all__ = [
+    "Edge",
+    "HttpStatistics",
+    "ResponseCache",
+    "Rule",
+    "http_private",
+    "http_statistics",
+    "http_tags",
+]
 
 ProfileName: TypeAlias = Literal["origin-safe", "rfc9111"]
 Clients: TypeAlias = Literal["ignore", "honour"] | Callable[[Scope], bool]
@@ -168,6 +177,7 @@ class ResponseCache:
         if profile == "rfc9111":
             targets.append("cdn-cache-control")
         self._cache = cache
+        self._counts = counts_of(cache)
         self._origin = Origin(
             app=app,
             profile=_PROFILES[profile],
@@ -178,6 +188,7 @@ class ResponseCache:
             edge=edge,
             collects=collect_tags,
             keys=Keys(max_variants),
+            counts=self._counts,
             targets=tuple(target.lower().encode() for target in targets),
             clock=clock,
         )
@@ -218,6 +229,7 @@ class ResponseCache:
             held = self._lookup.at_hand(scope, fields)
             if held is not None and (answer := self._at_once(held, fields)) is not None:
                 status, told, body = answer
+                self._counts.hits += 1
                 await send({"type": START, "status": status, "headers": told})
                 await send({"type": BODY, "body": body})
                 return
@@ -244,6 +256,7 @@ class ResponseCache:
         if tag is None and b"if-modified-since" not in fields:
             return held.status, ready.fields.copy(), held.body
         if tag == ready.tag:
+            self._counts.not_modified += 1
             return 304, [*ready.fields_of_304, *ready.told], b""
         return self._told(held, fields, now=now)
 
@@ -274,9 +287,11 @@ class ResponseCache:
     ) -> None:
         """Answer a request with its record, unless it has made that itself; it may be another's."""
         if record is None:
-            made = None if fill.run is None else await fill.run.rest()
-            if made is not None:
-                await self._send_made(fill, made, "miss")
+            if fill.run is not None:
+                self._counts.forwarded[fill.run.forwarded] += 1
+                made = await fill.run.rest()
+                if made is not None:
+                    await self._send_made(fill, made, "miss")
             return
         if not isinstance(record, StoredResponse) or not _is_for(fill, record):
             await self._pass(fill.scope, fill.receive, fill.send, "miss")
@@ -311,6 +326,7 @@ class ResponseCache:
 
     async def _send(self, fill: Fill, record: StoredResponse, now: float) -> None:
         """Answer a request from what is stored."""
+        self._counts.hits += 1
         method = fill.scope["method"]
         status, told, body = self._told(record, fill.fields, method=method, now=now)
         await fill.send({"type": START, "status": status, "headers": told})
@@ -326,6 +342,8 @@ class ResponseCache:
     ) -> Answer:
         """Return what answers a request from what is stored."""
         status, fields, body = answer_of(record, method, asked, now=now)
+        if status == 304:
+            self._counts.not_modified += 1
         return status, [*fields, *self._hit(int(record.fresh_until - now))], body
 
     async def _answer_validated(
@@ -339,6 +357,7 @@ class ResponseCache:
         again = fill.again(record, fill.receive, fill.send)
         found = await self._lookup.validated(again)
         if again.run is not None:
+            self._counts.forwarded["stale"] += 1
             made = await again.run.rest()
             if made is not None:
                 await self._send_made(fill, made, "stale" if again.run.failed else "miss")
@@ -376,7 +395,9 @@ class ResponseCache:
         """Let the application answer; nothing is stored, but `hearing` is told what it sends."""
         origin = self._origin
         reading = scope["method"] in _READING
-        told = origin.told(forwarded if reading else "method", detail=detail)
+        why = forwarded if reading else "method"
+        self._counts.forwarded[why] += 1
+        told = origin.told(why, detail=detail)
         if told:
             send = self._telling(told, send)
         if hearing is not None:

@@ -15,11 +15,12 @@ from types import TracebackType
 from typing import Any, Final, TypeAlias
 from weakref import WeakKeyDictionary
 
-from async_tiercache import Histogram, Operation, TierCache, __version__
+from async_tiercache import Histogram, Operation, Statistics, TierCache, __version__
 from async_tiercache._clock import SYSTEM_CLOCK
 from async_tiercache._statistics import AGE_BUCKETS, LOAD_BUCKETS
 from async_tiercache.abc import Clock
 from async_tiercache.errors import MissingExtraError
+from async_tiercache_integrations._http_counts import HttpStatistics
 from async_tiercache_integrations._keys import Keys
 from async_tiercache_integrations._metrics import (
     DURATION,
@@ -29,6 +30,7 @@ from async_tiercache_integrations._metrics import (
     NAMESPACE,
     OF_CACHE,
     OF_FAMILY,
+    OF_HTTP,
     OPERATION,
     STALE_AGE,
     Caches,
@@ -244,16 +246,29 @@ def _make_instruments(meter: Meter, caches: Caches) -> None:
         "updown": meter.create_observable_up_down_counter,
         "gauge": meter.create_observable_gauge,
     }
-    of_family = [(metric, _of_families(metric, caches)) for metric in OF_FAMILY]
-    of_cache = [(metric, _of_wholes(metric, caches)) for metric in OF_CACHE]
-    for metric, observe in (*of_family, *of_cache):
+    observed: list[tuple[Metric[Any], _Observe]] = [
+        *((metric, _of_families(metric, caches)) for metric in OF_FAMILY),
+        *((metric, _of_wholes(metric, caches)) for metric in OF_CACHE),
+        *((metric, _of_responses(metric, caches)) for metric in OF_HTTP),
+    ]
+    for metric, observe in observed:
         make[metric.kind](metric.name, [observe], metric.unit, metric.description)
     # An observable instrument cannot be a histogram, so one that can is told at each collection.
     recorders = [_recorded(meter, durations, caches) for durations in DURATIONS_OF_CACHE]
     make[L2_UP.kind](L2_UP.name, [_l2_up(caches), *recorders], L2_UP.unit, L2_UP.description)
 
 
-def _of_families(metric: Metric, caches: Caches) -> _Observe:
+def _of_responses(metric: Metric[HttpStatistics], caches: Caches) -> _Observe:
+    def observe(_options: CallbackOptions) -> Iterable[Observation]:
+        for cache, statistics in caches.responses():
+            for own, value in metric.read(statistics).items():
+                attributes = {NAMESPACE: cache.namespace} | ({metric.label: own} if own else {})
+                yield Observation(value, attributes)
+
+    return observe
+
+
+def _of_families(metric: Metric[Statistics], caches: Caches) -> _Observe:
     def observe(_options: CallbackOptions) -> Iterable[Observation]:
         for cache, family, statistics in caches.families():
             attributes = {NAMESPACE: cache.namespace, FAMILY: family}
@@ -263,7 +278,7 @@ def _of_families(metric: Metric, caches: Caches) -> _Observe:
     return observe
 
 
-def _of_wholes(metric: Metric, caches: Caches) -> _Observe:
+def _of_wholes(metric: Metric[Statistics], caches: Caches) -> _Observe:
     def observe(_options: CallbackOptions) -> Iterable[Observation]:
         for cache, statistics in caches.wholes():
             for value in metric.read(statistics).values():

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from itertools import accumulate
 from typing import Final
 
-from async_tiercache import Histogram, Statistics, TierCache
+from async_tiercache import Histogram, TierCache
 from async_tiercache.errors import MissingExtraError
 from async_tiercache_integrations._metrics import (
     DURATION,
@@ -17,11 +17,13 @@ from async_tiercache_integrations._metrics import (
     NAMESPACE,
     OF_CACHE,
     OF_FAMILY,
+    OF_HTTP,
     OPERATION,
     STALE_AGE,
     Caches,
     Durations,
     Metric,
+    S,
     label,
     prometheus_name,
 )
@@ -71,6 +73,7 @@ class CacheCollector(Collector):
         """Return the metrics without values: a registry refuses a second collector by them."""
         yield from (_family(metric, _CACHE_FAMILY) for metric in OF_FAMILY)
         yield from (_family(metric, _CACHE) for metric in (*OF_CACHE, L2_UP))
+        yield from (_family(metric, _CACHE) for metric in OF_HTTP)
         yield _durations()
         yield _stale_ages()
         yield from map(_durations_of_cache, DURATIONS_OF_CACHE)
@@ -84,6 +87,8 @@ class CacheCollector(Collector):
         wholes = [([cache.namespace], each) for cache, each in self._caches.wholes()]
         yield from (_filled(metric, _CACHE_FAMILY, families) for metric in OF_FAMILY)
         yield from (_filled(metric, _CACHE, wholes) for metric in OF_CACHE)
+        responses = [([cache.namespace], each) for cache, each in self._caches.responses()]
+        yield from (_filled(metric, _CACHE, responses) for metric in OF_HTTP if responses)
         up = _family(L2_UP, _CACHE)
         for cache in self._caches:
             if cache.l2 != "off":
@@ -103,7 +108,7 @@ class CacheCollector(Collector):
             yield of_cache
 
 
-def _family(metric: Metric, labels: list[str]) -> CounterMetricFamily | GaugeMetricFamily:
+def _family(metric: Metric[S], labels: list[str]) -> CounterMetricFamily | GaugeMetricFamily:
     """Return a metric without values."""
     kind = CounterMetricFamily if metric.kind == "counter" else GaugeMetricFamily
     name = prometheus_name(metric.name, metric.unit, metric.kind)
@@ -112,7 +117,7 @@ def _family(metric: Metric, labels: list[str]) -> CounterMetricFamily | GaugeMet
 
 
 def _filled(
-    metric: Metric, labels: list[str], read: list[tuple[list[str], Statistics]]
+    metric: Metric[S], labels: list[str], read: list[tuple[list[str], S]]
 ) -> CounterMetricFamily | GaugeMetricFamily:
     """Return a metric with its values."""
     family = _family(metric, labels)

@@ -3,6 +3,7 @@
 import re
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 from async_tiercache import Statistics, TierCache
 from async_tiercache.testing import FakeClock, MemoryServer, settled
@@ -12,7 +13,9 @@ from async_tiercache_integrations._metrics import (
     L2_UP,
     OF_CACHE,
     OF_FAMILY,
+    OF_HTTP,
     STALE_AGE,
+    Metric,
     prometheus_name,
 )
 from async_tiercache_integrations.opentelemetry import OpenTelemetryTracer
@@ -43,7 +46,8 @@ def test_the_table_of_metrics_is_the_one_that_exporters_read() -> None:
         re.MULTILINE,
     )
 
-    metrics = [(each.name, each.unit, each.kind) for each in (*OF_FAMILY, *OF_CACHE, L2_UP)]
+    every: list[Metric[Any]] = [*OF_FAMILY, *OF_CACHE, *OF_HTTP, L2_UP]
+    metrics = [(each.name, each.unit, each.kind) for each in every]
     expected = [(name, unit, prometheus_name(name, unit, kind)) for name, unit, kind in metrics]
     expected += [
         (name, "s", prometheus_name(name, "s", "histogram"))

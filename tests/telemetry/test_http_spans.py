@@ -1,10 +1,15 @@
 """Spans of HTTP responses: one that is made is a load, and the application's are a part of it."""
 
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+
 from async_tiercache import TierCache
 from async_tiercache.testing import FakeClock, settled
 from async_tiercache_integrations.asgi import ResponseCache
+from async_tiercache_integrations.opentelemetry import instrument
+from async_tiercache_integrations.prometheus import CacheCollector
 from tests.asgi.client import Origin, fetch
-from tests.telemetry.exported import Spans, is_child, said
+from tests.telemetry.exported import Spans, is_child, points, said
 
 FAMILY = "http:{key}"
 
@@ -47,3 +52,43 @@ async def test_hits_and_loads_of_responses_are_counted(cache: TierCache, clock: 
 
     counts = cache.statistics(FAMILY)
     assert (counts.l1_hits, counts.misses, counts.loads) == (2, 1, 1)
+
+
+async def test_what_becomes_of_requests_is_exported(
+    cache: TierCache,
+    other: TierCache,
+    clock: FakeClock,
+    meters: MeterProvider,
+    reader: InMemoryMetricReader,
+) -> None:
+    """By both exporters, for a cache that has the responses of an application."""
+    instrument(cache, meter_provider=meters)
+    app = ResponseCache(Origin(("cache-control", "max-age=60")), cache=cache, clock=clock)
+    for _ in range(3):
+        await fetch(app)
+        await settled(cache)
+    await fetch(ResponseCache(Origin(), cache=cache, clock=clock), path="/other")
+
+    found = points(reader)["tiercache.http.responses"]
+    of_cache = ("cache.namespace", "test")
+    assert {
+        dict(labels)["cache.status"]: point.value for labels, point in found.items() if point.value
+    } == {"hit": 2, "uri-miss": 2}
+    assert all(of_cache in labels for labels in found)
+    (unstored,) = points(reader)["tiercache.http.not_stored"].items()
+    assert unstored[0] == (("cache.cause", "lifetime"), of_cache)
+    assert unstored[1].value == 1
+
+    (responses,) = [
+        family
+        for family in CacheCollector(cache).collect()
+        if family.name == "tiercache_http_responses"
+    ]
+    assert {s.labels["cache_status"]: s.value for s in responses.samples if s.value} == {
+        "hit": 2, "uri-miss": 2,
+    }  # fmt: skip
+    assert not [
+        family.samples
+        for family in CacheCollector(other).collect()
+        if family.name.startswith("tiercache_http") and family.samples
+    ]
