@@ -155,7 +155,7 @@ class Filler:
         """Return what the loader of a key brings now; it is kept nowhere, and nobody joins it."""
         flight = Flight(
             self._flights,
-            basis=Basis(key, (), base=0, generation=0, turn=0, opened=False),
+            basis=Basis(key, (), 0, 0, 0),
             began_at=self._tiers.now(),
             forced=True,
             many=False,

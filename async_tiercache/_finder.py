@@ -182,9 +182,10 @@ class Finder:
         asked: list[A] = []
         tags = {NAMESPACE: None}
         ledger, believed = self._ledger, not self._in_quarantine()
+        whatever = ledger.may_ask_all
         for ask in asks:
             basis = ask.basis
-            if believed and ledger.may_ask(basis.key, basis.tags):
+            if believed and (whatever or ledger.may_ask(basis.key, basis.tags)):
                 asked.append(ask)
                 if basis.tags or basis.open:
                     tags.update(dict.fromkeys(_wanted(basis)))

@@ -8,7 +8,7 @@ served only while the bus proves that no message is missing.
 
 import itertools
 from array import array
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from math import inf
 from secrets import token_bytes
 from typing import Final, TypeAlias
@@ -32,6 +32,9 @@ Pattern: TypeAlias = tuple[str, str]
 """What the keys of a tenant begin with, and a glob over what follows."""
 
 
+_NO_TAGS: Final[Mapping[str, int]] = {}
+
+
 class Basis:
     """What a value rests on: that nothing has happened to its key and tags since it was begun.
 
@@ -39,20 +42,19 @@ class Basis:
         key: The key's text.
         declared: The tags that it must stand under.
         tags: Each tag with its generation when it was first relied upon.
-        pairs: Of each tag, the ids that L2 had for it then.
         open: Whether its loader may name more tags at its end.
         fresh_until: Until when all that it was made from is fresh, by the remote tier's clock.
         sound: Whether it may be kept at all; not if it was made from what is stale.
     """
 
     __slots__ = (
+        "_pairs",
         "base",
         "declared",
         "fresh_until",
         "generation",
         "key",
         "open",
-        "pairs",
         "sound",
         "tags",
         "turn",
@@ -62,22 +64,28 @@ class Basis:
         self,
         key: str,
         declared: tuple[str, ...],
-        *,
         base: int,
         generation: int,
         turn: int,
-        opened: bool,
     ) -> None:
         self.key = key
         self.declared = declared
         self.base = base
         self.generation = generation
         self.turn = turn
-        self.open = opened
-        self.tags: dict[str, int] = {}
-        self.pairs: dict[str, bytes] = {}
+        self.open = False
+        # Most have no tags and need no pairs, and a dict for each would cost more than the rest.
+        self.tags = _NO_TAGS
+        self._pairs: dict[str, bytes] | None = None
         self.fresh_until = inf
         self.sound = True
+
+    @property
+    def pairs(self) -> dict[str, bytes]:
+        """Of each tag, the ids that L2 had for it when it was first relied upon."""
+        if self._pairs is None:
+            self._pairs = {}
+        return self._pairs
 
     def absorb(self, part: "Basis") -> None:
         """Rest on what a part rests on, too.
@@ -86,8 +94,8 @@ class Basis:
         """
         self.base = min(self.base, part.base)
         unproven = part.tags.keys() - part.pairs.keys() - self.pairs.keys()
-        for tag, generation in part.tags.items():
-            self.tags[tag] = min(generation, self.tags.get(tag, generation))
+        tags = {tag: min(mark, self.tags.get(tag, mark)) for tag, mark in part.tags.items()}
+        self.tags = {**self.tags, **tags}
         for tag, pair in part.pairs.items():
             # The epoch says whether tags that are named late are those from before a load; the
             # part has compared its own.
@@ -181,23 +189,18 @@ class Ledger:
             guessed: Those that its loader has named before.
             opened: Whether its loader may name more at its end.
         """
-        basis = Basis(
-            key,
-            tags,
-            base=self._base,
-            generation=self._generations[hash(key) % STRIPES],
-            turn=self._turn,
-            opened=opened,
-        )
+        generation = self._generations[hash(key) % STRIPES]
+        basis = Basis(key, tags, self._base, generation, self._turn)
+        basis.open = opened
         if tags or guessed:
-            for tag in (*tags, *guessed):
-                self.rely(basis, tag)
+            generations = self._tag_generations
+            basis.tags = {tag: generations[hash(tag) % STRIPES] for tag in (*tags, *guessed)}
         return basis
 
     def rely(self, basis: Basis, tag: str) -> None:
         """Let a value rest on a tag from now on, whose ids are asked for after this."""
         if tag not in basis.tags:
-            basis.tags[tag] = self._tag_generations[hash(tag) % STRIPES]
+            basis.tags = {**basis.tags, tag: self._tag_generations[hash(tag) % STRIPES]}
 
     def rely_late(self, basis: Basis, tag: str) -> bool:
         """Let a value rest on a tag that it should have rested on from its begin.
@@ -440,6 +443,11 @@ class Ledger:
         self._soft.difference_update(keys)
         known = tuple(key for key in keys if key not in self._doubts)
         return Invalidation(record_id, keys, tags), Invalidation(record_id, known, tags)
+
+    @property
+    def may_ask_all(self) -> bool:
+        """Whether what L2 holds may be believed whatever it is about."""
+        return not (self._pending or self._tags or self._patterns)
 
     def may_ask(self, key: str, tags: Iterable[str] = ()) -> bool:
         """Return whether what L2 holds for a key under these tags may be believed."""

@@ -87,9 +87,8 @@ class Look(Ask):
         home: "Home",
         family: Family,
         basis: Basis,
-        *,
         began: float,
-        many: bool = False,
+        many: bool,
     ) -> None:
         # Not by the base class, which would cost each read a call more.
         self.basis = basis
@@ -343,7 +342,7 @@ class Looks:
         looks = [
             self._made(family, key, tags, opened=opened, now=now, many=True)
             for key, tags in keys.items()
-            if key not in self._home.by_key and self._may_begin(key)
+            if self._may_begin(key) and key not in self._home.by_key
         ]
         try:
             if looks:
@@ -362,7 +361,7 @@ class Looks:
 
         It is `current` until somebody else asks; then what was found may be older than theirs.
         """
-        look = Look(self._home, family, basis, began=0.0, many=True)
+        look = Look(self._home, family, basis, 0.0, many=True)
         look.found = UNKNOWN
         return look
 
@@ -414,7 +413,7 @@ class Looks:
         """Return a new look, in place of the key's last one, which will be asked soon."""
         guessed = family.named.get(key, ()) if family.named else ()
         basis = self._ledger.basis(key, tags, guessed=guessed, opened=opened)
-        look = Look(self._home, family, basis, began=now, many=many)
+        look = Look(self._home, family, basis, now, many)
         self._gathered.append(look)
         return look
 
@@ -493,7 +492,8 @@ class Looks:
             return False
         if basis.tags or not states.learned:
             self._finder.learn(basis, states)
-        look.hide()
+        if look.alias is not None:
+            look.hide()
         if self._tiers.store is not None:
             header = Header(
                 entry_id, created_at, fresh_until, stale_until, load_seconds,

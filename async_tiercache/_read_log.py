@@ -1,6 +1,6 @@
 """The read log: counts and tells how the reads that L1 could not answer at once were answered."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Final, TypeAlias
 
 from async_tiercache._entry import Tier
@@ -70,6 +70,16 @@ class ReadLog:
         self.note_hits(family, key, 1)
         if self._notify is not None:
             self._tell(family, key, _L2_HIT, joined=joined, started=started)
+
+    def note_hit_keys(self, family: Family, keys: Collection[str], *, started: float) -> None:
+        """Do so for the fresh values of several keys."""
+        family.counts.l2_hits += len(keys)
+        last = self.last
+        last |= dict.fromkeys(keys, _L2_HIT)
+        while len(last) > MAX_READS:
+            del last[next(iter(last))]
+        for key in keys if self._notify is not None else ():
+            self._tell(family, key, _L2_HIT, joined=False, started=started)
 
     def note_hits(self, family: Family, key: str, readers: int) -> None:
         """Do so for several readers of it, while nobody is told."""

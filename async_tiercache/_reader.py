@@ -280,9 +280,8 @@ class Reader:
                 if self._tracing.on:
                     joined = [each.flight for each in answers.values() if each.joined]
                     note_answers(operation, [each.outcome for each in answers.values()], joined)
-                for key in left:
-                    if key in answers:
-                        values[key] = self._deliver(family, answers[key], started)
+                for key in filter(answers.__contains__, left):
+                    values[key] = self._deliver(family, answers[key], started)
         return {key: value for key, value in values.items() if value is not MISSING}
 
     async def _answers_beyond(
@@ -300,17 +299,15 @@ class Reader:
         joins = filter(None, map(self._view.find, keys, keys.values()))
         with self._flights.held(list(joins) if len(self._flights) else []):
             async with self._looks.asked(family, keys, opened=opened) as looks:
-                looked: dict[str, Look] = {}
-                for look in looks:
-                    key = look.basis.key
-                    if look.value is MISSING:
-                        looked[key] = look
-                    else:
-                        values[key] = look.value
-                        self._log.note_hit(family, key, joined=False, started=started)
-                left = {key: keys[key] for key in keys if values[key] is MISSING}
-                if not left:
+                looked = {look.basis.key: look for look in looks}
+                hits = {
+                    key: each.value for key, each in looked.items() if each.value is not MISSING
+                }
+                values |= hits
+                self._log.note_hit_keys(family, hits, started=started)
+                if len(hits) == len(keys):
                     return {}
+                left = {key: tags for key, tags in keys.items() if key not in hits}
                 return await self._answers(family, left, load_of, looked, opened=opened)
 
     async def _answers(

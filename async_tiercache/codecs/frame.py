@@ -68,6 +68,7 @@ STAMP_BYTES: Final = _STAMP.size + _CHECKSUM.size
 HEADER_BYTES: Final = _LAYOUT.size
 _STAMP_END: Final = STAMP_OFFSET + _STAMP.size
 _BOUND: Final = _STAMP_END + 2 * _CHECKSUM.size
+_LITTLE: Final = 4096  # bytes
 
 _MAGIC: Final = b"VT"
 _VERSION: Final = b"VT\x03"
@@ -258,7 +259,7 @@ def unpack(frame: bytes, *, key_digest: bytes) -> tuple[Header, Body]:
 
 def unpack_plain(
     frame: bytes, binding: bytes, count: int, tags: bytes
-) -> tuple[bytes, float, float, float, float, memoryview] | None:
+) -> tuple[bytes, float, float, float, float, bytes | memoryview] | None:
     """Return what is in a frame that is just as expected, for half of what `unpack` costs.
 
     Args:
@@ -278,7 +279,8 @@ def unpack_plain(
     entry_id, created, fresh, stale, load, stamp_checksum, checksum, bound, size = (
         _PLAIN.unpack_from(frame)
     )
-    rest = memoryview(frame)[_BOUND:]
+    # A view costs more than a copy of little.
+    rest = (frame if len(frame) <= _LITTLE else memoryview(frame))[_BOUND:]
     start = HEADER_BYTES - _BOUND + len(tags)
     if (
         bound != binding

@@ -264,30 +264,26 @@ pack: Final = _OUTERMOST.pack
 """Return the bytes of plain data; raises `MismatchError` or what msgpack raises."""
 
 
-@cache
-def unpacker() -> Unpack:
-    """Return what gives back the plain data of a payload; it raises whatever the bytes provoke.
+unpack: Final = _OUTERMOST.unpack
+"""Return the plain data of a payload; raises whatever the bytes provoke."""
 
-    Where msgspec is installed, that does it in half the time; what it refuses, msgpack judges.
+
+@cache
+def quick_unpack() -> Unpack:
+    """Return what does the same in half the time where msgspec is installed.
+
+    It refuses more, such as lists that are nested deeper than it can; `unpack` judges that.
     """
-    slow = _OUTERMOST.unpack
     try:
         msgspec: Any = import_module("msgspec.msgpack")
     except ImportError:
-        return slow
+        return unpack
 
     def restore(code: int, data: memoryview) -> Any:
         return _OUTERMOST.restore(code, bytes(data))
 
-    quick: Unpack = msgspec.Decoder(ext_hook=restore).decode
-
-    def unpack(payload: bytes | memoryview) -> Any:
-        try:
-            return quick(payload)
-        except Exception:  # noqa: BLE001 - such as lists that are nested deeper than it can
-            return slow(payload)
-
-    return unpack
+    decode: Unpack = msgspec.Decoder(ext_hook=restore).decode
+    return decode
 
 
 def _check(value: Any) -> Any:

@@ -31,7 +31,7 @@ from async_tiercache.codecs._nodes import (
     row,
 )
 from async_tiercache.codecs._unions import literal, union
-from async_tiercache.codecs.msgpack import DYNAMIC, SCALARS, pack, unpacker
+from async_tiercache.codecs.msgpack import DYNAMIC, SCALARS, Unpack, pack, quick_unpack, unpack
 from async_tiercache.errors import ConfigurationError, DecodeError, EncodeError
 
 # Part of every fingerprint: raise it when the same annotation is to be stored in another form.
@@ -46,13 +46,14 @@ class TypedCodec:
         fingerprint: 8 bytes that change whenever its shape or the schema version does.
     """
 
-    __slots__ = ("_from_wire", "_to_wire", "fingerprint", "schema")
+    __slots__ = ("_from_wire", "_quick_unpack", "_to_wire", "fingerprint", "schema")
 
     def __init__(self, node: Node, fingerprint: bytes) -> None:
         self.schema = node.schema
         self.fingerprint = fingerprint
         self._to_wire = guard(node.encode, node.schema)
         self._from_wire = guard(node.decode, node.schema)
+        self._quick_unpack: Unpack | None = None
 
     def __repr__(self) -> str:
         return f"<TypedCodec {self.schema}>"
@@ -90,13 +91,22 @@ class TypedCodec:
             DecodeError: The bytes are not a value of the annotation; nothing else is raised.
         """
         try:
-            return self._from_wire(unpacker()(payload))
+            try:
+                data = (self._quick_unpack or self._find_quick_unpack())(payload)
+            except Exception:  # noqa: BLE001 - it is judged by the other one
+                data = unpack(payload)
+            return self._from_wire(data)
         except MismatchError as mismatch:
             raise DecodeError(f"stored bytes do not fit: {mismatch.text()}") from None
         except Exception as error:
             raise DecodeError(
                 f"stored bytes are not a value of {self.schema}: {type(error).__name__}"
             ) from error
+
+    def _find_quick_unpack(self) -> Unpack:
+        # Not before something is decoded: that imports msgspec.
+        self._quick_unpack = found = quick_unpack()
+        return found
 
 
 def codec_for(annotation: Any, *, schema_version: str = "0") -> TypedCodec:

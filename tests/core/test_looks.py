@@ -267,8 +267,8 @@ async def test_a_reader_joins_no_look_that_was_left_to_a_flight(cache: TierCache
 def test_what_was_found_outlasts_the_question_that_comes_just_then() -> None:
     """It may be asked between a reply and the reader that the reply wakes, who needs it still."""
     home = Home()
-    basis = Basis("row:1", (), base=0, generation=0, turn=0, opened=False)
-    look = Look(home, Family("row", Limits.of(), codec_for(str)), basis, began=0.0)
+    basis = Basis("row:1", (), 0, 0, 0)
+    look = Look(home, Family("row", Limits.of(), codec_for(str)), basis, 0.0, many=False)
     look.settle(NOTHING)
 
     home.leave_settled()

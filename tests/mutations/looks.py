@@ -48,8 +48,8 @@ LOOKS: Final = (
         safeguard="So does a call by key.",
         guards="G4",
         file=_LOOKS,
-        before="Look(self._home, family, basis, began=0.0, many=True)",
-        after="Look(Home(), family, basis, began=0.0, many=True)",
+        before="Look(self._home, family, basis, 0.0, many=True)",
+        after="Look(Home(), family, basis, 0.0, many=True)",
         named=(f"{_TESTS}test_a_get_overtakes_a_look",),
     ),
     Mutation(

@@ -40,6 +40,13 @@ class Names:
         """Return where the entry, lease or block of a key is."""
         return f"{self._prefix}{key}}}"
 
+    def all_of(self, keys: Iterable[str], tags: Iterable[str]) -> list[str]:
+        """Return where keys and the states of tags are."""
+        prefix = self._prefix
+        names = [f"{prefix}{key}}}" for key in keys]
+        names += [f"{prefix}{tag}}}:t" for tag in tags]
+        return names
+
     def mark(self, key: str) -> str:
         """Return where the mark of who refreshes a key is."""
         return f"{self._prefix}{key}}}:r"

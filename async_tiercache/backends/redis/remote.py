@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
 from secrets import token_bytes
+from types import NoneType
 from typing import Any, Final
 
 from redis.asyncio.cluster import RedisCluster
@@ -53,12 +54,13 @@ from async_tiercache.errors import (
 )
 from async_tiercache.tags import STATE_BYTES
 
-MAX_TOGETHER: Final = 512
+MAX_TOGETHER: Final = 1024
 """Names that are read by one command."""
 OPERATION_LIMIT: Final = 0.25
 """How long one turn to Redis may take, in seconds."""
 SECRET_BYTES: Final = 32
 
+_CONTENT: Final = frozenset({bytes, NoneType})
 _SCANNED: Final = 1000  # names that a server looks at in one turn of a scan
 
 
@@ -143,16 +145,14 @@ class RedisRemote:
 
     async def get_many(self, keys: Sequence[str], tags: Sequence[str] = (), /) -> Reading:
         """Return what keys and tags hold, read in one turn."""
-        route, names = self._on_loop(), self._names
-        asked = [names.key(key) for key in keys]
-        asked += [names.tag(tag) for tag in tags]
+        route, asked = self._on_loop(), self._names.all_of(keys, tags)
         if not route.whole or len(asked) < 2:
             held = await self._read_each(route, asked)
         elif len(asked) > MAX_TOGETHER:
             held = await self._read_in_parts(route, asked)
         else:
             try:
-                held = list(map(_content, await route.submit("MGET", *asked)))
+                held = _contents(await route.submit("MGET", *asked))
             except Exception as error:
                 raise _translated(error) from error
         return Reading(held[: len(keys)], [_state(each) for each in held[len(keys) :]])
@@ -165,11 +165,10 @@ class RedisRemote:
         /,
     ) -> bool:
         """Begin a read of one command to one server."""
-        route, names = self._on_loop(), self._names
+        route = self._on_loop()
         if not isinstance(route, Turns) or len(keys) + len(tags) > MAX_TOGETHER:
             return False
-        asked = (*map(names.key, keys), *map(names.tag, tags))
-        route.hasten(("MGET", *asked), _Read(len(keys), heard))
+        route.hasten(("MGET", *self._names.all_of(keys, tags)), _Read(len(keys), heard))
         return True
 
     async def _read_in_parts(self, route: Route, names: list[str]) -> list[Content]:
@@ -180,7 +179,7 @@ class RedisRemote:
         for reply in await _all(submitted):
             if isinstance(reply, BaseException):
                 raise _translated(reply) from reply
-            held += map(_content, reply)
+            held += _contents(reply)
         return held
 
     async def _read_each(self, route: Route, names: list[str]) -> list[Content]:
@@ -494,7 +493,7 @@ class _Read:
         """Hand the contents on."""
         self._over = True
         try:
-            held = list(map(_content, result))
+            held = _contents(result)
         except TierError as error:
             self._heard(error)
             return
@@ -543,6 +542,11 @@ def _content(reply: Any) -> bytes | None:
     if reply is None or isinstance(reply, bytes):
         return reply
     raise TierError(f"Redis answered a read with {type(reply).__name__}", tier="l2")
+
+
+def _contents(replies: list[Any]) -> list[Content]:
+    """Return what keys hold."""
+    return replies if _CONTENT.issuperset(map(type, replies)) else list(map(_content, replies))
 
 
 def _state(held: Content) -> Content:

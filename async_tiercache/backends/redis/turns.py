@@ -17,6 +17,8 @@ from async_tiercache.backends.redis.wires import Wires
 
 MAX_TURNS: Final = 8
 """Turns on the wire at the same time; what comes meanwhile gathers for the next one."""
+MERGED_NAMES: Final = 64
+"""Reads of more names are sent as they are: to find out which of them others ask for costs more."""
 MAX_READS: Final = 1024
 """Reads in one turn; of other commands, which cost more, half as many."""
 LARGE_BYTES: Final = 64 * 1024
@@ -239,7 +241,7 @@ class _Batch(Turn):
         """Return the commands with the reads of all in front."""
         reads, others = self._reads, list[Command]()
         for command, _ in self.batch:
-            if command[0] in _READS:
+            if _is_merged(command):
                 # What many ask for, such as the state of a tag, is read once.
                 reads.update(dict.fromkeys(_names(command)))
             else:
@@ -264,20 +266,31 @@ class _Batch(Turn):
 
     def _answers(self, replies: list[Any]) -> list[Any]:
         if len(self.batch) == 1:
-            (command, _), (reply,) = self.batch[0], replies
-            if command[0] == "MGET":
-                return [_of_many(reply, len(command) - 1)]
-            return [_value(reply) if command[0] == "GET" else reply]
+            return [_plain(self.batch[0][0], replies[0])]
         reads = self._reads
         if self._merged:
             values, rest = _each(replies[0], len(reads)), iter(replies[1:])
         else:
             values, rest = list(map(_value, replies[: len(reads)])), iter(replies[len(reads) :])
         found = dict(zip(reads, values, strict=True))
-        return [_found(each, found) if each[0] in _READS else next(rest) for each, _ in self.batch]
+        return [
+            _found(each, found) if _is_merged(each) else _plain(each, next(rest))
+            for each, _ in self.batch
+        ]
 
 
 _READS: Final = frozenset({"GET", "MGET"})
+
+
+def _is_merged(command: Command) -> bool:
+    return command[0] in _READS and len(command) <= MERGED_NAMES + 1
+
+
+def _plain(command: Command, reply: Any) -> Any:
+    """Return the reply to a command that was sent as it is."""
+    if command[0] == "MGET":
+        return _of_many(reply, len(command) - 1)
+    return _value(reply) if command[0] == "GET" else reply
 
 
 def _names(command: Command) -> list[tuple[type[Command], str]]:
