@@ -46,13 +46,15 @@ class Keys:
         max_variants: So many variants of a URL are told apart.
 
     Attributes:
+        of_urls: The key of each URL, by scheme, host, path and query.
+        of_variants: By the id of a record, the keys to which it leads.
         searched: The keys of paths whose URLs share responses.
     """
 
     def __init__(self, max_variants: int) -> None:
         self._max_variants = max_variants
-        self._of_urls: Bounded[tuple[str, bytes | None, bytes | str, bytes], str] = Bounded()
-        self._of_variants: Bounded[bytes, dict[Selecting, str]] = Bounded()
+        self.of_urls: Bounded[tuple[str, bytes | None, bytes | str, bytes], str] = Bounded()
+        self.of_variants: Bounded[bytes, dict[Selecting, str]] = Bounded()
         self._names: Bounded[str, tuple[bytes, ...]] = Bounded()
         self.searched: Bounded[str, None] = Bounded()
 
@@ -60,20 +62,20 @@ class Keys:
         """Return by what the record of a request's URL is found, or that of its path."""
         host, path = fields.get(b"host"), scope.get("raw_path") or scope["path"]
         url = (scope["scheme"], host, path, scope["query_string"])
-        key = self._of_urls.get(url)
+        key = self.of_urls.get(url)
         if key is None:
             key = path_key(scope)
             key = key if key in self.searched else url_key(scope)
-            self._of_urls.add(url, key)
+            self.of_urls.add(url, key)
         return key
 
     def below(self, record: Pointer, scope: Scope, fields: Mapping[bytes, bytes]) -> str | None:
         """Return the key to which a record leads a request; `None` if to one too many."""
         if type(record) is Searches:
             return f"{record.record_id.hex()}:{_digest(scope, rule=record.rule).hex()}"
-        known = self._of_variants.get(record.record_id)
+        known = self.of_variants.get(record.record_id)
         if known is None:
-            known = self._of_variants.add(record.record_id, {})
+            known = self.of_variants.add(record.record_id, {})
         names = record.names
         # Most name one field; a tuple of it, and its hash, would cost as much as the rest.
         values: Selecting = (
@@ -97,12 +99,12 @@ class Keys:
     def learn(self, scope: Scope) -> None:
         """Note that URLs of a request's path share responses."""
         self.searched.add(path_key(scope), None)
-        self._of_urls.clear()
+        self.of_urls.clear()
 
     def forget(self, key: str) -> None:
         """Note that those of a path do not, any more."""
         self.searched.pop(key, None)
-        self._of_urls.clear()
+        self.of_urls.clear()
 
 
 def url_key(scope: Scope) -> str:
