@@ -115,6 +115,7 @@ class Line:
         self._bound = bound
         self._told_run = told_run
         self._last = last
+        self._written = None if last is None else names.last
         self._vouch = vouch
         self._where = where
         self.attempts = 0
@@ -202,7 +203,7 @@ class Line:
         self._answered_at = self._vouched_at = float("-inf")
         try:
             async with self._clock.timeout(self._bound):
-                run_id = await session.open([self._names.bus, *self._waits])
+                run_id = await session.open([self._names.bus, *self._waits], self._written)
             self._told_run(run_id)
             self._deposed = asyncio.get_running_loop().create_future()
             work += [
@@ -235,8 +236,8 @@ class Line:
                 raise TimeoutError("pings were not answered")
             now = self._clock.monotonic()
             commands = [session.expect_pong(now)]
-            if self._last is not None:
-                commands.insert(0, session.expect_obedience(self._names.last))
+            if self._written is not None:
+                commands.insert(0, session.expect_obedience(self._written))
             over = [channel for channel, wait in self._waits.items() if wait.deadline <= now]
             if over:
                 for channel in over:

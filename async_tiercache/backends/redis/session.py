@@ -51,8 +51,12 @@ class Session:
         self._writes = 0
         self._confirmed: dict[bytes, asyncio.Future[None]] = {}
 
-    async def open(self, channels: Iterable[str]) -> bytes:
+    async def open(self, channels: Iterable[str], written: str | None = None) -> bytes:
         """Connect and subscribe; return the server's run id, empty if it does not tell it.
+
+        Args:
+            channels: What to listen to.
+            written: What a master lets us write, by which a replica is told.
 
         Raises:
             RedisError: The server is out of reach, refuses, or does not serve.
@@ -60,16 +64,21 @@ class Session:
         await self.connection.connect()
         confirmed = self._expect(channels)
         subscribe = ("SUBSCRIBE", *self._confirmed)
+        asked = [ASK] if written is None else [ASK, _write(written)]
         # One that loads its data, or has lost its master, lets subscribe but refuses a ping.
-        await self.send(ASK, ("PING",), subscribe)
-        try:
-            told = await self._receive()
-        except ResponseError:
-            told = b""
+        await self.send(*asked, ("PING",), subscribe)
+        told: list[Any] = []
+        for _ in asked:
+            try:
+                told.append(await self._receive())
+            except ResponseError as error:
+                if is_demoted(error):
+                    raise
+                told.append(b"")
         await self._receive()
         while not all(each.done() for each in confirmed):
             self._take(await self._receive())
-        return run_id_of(told)
+        return run_id_of(told[0])
 
     async def read(self) -> None:
         """Take in what comes, until the connection breaks.
@@ -109,7 +118,7 @@ class Session:
     def expect_obedience(self, name: str) -> Command:
         """Return a write that changes nothing; the connection ends if a replica refuses it."""
         self._writes += 1
-        return ("PERSIST", name)
+        return _write(name)
 
     async def subscribe(self, channels: Iterable[str]) -> None:
         """Subscribe to more channels."""
@@ -165,3 +174,8 @@ class Session:
     def _pong(self) -> None:
         if self.unanswered:
             self._answered(self.unanswered.popleft())
+
+
+def _write(name: str) -> Command:
+    """Return a write that changes nothing: what it is about has no time to live."""
+    return ("PERSIST", name)
