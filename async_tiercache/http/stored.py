@@ -34,22 +34,20 @@ class Ready:
     Attributes:
         by: Who says more in it than others do.
         tag: The entity tag, as most clients send it back; without one, a text that nobody sends.
-        fields_of_304: What a 304 says of the response.
-        told: What is to be said besides.
-        fields: The fields of the whole response, with that; to be copied.
+        fields: The fields of the whole response, with what is to be said besides; to be copied.
+        fields_of_304: Those of a 304, with that; to be copied, too.
         since: From when on it is right.
         until: Until when.
     """
 
-    __slots__ = ("by", "fields", "fields_of_304", "since", "tag", "told", "until")
+    __slots__ = ("by", "fields", "fields_of_304", "since", "tag", "until")
 
     def __init__(self, found: "StoredResponse", by: object) -> None:
         tags = lines_of(found.fields, b"etag")
         self.by = by
         self.tag = tags[0] if len(tags) == 1 and found.status == 200 else b"\n"
-        self.fields_of_304 = fields_of_304(found.fields)
-        self.told: Fields = ()
         self.fields: list[tuple[bytes, bytes]] = []
+        self.fields_of_304: list[tuple[bytes, bytes]] = []
         self.since = self.until = -inf
 
     def renew(self, found: "StoredResponse", told: Fields, *, age: int, now: float) -> None:
@@ -61,8 +59,9 @@ class Ready:
             age: That.
             now: The present.
         """
-        self.told = (_age_field(age), *told)
-        self.fields = [*found.fields, *self.told]
+        said = (_age_field(age), *told)
+        self.fields = [*found.fields, *said]
+        self.fields_of_304 = [*fields_of_304(found.fields), *said]
         self.since = now
         self.until = min(found.born_at + age + 1, found.fresh_until - int(found.fresh_until - now))
 
