@@ -25,6 +25,7 @@ class Breaking:
     """
 
     is_connected = True
+    protocol = 2
 
     def __init__(self) -> None:
         self.broken = asyncio.Event()

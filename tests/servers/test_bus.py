@@ -348,6 +348,26 @@ async def test_a_replica_without_a_successor_is_not_trusted(
         await trusted(heard)
 
 
+async def test_a_server_that_knows_only_the_older_protocol_is_heard(
+    program: Path, tmp_path: Path, connect: Connect
+) -> None:
+    """Some services do not know the newer one; writes before pings are refused there."""
+    without = ("--rename-command", "HELLO", "")
+    server = Server(program, tmp_path, "--bind", "127.0.0.1", "--save", "", *without)
+    server.start()
+    try:
+        remote = await connect(f"{server.url}?protocol=2")
+        async with listening(remote, DEADLINE) as heard:
+            await (await connect(f"{server.url}?protocol=2")).invalidate(RECORD)
+            await heard.until(lambda: RECORD in heard.records(), DEADLINE)
+            await trusted(heard)
+            heard.events.clear()
+            await trusted(heard)
+            assert heard.names() == []
+    finally:
+        server.kill()
+
+
 async def test_a_bus_is_where_commands_go(
     proxy: Proxy, redis: Server, successor: Server, connect: Connect
 ) -> None:

@@ -42,8 +42,6 @@ class Session:
     ) -> None:
         # Silence is noticed by pings that are not answered.
         connection.socket_timeout = None
-        # In the older protocol nothing but pings may be sent once it is subscribed.
-        connection.protocol = 3
         self.connection = connection
         self.unanswered: deque[float] = deque()
         self._heard = heard
@@ -61,7 +59,7 @@ class Session:
         Raises:
             RedisError: The server is out of reach, refuses, or does not serve.
         """
-        await self.connection.connect()
+        await self._connect()
         confirmed = self._expect(channels)
         subscribe = ("SUBSCRIBE", *self._confirmed)
         asked = [ASK] if written is None else [ASK, _write(written)]
@@ -79,6 +77,21 @@ class Session:
         while not all(each.done() for each in confirmed):
             self._take(await self._receive())
         return run_id_of(told[0])
+
+    async def _connect(self) -> None:
+        """Connect, by the newer protocol if the server knows it.
+
+        In the older one nothing but pings may be sent once it is subscribed.
+        """
+        connection = self.connection
+        given, connection.protocol = connection.protocol, 3
+        try:
+            await connection.connect()
+        except ResponseError:
+            if int(given) == 3:
+                raise
+            connection.protocol = given
+            await connection.connect()
 
     async def read(self) -> None:
         """Take in what comes, until the connection breaks.
