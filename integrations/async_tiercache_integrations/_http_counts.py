@@ -21,7 +21,8 @@ class HttpStatistics:
             ``stale``, it had to be validated; ``miss``, another's response was not for it;
             ``bypass``, the request is none that may be answered from what is stored; ``request``,
             its client did not want that; ``method``, it is not a `GET` or `HEAD`.
-        not_stored: Responses that were not stored, by the reason that ``detail=True`` tells.
+        not_stored: Responses that were not stored, by the reason that ``detail=True`` tells, or
+            that only their content has shown: ``size``, ``length``, ``pathsend``.
     """
 
     hits: int
