@@ -128,6 +128,7 @@ class _Connection:
     """One connection, between the cache and a connection of the server's."""
 
     def __init__(self, wire: Wire, real: Any) -> None:
+        self.protocol: int = real.protocol  # The bus asks for another one, which is not passed on.
         self._wire = wire
         self._real = real
         self._expected: deque[tuple[str, Exception | None]] = deque()
