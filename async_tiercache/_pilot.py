@@ -110,8 +110,9 @@ class Pilot:
             cancel=family.limits.on_abandon == "cancel",
             decode=family.codec.decode if family.limits.isolation == "copy" else None,
         )
-        if slot is not None and not forced:
-            kept = flight.kept = Entry(slot.value, slot.header, slot.size, slot.payload)
+        if slot is not None:
+            flight.kept = Entry(slot.value, slot.header, slot.size, slot.payload)
+        if (kept := flight.kept) is not None and not forced:
             flight.offered = old_answer(kept, "l1", flight.began_at)
             flight.offered_until = kept.header.stale_until
             if flight.offered.state == "early" and not family.bound:
@@ -276,7 +277,8 @@ class Pilot:
             # What is read now may be what the writer is about to change.
             flight.basis.sound = False
         doubt = found.what in {"unknown", "entry"}
-        return await self._filler.fill(flight, family, load, doubt=doubt)
+        old = flight.kept if found.what == "unknown" else None
+        return await self._filler.fill(flight, family, load, doubt=doubt, old=old)
 
     async def _wait(
         self, flight: Flight, family: Family, load: Load, found: Found, patience: float

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import replace
+from email.utils import formatdate
 from secrets import token_bytes
 from typing import Final
 
@@ -45,6 +46,8 @@ KEPT_STALE: Final = 86_400.0
 _POINTED: Final = 10
 """So many lifetimes of its first response a record that leads to others is kept."""
 
+PARTIAL: Final = frozenset({b"range", b"if-range"})
+"""Fields of requests that fill nothing: what they ask for may be small, and the whole large."""
 _CONDITIONS: Final = frozenset({b"if-none-match", b"if-modified-since"})
 """Fields that an application must not see whose response is stored: it might leave out the rest."""
 _FAILURES: Final = frozenset({500, 502, 503, 504})
@@ -71,6 +74,7 @@ class Fill:
         stale: The response that is to be validated, or replaced.
         run: The application's answer to it, if it was asked.
         over: Whether nobody waits for it any more who would need an answer.
+        left: Whether its client has gone.
     """
 
     # What most requests never change is not set for each of them.
@@ -81,6 +85,7 @@ class Fill:
     stale: StoredResponse | None = None
     run: "Run | None" = None
     over = False
+    left = False
 
     def __init__(
         self,
@@ -108,9 +113,8 @@ class Fill:
 
     async def load(self, context: LoadContext) -> Record:
         """Ask the application, or keep what it has said already."""
-        if self.run is None and (current := self._validated_elsewhere(context)) is not None:
-            context.tags, context.ttl = current.tags, kept_seconds(current, self.origin)
-            return context.not_modified()
+        if self.run is None and self._is_validated_elsewhere(context):
+            return self._kept(context)
         if self.over:
             # A check against the source, which would send an answer to somebody who has one.
             raise UsageError(
@@ -120,16 +124,26 @@ class Fill:
         if self.run is None:
             self.run = Run(self)
             await self.run.settle()
-        return self.run.keep(context, self)
+        elif self.run.heard and context.stale_value != self.stale:
+            # What was heard is of another one: this one has gone since, and must not come back.
+            return self._kept(context)
+        return self._kept(context) if self.run.broken else self.run.keep(context, self)
 
-    def _validated_elsewhere(self, context: LoadContext) -> StoredResponse | None:
-        """Return what another server has stored in place of a response that was stale here."""
+    def _is_validated_elsewhere(self, context: LoadContext) -> bool:
+        """Return whether another server has stored something in place of what was stale here."""
         now, stale, found = self.origin.clock.wall(), self.stale, context.stale_value
         if stale is None or stale.reuse(None, now=now) == "fresh":
-            return None
-        if isinstance(found, StoredResponse) and found.reuse(None, now=now) == "fresh":
-            return found
-        return None
+            return False
+        return isinstance(found, StoredResponse) and found.reuse(None, now=now) == "fresh"
+
+    def _kept(self, context: LoadContext) -> Record:
+        """Leave what is stored as it is."""
+        held = context.stale_value
+        if not isinstance(held, StoredResponse):
+            context.skip()
+            return NOT_STORED
+        context.tags, context.ttl = held.tags, kept_seconds(held, self.origin)
+        return context.not_modified()
 
     def follow(self, record: Pointer) -> bool:
         """Go on to where a record leads; return whether there is such a place."""
@@ -146,7 +160,16 @@ class Fill:
 
     def again(self, stale: StoredResponse, receive: Receive, send: Send) -> "Fill":
         """Return the same request, to validate or replace a response."""
-        fill = Fill(self.origin, self.scope, receive, send, self.fields)
+        return self._same(self.scope, receive, send, stale)
+
+    def behind(self, stale: StoredResponse) -> "Fill":
+        """Return a request for the whole of the same, which nobody waits for."""
+        headers = [each for each in self.scope["headers"] if each[0] not in PARTIAL]
+        scope = {**self.scope, "method": "GET", "headers": headers}
+        return self._same(scope, _silence(), _nobody, stale)
+
+    def _same(self, scope: Scope, receive: Receive, send: Send, stale: StoredResponse) -> "Fill":
+        fill = Fill(self.origin, scope, receive, send, self.fields)
         fill.key, fill.by_path, fill.trail = self.key, self.by_path, self.trail
         fill.search, fill.names, fill.stale = self.search, self.names, stale
         return fill
@@ -161,8 +184,12 @@ class Run:
     Attributes:
         forwarded: Why the request has come to the application.
         response: What is stored, or was validated.
+        kept: Whether that is so.
+        heard: Whether it has come by another way than a run of the application.
         misled: Whether the response depends on other fields than the record says.
-        failed: Whether the origin has failed where a stale response will do.
+        unmatched: Whether it says that another response is current than the one asked about.
+        broken: Whether the origin has failed, which says nothing of what is stored.
+        failed: Whether it has where a stale response will do.
         visible: Set it once others find the record; the last byte waits for that.
     """
 
@@ -171,8 +198,8 @@ class Run:
         if fill.stale is not None:
             self.forwarded = "stale"
         self.response: StoredResponse | None = None
-        self.misled = False
-        self.failed = False
+        self.kept = self.heard = self.misled = False
+        self.unmatched = self.broken = self.failed = False
         self.visible = asyncio.Event()
         self._fill = fill
         self._scope = fill.scope
@@ -197,13 +224,18 @@ class Run:
         self._size = 0
         # Whether the rest of what the application sends is of no use.
         self._answered = False
+        # Whether it is for its client alone.
+        self._passed = False
+        if fill.left:
+            self.leave()
 
     @classmethod
-    def hearing(cls, fill: Fill, said: Fields) -> "Run":
+    def hearing(cls, fill: Fill, said: Fields, *, asked_at: float) -> "Run":
         """Return an answer that has been heard by another way: what was stale is current."""
         run = cls(fill)
         assert fill.stale is not None
-        run._fields = said
+        run.heard = True
+        run._fields, run._asked_at = said, asked_at
         run._renew(fill.stale)
         return run
 
@@ -217,14 +249,17 @@ class Run:
         except asyncio.CancelledError:
             self._running.cancel()
             raise
-        if self._running.done():
+        if self._running.done() and not self._running.cancelled():
             self._running.result()
         self._rested_on = tags_rested_on()
 
     def keep(self, context: LoadContext, fill: Fill) -> Record:
         """Say how the record at a fill's key is kept, and return it."""
         record = self._record(fill)
-        if record is None or self._remarks.private:
+        if record is not None and self._remarks.private:
+            self._origin.counts.refuse("private")
+            record = None
+        if record is None:
             context.skip()
             return NOT_STORED
         assert self.response is not None
@@ -236,7 +271,7 @@ class Run:
             return NOT_STORED
         ttl, edge = kept_seconds(self.response, self._origin), self._origin.edge
         if isinstance(record, StoredResponse):
-            context.ttl = ttl
+            self.kept, context.ttl = True, ttl
             fields = record.fields
             if edge is not None:
                 fields = tuple(edge.told(fields, {*context.texts, *self._rested_on}))
@@ -261,18 +296,13 @@ class Run:
     async def rest(self) -> StoredResponse | None:
         """Let the application end; return what answers its client, if it has not done that."""
         assert self._running is not None
-        if self.failed:
-            return self._stale
         if self.response is not None and not self._teed:
             return self.response
         try:
             await asyncio.wait([self._running])
             await self._client.served()
         except asyncio.CancelledError:
-            self._client.leave()
-            if self.response is None:
-                # It was made for this client alone.
-                self._running.cancel()
+            self.leave()
             raise
         self._running.result()
         return None
@@ -280,6 +310,14 @@ class Run:
     def leave(self) -> None:
         """Note that the client has gone; others may wait for what is made."""
         self._client.leave()
+        # Nobody is there who could ask again on seeing the end.
+        self.visible.set()
+        self._end_if_useless()
+
+    def _end_if_useless(self) -> None:
+        """End the application where it works for a client alone who has gone."""
+        if self._passed and self._client.gone and self._running is not None:
+            self._running.cancel()
 
     # The application's side.
 
@@ -299,13 +337,16 @@ class Run:
         except Exception:
             if self._start or not self._may_serve_stale(gone=True):
                 raise
-            self.failed = True
+            self.broken = self.failed = True
         finally:
             self._settled.set()
 
     async def _hear(self) -> Message:
         """Return what the client sends, and that it has gone only when nobody else waits."""
         message = await self._fill.receive()
+        if message.get("body"):
+            # What is made of it is no answer to those who send none.
+            self._remarks.private = True
         if message["type"] == "http.disconnect":
             await self._passing.wait()
         return message
@@ -329,12 +370,17 @@ class Run:
     async def _begin(self, message: Message) -> None:
         status = message["status"]
         fields = [(name.lower(), value) for name, value in message.get("headers", ())]
-        self._fields = fields if self._rule is None else self._rule.varying(fields)
+        validated = status == 304 and self._stale is not None
+        if self._rule is not None and not (validated and not lines_of(fields, b"vary")):
+            # What is stored says it already, with what its own fields have said.
+            fields = self._rule.varying(fields)
+        self._fields = fields
         self._start = {**message, "headers": self._fields}
         if status == 304 and self._stale is not None:
             self._renew(self._stale)
             return
-        if status in _FAILURES and self._may_serve_stale():
+        self.broken = status in _FAILURES
+        if self.broken and self._may_serve_stale():
             self.failed = self._answered = True
             self._passing.set()
             self._settled.set()
@@ -368,25 +414,28 @@ class Run:
     def _renew(self, stale: StoredResponse) -> None:
         """Let a response live on that the origin has said is current."""
         self._teed, self._answered = False, True
-        edge = self._origin.edge
+        origin, edge, said = self._origin, self._origin.edge, self._fields
+        if not is_of(said, stale.fields):
+            self.unmatched = True
+            self._pass()
+            return
+        if lines_of(stale.fields, b"date") and not lines_of(said, b"date"):
+            # It is of when it came (RFC 9110, 6.6.1).
+            said = [*said, (b"date", formatdate(self._asked_at, usegmt=True).encode())]
         held = stale.fields if edge is None else edge.plain(stale.fields)
-        fields = updated(held, stored_fields(self._fields, ResponseControl()))
+        fields = updated(held, stored_fields(said, ResponseControl()))
         control = self._control_of(fields)
-        if stale.control.targeted and not control.targeted:
+        if stale.control.targeted and not control.targeted and not origin.heeds(control):
             # What was said to this cache alone is not stored with the others.
             control = stale.control
         lifetime = self._lifetime_of(stale.status, fields, control) or 0.0
-        born_at = self._asked_at - age_of(self._fields)
+        born_at = self._asked_at - age_of(said)
         self._remarks.tags.update(stale.tags, tags_of(fields, host_of(self._scope)))
-        if not is_of(self._fields, stale.fields):
-            # It is about another one, and answers for this one only once.
-            self.response = stale
-        else:
-            self.response = stale.validated(
-                self._fields, control, born_at=born_at, fresh_until=born_at + lifetime
-            )
-            if self._reason(stale.status, fields, control, lifetime) is None:
-                self._parts = []
+        self.response = stale.validated(
+            origin.shown(said), control, born_at=born_at, fresh_until=born_at + lifetime
+        )
+        if self._reason(stale.status, fields, control, lifetime) is None:
+            self._parts = []
         self._passing.set()
         self._settled.set()
 
@@ -412,7 +461,7 @@ class Run:
         """Make the response that is stored, unless something of it is missing."""
         if lines_of(self._fields, b"content-length") in ([], [b"%d" % len(body)]):
             self.response = stored(
-                self._start["status"],
+                int(self._start["status"]),  # not a subclass of it, as `HTTPStatus` is
                 self._origin.shown(self._fields),
                 body,
                 self._control,
@@ -430,9 +479,10 @@ class Run:
                 await self._client.send({"type": BODY, "body": body, "more_body": True})
 
     def _pass(self) -> None:
-        self._parts = None
+        self._parts, self._passed = None, True
         self._passing.set()
         self._settled.set()
+        self._end_if_useless()
 
     def _refused(self, status: int) -> str | None:
         """Return why a response is not stored, as far as its beginning tells; `None` if it is."""
@@ -490,7 +540,7 @@ class Run:
     ) -> str | None:
         """Return why a response is not stored, if it is not."""
         reason = refusal(
-            "GET", self._scope["headers"], status, fields, control,
+            self._scope["method"], self._scope["headers"], status, fields, control,
             profile=self._origin.profile, lifetime=lifetime,
         )  # fmt: skip
         if reason is not None or vary_of(fields) is None:
@@ -513,6 +563,20 @@ def _is_at(fill: Fill, search: SearchRule) -> bool:
     if fill.by_path and fill.search is None:
         return search != EXACT
     return search == (fill.search or EXACT)
+
+
+def _silence() -> Receive:
+    """Be a client who has sent all, and is gone once the response has ended."""
+    messages = iter([{"type": "http.request", "body": b"", "more_body": False}])
+
+    async def receive() -> Message:
+        return next(messages, {"type": "http.disconnect"})
+
+    return receive
+
+
+async def _nobody(_: Message) -> None:
+    """Be no client."""
 
 
 FILL: ContextVar[Fill] = ContextVar("tiercache_http_fill")

@@ -10,7 +10,7 @@ from async_tiercache.http.fields import Fields
 from async_tiercache.http.stored import StoredResponse
 from async_tiercache_integrations._http_fill import FILL, Fill, Run
 from async_tiercache_integrations._http_keys import Bounded, Scope
-from async_tiercache_integrations._http_origin import Message, Origin, Receive
+from async_tiercache_integrations._http_origin import Origin
 from async_tiercache_integrations._http_records import (
     NOT_STORED,
     NotStored,
@@ -95,9 +95,7 @@ class Lookup:
                 if not self._leads_on(fill, record):
                     return NOT_STORED
         except BaseException:
-            # Gone, or told of an error.
-            if fill.run is not None:
-                fill.run.leave()
+            _leave(fill)
             raise
         finally:
             FILL.reset(token)
@@ -122,8 +120,11 @@ class Lookup:
         try:
             record: Record = await self._record.refresh(key)
             fill.over = True
-            if fill.run is not None and not fill.run.failed:
+            if fill.run is not None and not fill.run.broken and not fill.run.unmatched:
                 await self._keep_below(fill, record)
+        except BaseException:
+            _leave(fill)
+            raise
         finally:
             FILL.reset(token)
             if fill.run is not None:
@@ -148,12 +149,21 @@ class Lookup:
     def validate_behind(self, fill: Fill, stale: StoredResponse) -> None:
         """Validate a response while its client is answered with it."""
         if fill.key not in self._validating:
-            self._origin.begin(self._validated_quietly(fill.again(stale, _silence(), _nobody)))
+            self._origin.begin(self._validated_quietly(fill.behind(stale)))
 
-    def renew_behind(self, fill: Fill, stale: StoredResponse, said: Fields) -> None:
-        """Let a response live on of which the origin has said, by these fields, that it is."""
-        again = fill.again(stale, _silence(), _nobody)
-        again.run = Run.hearing(again, said)
+    def renew_behind(
+        self, fill: Fill, stale: StoredResponse, said: Fields, *, asked_at: float
+    ) -> None:
+        """Let a response live on of which the origin has said, by these fields, that it is.
+
+        Args:
+            fill: The request.
+            stale: What is stored.
+            said: The fields.
+            asked_at: When the origin was asked.
+        """
+        again = fill.behind(stale)
+        again.run = Run.hearing(again, said, asked_at=asked_at)
         self._origin.begin(self._validated_quietly(again))
 
     async def _validated_quietly(self, fill: Fill) -> None:
@@ -172,7 +182,7 @@ class Lookup:
         fill.over = True
         if run.misled:
             # What has led here says something else than the response.
-            for key in fill.trail:
+            for key in fill.trail or (fill.key,):
                 self._origin.keys.forget(key)
                 await self.end(key)
         elif run.response is None and not self._search_again(fill):
@@ -201,15 +211,8 @@ class Lookup:
         return False
 
 
-def _silence() -> Receive:
-    """Be a client who has sent all, and is gone once the response has ended."""
-    messages = iter([{"type": "http.request", "body": b"", "more_body": False}])
-
-    async def receive() -> Message:
-        return next(messages, {"type": "http.disconnect"})
-
-    return receive
-
-
-async def _nobody(_: Message) -> None:
-    """Be no client."""
+def _leave(fill: Fill) -> None:
+    """Note that a client has gone, or was told of an error; its load may only begin after that."""
+    fill.left = True
+    if fill.run is not None:
+        fill.run.leave()

@@ -83,10 +83,16 @@ class Origin:
     def control_of(self, fields: Fields) -> ResponseControl:
         """Return what a response says of caching to this cache (RFC 9213)."""
         plain = response_control(fields)
-        if self.profile.strict and (plain.no_store or plain.private):
-            # Who adds a field for a cache may not have thought of this one.
+        if self.heeds(plain):
             return plain
         return targeted_control(fields, self.targets) or plain
+
+    def heeds(self, plain: ResponseControl) -> bool:
+        """Return whether `Cache-Control` counts although a field speaks to this cache."""
+        # Who adds a field for a cache may not have thought of this one.
+        return self.profile.strict and (
+            plain.no_store or plain.private or bool(plain.private_fields)
+        )
 
     def shown(self, fields: Fields) -> list[tuple[bytes, bytes]]:
         """Return a response's fields without what was said to this cache alone (RFC 9213, 2.2)."""
@@ -128,6 +134,9 @@ class Client:
     Args:
         send: Sends a message.
         begin: Begins a task.
+
+    Attributes:
+        gone: Whether it reads no more.
     """
 
     def __init__(
@@ -137,11 +146,11 @@ class Client:
         self._begin = begin
         self._posted: deque[Message] = deque()
         self._delivering: asyncio.Task[None] | None = None
-        self._gone = False
+        self.gone = False
 
     def post(self, message: Message) -> None:
         """Send a message without waiting until it is taken."""
-        if self._gone:
+        if self.gone:
             return
         self._posted.append(message)
         if self._delivering is None or self._delivering.done():
@@ -150,7 +159,8 @@ class Client:
     async def send(self, message: Message) -> None:
         """Send a message after those that were posted."""
         await self.served()
-        await self._send(message)
+        if not self.gone:
+            await self._send(message)
 
     async def served(self) -> None:
         """Return when all that was posted has been taken."""
@@ -159,7 +169,7 @@ class Client:
 
     def leave(self) -> None:
         """Send nothing more."""
-        self._gone = True
+        self.gone = True
         self._posted.clear()
         if self._delivering is not None:
             self._delivering.cancel()

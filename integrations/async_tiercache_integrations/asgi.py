@@ -8,6 +8,7 @@ that is there. Whatever ends the record ends them all.
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import lru_cache, partial
 from typing import Any, Final, Literal, TypeAlias
 
@@ -15,7 +16,7 @@ from async_tiercache import TierCache
 from async_tiercache._clock import SYSTEM_CLOCK
 from async_tiercache._options import Size, size_in_bytes
 from async_tiercache.abc import Clock
-from async_tiercache.errors import ConfigurationError
+from async_tiercache.errors import ConfigurationError, UnkeyableError
 from async_tiercache.http.control import RequestControl, request_control
 from async_tiercache.http.fields import Fields, joined
 from async_tiercache.http.negotiation import Normaliser
@@ -27,7 +28,7 @@ from async_tiercache.tags import checked_tags
 from async_tiercache_integrations._http_carrier import CarriedBy, Carrier
 from async_tiercache_integrations._http_counts import HttpStatistics, counts_of, http_statistics
 from async_tiercache_integrations._http_edge import Edge
-from async_tiercache_integrations._http_fill import Fill
+from async_tiercache_integrations._http_fill import PARTIAL, Fill, Run
 from async_tiercache_integrations._http_keys import (
     Keys,
     Scope,
@@ -68,10 +69,8 @@ _READING: Final = frozenset({"GET", "HEAD"})
 _SAFE: Final = _READING | {"OPTIONS", "TRACE"}
 _PASSING: Final = frozenset({b"if-match", b"if-unmodified-since", b"transfer-encoding"})
 """Fields of requests that are the application's alone."""
-_PARTIAL: Final = frozenset({b"range", b"if-range"})
-"""Fields of requests that fill nothing: what they ask for may be small, and the whole large."""
 _AUTHORIZATION: Final = b"authorization"
-_UNUSUAL: Final = _PASSING | _PARTIAL | {_AUTHORIZATION, b"content-length"}
+_UNUSUAL: Final = _PASSING | PARTIAL | {_AUTHORIZATION, b"content-length"}
 _ASKING: Final = frozenset({b"cache-control", b"pragma"})
 _VALIDATORS: Final = frozenset({b"etag", b"last-modified"})
 _DESCRIBING: Final = _VALIDATORS | {b"content-length"}
@@ -277,7 +276,7 @@ class ResponseCache:
             await self._pass(scope, fill.receive, fill.send, "request", detail="no-store")
         elif asked is not None and asked.only_if_cached:
             await self._answer_held(fill, asked, await self._lookup.held(fill))
-        elif scope["method"] == "HEAD" or not _PARTIAL.isdisjoint(fields):
+        elif scope["method"] == "HEAD" or not PARTIAL.isdisjoint(fields):
             await self._answer(fill, await self._lookup.held(fill), asked, fills=False)
         else:
             await self._answer(fill, await self._lookup.find(fill), asked)
@@ -296,7 +295,7 @@ class ResponseCache:
                 self._counts.forwarded[fill.run.forwarded] += 1
                 made = await fill.run.rest()
                 if made is not None:
-                    await self._send_made(fill, made, "miss")
+                    await self._send_made(fill, made, fill.run)
             return
         if not isinstance(record, StoredResponse) or not _is_for(fill, record):
             await self._pass(fill.scope, fill.receive, fill.send, "miss")
@@ -361,18 +360,24 @@ class ResponseCache:
             return
         again = fill.again(record, fill.receive, fill.send)
         found = await self._lookup.validated(again)
-        if again.run is not None:
+        run = again.run
+        if run is not None and not run.failed and not run.unmatched:
             self._counts.forwarded["stale"] += 1
-            made = await again.run.rest()
+            made = await run.rest()
             if made is not None:
-                await self._send_made(fill, made, "stale" if again.run.failed else "miss")
-        elif isinstance(found, StoredResponse):
+                await self._send_made(fill, made, run)
+        elif not isinstance(found, StoredResponse):
+            # The application may have read the request already.
+            receive = fill.receive if run is None else _read_again(fill.receive)
+            await self._pass(fill.scope, receive, fill.send, "stale")
+        elif run is None:
             # Somebody else has asked, for all.
             await self._send(fill, found, self._origin.clock.wall())
         else:
-            await self._pass(fill.scope, fill.receive, fill.send, "stale")
+            self._counts.forwarded["stale"] += 1
+            await self._send_made(fill, found, run)
 
-    async def _send_made(self, fill: Fill, record: StoredResponse, forwarded: Forwarded) -> None:
+    async def _send_made(self, fill: Fill, record: StoredResponse, run: Run) -> None:
         """Answer the request that has made or validated a response with that."""
         origin, now = self._origin, self._origin.clock.wall()
         status, fields, body = answer_of(record, fill.scope["method"], fill.fields, now=now)
@@ -380,7 +385,7 @@ class ResponseCache:
             fields = origin.edge.refused(fields)
         if origin.name is not None:
             ttl = int(record.fresh_until - now)
-            told = CacheStatus(origin.name, forwarded, ttl=ttl, stored=forwarded == "miss")
+            told = CacheStatus(origin.name, run.forwarded, ttl=ttl, stored=run.kept)
             fields.append((b"cache-status", told.encode()))
         await fill.send({"type": START, "status": status, "headers": fields})
         await fill.send({"type": BODY, "body": body})
@@ -425,6 +430,7 @@ class ResponseCache:
 
     def _compared(self, fill: Fill, record: StoredResponse, send: Send) -> Send:
         """Return what renews a response by a `HEAD`, or ends it (RFC 9111, 4.3.5)."""
+        asked_at = self._origin.clock.wall()
 
         async def forward(message: Message) -> None:
             if message["type"] == START and message["status"] == 200:
@@ -433,7 +439,7 @@ class ResponseCache:
                 if any(name in said and said[name] != held.get(name) for name in _DESCRIBING):
                     await self._lookup.end(fill.key)
                 elif not _VALIDATORS.isdisjoint(said):
-                    self._lookup.renew_behind(fill, record, fields)
+                    self._lookup.renew_behind(fill, record, fields, asked_at=asked_at)
             await send(message)
 
         return forward
@@ -443,11 +449,12 @@ class ResponseCache:
 
         async def forward(message: Message) -> None:
             if message["type"] == START:
+                headers = [*message.get("headers", ())]
                 if 200 <= message["status"] < 400:
-                    await self._end_named(scope, message.get("headers", ()))
+                    await self._end_named(scope, headers)
                 if self._carrier is not None and (token := changes.token):
-                    sent = self._carrier.sent(token, secure=scope["scheme"] == "https")
-                    message = {**message, "headers": [*message.get("headers", ()), sent]}
+                    headers.append(self._carrier.sent(token, secure=scope["scheme"] == "https"))
+                message = {**message, "headers": headers}
             await send(message)
 
         with self._cache.changes() as changes:
@@ -459,7 +466,11 @@ class ResponseCache:
         groups = groups_of(fields, b"cache-group-invalidation")
         tags = [group_tag(host_of(scope), group) for group in groups]
         urls = {url_key(scope), path_key(scope), *keys_named(scope, fields)}
-        await self._cache.invalidate(keys=[self._lookup.key(url) for url in urls], tags=tags)
+        await self._cache.invalidate(keys=[self._lookup.key(url) for url in urls])
+        for tag in tags:
+            # Nothing stands under what cannot be a tag.
+            with suppress(UnkeyableError):
+                await self._cache.invalidate(tags=[tag])
 
     # Requests.
 
@@ -479,6 +490,16 @@ class ResponseCache:
         clients = self._clients
         honoured = clients(scope) if callable(clients) else clients == "honour"
         return request_control(scope["headers"]) if honoured else None
+
+
+def _read_again(receive: Receive) -> Receive:
+    """Return what tells once more that a request without content is whole, and then goes on."""
+    messages = iter([{"type": "http.request", "body": b"", "more_body": False}])
+
+    async def again() -> Message:
+        return next(messages, None) or await receive()
+
+    return again
 
 
 def _check_choices(

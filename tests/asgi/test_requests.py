@@ -1,6 +1,7 @@
 """What requests may ask of the cache: directives, credentials, heads."""
 
 import asyncio
+from http import HTTPStatus
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from async_tiercache import TierCache
 from async_tiercache.errors import ConfigurationError
 from async_tiercache.testing import FakeClock, settled
 from async_tiercache_integrations.asgi import ResponseCache, http_private
-from tests.asgi.client import Origin, begin, fetch, raw
+from tests.asgi.client import Origin, begin, fetch, raw, scope_of
 from tests.conftest import MakeCache
 from tests.core.source import ticks
 
@@ -164,6 +165,94 @@ async def test_a_head_that_tells_of_another_response_ends_what_is_stored(
 
     assert (head.status, head.body) == (200, b"")
     assert (await fetch(app)).hit is not ended
+
+
+@pytest.mark.parametrize(
+    ("method", "fields"),
+    [("HEAD", []), ("GET", [("range", "bytes=0-1")]), ("GET", [("range", "bytes=9-")])],
+    ids=str,
+)
+@pytest.mark.parametrize("profile", ["origin-safe", "rfc9111"])
+async def test_the_whole_is_validated_behind_whatever_was_asked_for(
+    origin: Origin, cache: TierCache, clock: FakeClock, method: str, fields: Any, profile: Any
+) -> None:
+    """A part, a head or a refusal of one would take the place of the response for all."""
+    stale = ("cache-control", "max-age=10, stale-while-revalidate=60")
+    origin.fields = [stale, TAG]
+    app = ResponseCache(origin, cache=cache, clock=clock, profile=profile)
+    await fetch(app)
+    await settled(cache)
+    await clock.advance(11)
+
+    def follow(scope: Any) -> Any:
+        ranged = b"range" in dict(scope["headers"])
+        origin.status = 416 if ranged else 200
+        origin.parts = [b""] if ranged or scope["method"] == "HEAD" else [b"new"]
+        return [stale]
+
+    origin.follow = follow
+    assert (await fetch(app, *fields, method=method)).hit
+    await ticks()
+    await settled(cache)
+
+    found = await fetch(app)
+    assert (found.hit, found.status, found.body) == (True, 200, b"new")
+    assert [scope["method"] for scope in origin.seen] == ["GET", "GET"]
+
+
+@pytest.mark.parametrize("tiers", ["both", "memory"])
+async def test_a_head_that_began_before_a_change_renews_nothing(
+    origin: Origin, make_cache: MakeCache, clock: FakeClock, tiers: str
+) -> None:
+    """What it tells is of what was there before (R21)."""
+    cache = await make_cache() if tiers == "both" else await make_cache(client=None)
+    app = ResponseCache(origin, cache=cache, clock=clock)
+    origin.fields = [FRESH, TAG]
+    await fetch(app)
+    await settled(cache)
+    await clock.advance(61)
+    reached, gate = asyncio.Event(), asyncio.Event()
+
+    async def within() -> None:
+        if origin.seen[-1]["method"] == "HEAD":
+            reached.set()
+            await gate.wait()
+
+    origin.within, origin.parts = within, [b""]
+    head = begin(app, method="HEAD")
+    await reached.wait()
+    await fetch(app, method="POST")
+    origin.parts = [b"new"]
+    gate.set()
+    await head.done()
+    await ticks()
+    await settled(cache)
+
+    assert (await fetch(app)).body == b"new"
+
+
+async def test_a_request_with_content_fills_nothing(cache: TierCache, clock: FakeClock) -> None:
+    """Though no field says that it has any, as over HTTP/2."""
+
+    async def echo(scope: Any, receive: Any, send: Any) -> None:
+        body = (await receive())["body"]
+        await send({"type": "http.response.start", "status": 200, "headers": raw([FRESH])})
+        await send({"type": "http.response.body", "body": b"you said " + body})
+
+    app = ResponseCache(echo, cache=cache, clock=clock)
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": b"evil", "more_body": False}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    await app(scope_of("/", "GET", []), receive, send)
+    await settled(cache)
+
+    assert sent[-1]["body"] == b"you said evil"
+    assert (await fetch(app)).body == b"you said "
 
 
 # What the application says.
@@ -350,3 +439,15 @@ async def test_a_request_that_is_over_is_not_made_again(
     assert origin.calls == calls
     assert source_check.checked == 0
     assert [len(each.messages) for each in (first, second)] == [2, 3]
+
+
+async def test_a_status_may_be_of_an_enumeration(
+    app: ResponseCache, origin: Origin, cache: TierCache
+) -> None:
+    """As frameworks pass on what they are given."""
+    origin.status = HTTPStatus.NOT_FOUND
+    await fetch(app)
+    await settled(cache)
+
+    found = await fetch(app)
+    assert (found.hit, found.status, found.body) == (True, 404, b"hello")

@@ -1,13 +1,14 @@
 """Stale responses: asked for again, renewed, or served in place of an error."""
 
 import asyncio
+from email.utils import formatdate
 from typing import Any
 
 import pytest
 
 from async_tiercache import TierCache
 from async_tiercache.testing import FakeClock, settled
-from async_tiercache_integrations.asgi import ResponseCache, http_tags
+from async_tiercache_integrations.asgi import ResponseCache, Rule, http_tags
 from tests.asgi.client import Origin, Pairs, begin, fetch, raw
 from tests.core.source import ticks
 
@@ -57,7 +58,7 @@ async def test_a_response_that_is_current_lives_on(
 
     assert origin.calls == 2
     assert (validated.status, validated.body) == (200, b"hello")
-    assert validated.fields["cache-status"] == "tiercache; fwd=miss; ttl=30; stored"
+    assert validated.fields["cache-status"] == "tiercache; fwd=stale; ttl=30; stored"
     assert (again.hit, again.body) == (True, b"hello")
     assert (again.fields["x"], again.fields["age"]) == ("new", "5")
     assert again.fields["cache-control"] == "max-age=30"
@@ -193,20 +194,91 @@ async def test_a_response_that_may_not_be_kept_any_more_answers_once(
     assert origin.calls == calls + 1
 
 
-async def test_a_304_about_another_response_renews_nothing(
+async def test_a_304_about_another_response_is_asked_again(
     app: ResponseCache, origin: Origin, cache: TierCache, clock: FakeClock
 ) -> None:
-    """It answers once, with what is stored (RFC 9111, 4.3.4)."""
+    """What is stored is not said to be current by it (RFC 9111, 4.3.4)."""
     await stale(app, cache, clock)
-    origin.follow, origin.status, origin.parts = None, 304, [b""]
-    origin.fields = [("cache-control", "max-age=60"), ("etag", '"b"')]
 
+    def follow(scope: Any) -> Pairs:
+        origin.status = 304 if b"if-none-match" in dict(scope["headers"]) else 200
+        return [("cache-control", "max-age=60"), ("etag", '"b"')]
+
+    origin.follow = follow
     found = await fetch(app)
 
-    assert (found.status, found.body, found.fields["etag"]) == (200, b"hello", '"a"')
-    calls = origin.calls
+    assert (found.status, found.body, found.fields["etag"]) == (200, b"hello", '"b"')
+    await clock.advance(1)  # what was ended is told to L2
     await fetch(app)
-    assert origin.calls == calls + 1
+    await settled(cache)
+    assert (await fetch(app)).hit
+
+
+@pytest.mark.parametrize("said", ["private", "no-store", 'private="x"'])
+async def test_a_304_overrules_what_was_said_to_this_cache_alone(
+    app: ResponseCache, origin: Origin, cache: TierCache, clock: FakeClock, said: str
+) -> None:
+    """Who adds that field may not have thought of it."""
+    origin.fields = [("tiercache-cache-control", "max-age=60"), ETAG]
+    await stale(app, cache, clock)
+    origin.fields = [("cache-control", said), ETAG, ("x", "of one client")]
+    await fetch(app)
+    origin.fields = [("tiercache-cache-control", "max-age=60"), ETAG]
+
+    found = await fetch(app)
+    assert not found.hit
+    assert "x" not in found.fields
+
+
+async def test_what_a_304_says_to_this_cache_alone_is_not_passed_on(
+    app: ResponseCache, origin: Origin, cache: TierCache, clock: FakeClock
+) -> None:
+    """As what a whole response says is not (RFC 9213, 2.2)."""
+    origin.fields = [("tiercache-cache-control", "max-age=60"), ETAG]
+    await stale(app, cache, clock)
+
+    first = await fetch(app)
+    await settled(cache)
+    again = await fetch(app)
+
+    assert again.hit
+    assert not {"tiercache-cache-control"} & {*first.fields, *again.fields}
+
+
+async def test_a_304_is_of_when_it_came(
+    app: ResponseCache, origin: Origin, cache: TierCache, clock: FakeClock
+) -> None:
+    """If it says nothing else: what was to expire then is not fresh again (RFC 9110, 6.6.1)."""
+
+    def at(seconds: float) -> str:
+        return formatdate(clock.wall() + seconds, usegmt=True)
+
+    origin.fields = [("date", at(0)), ("expires", at(60)), ETAG]
+    await fetch(app)
+    await settled(cache)
+    await clock.advance(61)
+    origin.fields = [ETAG]
+
+    found = await fetch(app)
+    await settled(cache)
+    assert (found.body, found.fields["date"]) == (b"hello", at(0))
+    await clock.advance(1)
+    assert not (await fetch(app)).hit
+
+
+async def test_a_304_takes_nothing_from_the_fields_that_a_response_depends_on(
+    origin: Origin, cache: TierCache, clock: FakeClock
+) -> None:
+    """Where a rule names others."""
+    rules = [Rule("/", vary=["accept-language"])]
+    app = ResponseCache(origin, cache=cache, clock=clock, rules=rules)
+    origin.fields = [("cache-control", "max-age=60"), ETAG, ("vary", "accept-encoding")]
+    await stale(app, cache, clock)
+    origin.fields = [("cache-control", "max-age=60"), ETAG]
+
+    found = (await fetch(app)).messages[0]["headers"]
+    told = {value for name, value in found if name == b"vary"}
+    assert told == {b"accept-encoding", b"accept-language"}
 
 
 async def test_parts_and_heads_of_what_is_stale_are_the_applications(

@@ -187,6 +187,30 @@ async def test_a_refresh_that_was_asked_for_may_find_that_nothing_has_changed(
     assert seen == [(MISSING, ""), ("v", "1"), (MISSING, "")]
 
 
+async def test_a_refresh_without_l2_shows_what_memory_holds(
+    make_cache: MakeCache, clock: FakeClock
+) -> None:
+    """Nothing else can tell its loader what there is; after an invalidation there is nothing."""
+    cache = await make_cache(client=None)
+    seen: list[Any] = []
+
+    def conditional(context: LoadContext) -> Any:
+        seen.append((context.stale_value, context.etag))
+        context.etag = "1"
+        return "v" if context.stale_value is MISSING else context.not_modified()
+
+    value = speaking(cache, conditional)
+    await value(1)
+    await settled(cache)
+    await clock.advance(50)
+    assert await value.refresh(1) == "v"
+    await clock.advance(99)
+    assert (await value(1), len(seen)) == ("v", 2)
+    await cache.invalidate(keys=["value:1"])
+    await value.refresh(1)
+    assert seen == [(MISSING, ""), ("v", "1"), (MISSING, "")]
+
+
 async def test_a_new_etag_is_stored(cache: TierCache, other: TierCache, clock: FakeClock) -> None:
     """With not_modified or with a new value."""
     etags: list[str] = []

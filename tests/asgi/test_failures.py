@@ -1,0 +1,235 @@
+"""Origins that fail and clients that go: what is stored stays, and nothing runs on for nobody."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from async_tiercache import TierCache
+from async_tiercache.testing import FakeClock, MemoryServer, settled
+from async_tiercache_integrations.asgi import ResponseCache
+from tests.asgi.client import Origin, begin, fetch, raw
+from tests.conftest import MakeCache
+from tests.core.source import ticks
+from tests.core.wire import Wire
+
+ETAG = ("etag", '"a"')
+
+
+@pytest.fixture
+def origin() -> Origin:
+    """Return an application whose responses say what a test says."""
+    return Origin(("cache-control", "max-age=10"), ETAG)
+
+
+async def _fail() -> None:
+    raise ZeroDivisionError
+
+
+# Origins that fail.
+
+
+@pytest.mark.parametrize("how", ["status", "error"])
+@pytest.mark.parametrize("tiers", ["both", "memory"])
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        ("stale-if-error=60", "fwd=stale; ttl=-"),
+        ("stale-while-revalidate=60", "hit; ttl=-"),
+        ("stale-while-revalidate=60, stale-if-error=60", "hit; ttl=-"),
+    ],
+)
+async def test_a_stale_response_outlives_the_failures_of_its_origin(
+    make_cache: MakeCache, origin: Origin, clock: FakeClock, more: str, told: str, *,
+    tiers: str, how: str,
+) -> None:  # fmt: skip
+    """Each time, not once: a failure says nothing of what is stored (R12)."""
+    cache = await make_cache() if tiers == "both" else await make_cache(client=None)
+    origin.fields = [("cache-control", f"max-age=10, {more}"), ETAG]
+    app = ResponseCache(origin, cache=cache, clock=clock)
+    await fetch(app)
+    await settled(cache)
+    await clock.advance(11)
+    origin.fields = []
+    if how == "error":
+        origin.within = _fail
+    else:
+        origin.status, origin.parts = 503, [b"down"]
+
+    for _ in range(3):
+        found = await fetch(app)
+        await ticks()
+        await settled(cache)
+        assert (found.status, found.body) == (200, b"hello")
+        assert told in found.fields["cache-status"]
+        await clock.advance(1)
+    await clock.advance(60)
+    if how == "error":
+        with pytest.raises(ZeroDivisionError):
+            await fetch(app)
+    else:
+        assert (await fetch(app)).status == 503
+
+
+async def test_a_failure_that_its_client_gets_ends_nothing(
+    origin: Origin, cache: TierCache, clock: FakeClock
+) -> None:
+    """What is fresh for the others is so still."""
+    app = ResponseCache(origin, cache=cache, clock=clock, clients="honour")
+    await fetch(app)
+    await settled(cache)
+    origin.fields, origin.status = [], 503
+
+    assert (await fetch(app, ("cache-control", "no-cache"))).status == 503
+    await settled(cache)
+    found = await fetch(app)
+    assert (found.hit, found.status) == (True, 200)
+
+
+async def test_what_was_ended_does_not_take_the_place_of_an_error(
+    origin: Origin, make_cache: MakeCache, clock: FakeClock
+) -> None:
+    """Even if it was stale, and found, before."""
+    here, there = await make_cache(), await make_cache()
+    origin.fields = [("cache-control", "max-age=10, stale-if-error=60"), ETAG]
+    app = ResponseCache(origin, cache=here, clock=clock)
+    elsewhere = ResponseCache(origin, cache=there, clock=clock)
+    await fetch(app)
+    await settled(here)
+    await clock.advance(11)
+    gate, reached = asyncio.Event(), asyncio.Event()
+
+    async def within() -> None:
+        if origin.calls == 2:
+            reached.set()
+            await gate.wait()
+
+    origin.within = within
+    waiting = begin(app)
+    await reached.wait()
+    origin.status, origin.fields = 204, []
+    await fetch(elsewhere, method="POST")
+    origin.status, origin.parts = 503, [b"down"]
+    gate.set()
+    await waiting.done()
+    await settled(here)
+
+    assert (await fetch(app)).status == 503
+    assert (await fetch(elsewhere)).status == 503
+
+
+@pytest.mark.parametrize("stale", [False, True])
+async def test_nothing_follows_an_error(
+    origin: Origin, cache: TierCache, clock: FakeClock, *, stale: bool
+) -> None:
+    """Whoever is above has answered it by then."""
+    app = ResponseCache(origin, cache=cache, clock=clock)
+    if stale:
+        await fetch(app)
+        await settled(cache)
+        await clock.advance(11)
+    origin.fields = [("cache-control", "max-age=10"), ("etag", '"b"')]
+    origin.error = ZeroDivisionError()
+    slow = begin(app, reads=False)
+    assert slow.task is not None
+    with pytest.raises(ZeroDivisionError):
+        await slow.task
+
+    slow.reads.set()
+    await ticks()
+    assert slow.messages == []
+
+
+# Clients that go.
+
+
+@pytest.mark.parametrize("held", ["GET", "SET"])
+async def test_an_application_ends_whose_client_went_before_it_began(
+    origin: Origin, server: MemoryServer, make_cache: MakeCache, clock: FakeClock, held: str
+) -> None:
+    """Others get what it makes; it waits for nobody to see that."""
+    wire, ended = Wire(server), asyncio.Event()
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        await origin(scope, receive, send)
+        ended.set()
+
+    cache = await make_cache(client=wire.client)
+    app = ResponseCache(application, cache=cache, clock=clock)
+    gate = wire.hold(held)
+    gone = begin(app)
+    await gate.reached.wait()
+    waiting = begin(app)
+    await ticks()
+    assert gone.task is not None
+    gone.task.cancel()
+    await ticks()
+    wire.let_pass(held)
+
+    assert (await waiting.done()).body == b"hello"
+    await ended.wait()
+    assert gone.messages == []
+
+
+async def test_a_stream_for_one_client_ends_with_its_client(
+    cache: TierCache, clock: FakeClock
+) -> None:
+    """Although that went before it was known that nobody else can have it."""
+    begun, gate, ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        begun.set()
+        await gate.wait()
+        try:
+            head = raw([("content-type", "text/event-stream")])
+            await send({"type": "http.response.start", "status": 200, "headers": head})
+            while True:
+                await send({"type": "http.response.body", "body": b"data", "more_body": True})
+                await asyncio.sleep(0)
+        finally:
+            ended.set()
+
+    app = ResponseCache(application, cache=cache, clock=clock)
+    client = begin(app)
+    await begun.wait()
+    assert client.task is not None
+    client.task.cancel()
+    await ticks()
+    gate.set()
+
+    await ended.wait()
+    assert client.messages == []
+
+
+async def test_a_validation_for_one_client_ends_with_its_client(
+    origin: Origin, cache: TierCache, clock: FakeClock
+) -> None:
+    """As what was never stored does."""
+    begun, gate, ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        if not origin.calls:
+            await origin(scope, receive, send)
+            return
+        begun.set()
+        await gate.wait()
+        try:
+            head = raw([("cache-control", "no-store")])
+            await send({"type": "http.response.start", "status": 200, "headers": head})
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    app = ResponseCache(application, cache=cache, clock=clock)
+    await fetch(app)
+    await settled(cache)
+    await clock.advance(11)
+    client = begin(app)
+    await begun.wait()
+    assert client.task is not None
+    client.task.cancel()
+    await ticks()
+    gate.set()
+
+    await ended.wait()
+    assert client.messages == []
