@@ -5,7 +5,7 @@ share a response.
 """
 
 from typing import Final, NamedTuple
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, unquote_plus
 
 from async_tiercache.http.fields import Fields, lines_of
 from async_tiercache.http.structured import Item, Token, dictionary_of, list_of
@@ -22,7 +22,8 @@ class SearchRule(NamedTuple):
 
     Attributes:
         ordered: Whether the order of differently named parameters matters.
-        ignored: The parameters that do not matter; `None` if none matters but those in `kept`.
+        ignored: The parameters that do not matter, decoded as those of a query are; `None` if
+            none matters but those in `kept`.
         kept: The only ones that matter, where `ignored` is `None`.
     """
 
@@ -88,11 +89,14 @@ def search_rule(response: Fields) -> SearchRule:
 
 
 def _names(item: Item) -> frozenset[str] | None:
-    """Return the strings of an inner list; `None` if it is none, or holds something else."""
+    """Return the parameters that an inner list of strings names; `None` if it is no such list."""
     if not isinstance(item, tuple):
         return None
     names = [each for each in item if isinstance(each, str) and not isinstance(each, Token)]
-    return frozenset(names) if len(names) == len(item) else None
+    if len(names) != len(item):
+        return None
+    # As `url_digest` decodes those of a query: what is spelled differently is one parameter.
+    return frozenset(unquote_plus(each, encoding="latin-1") for each in names)
 
 
 def groups_of(fields: Fields, name: bytes) -> list[str]:

@@ -104,6 +104,19 @@ def test_queries_that_do_not_differ_by_that_share_a_digest(
     assert (digest(query=first, rule=rule) == digest(query=second, rule=rule)) is same
 
 
+@pytest.mark.parametrize("name", ["caf%C3%A9", "a+b", "a%20b", "%61%2B", "%FF", "%", "a=b"])
+@pytest.mark.parametrize("matters", [True, False])
+def test_a_parameter_is_named_as_it_is_spelled_in_queries(name: str, matters: bool) -> None:
+    """Encoded; else URLs that differ in it would share a response, or never do."""
+    said = f'params, except=("{name}")' if matters else f'params=("{name}")'
+    rule = search_rule([(b"no-vary-search", said.encode())])
+    spelled = name.replace("=", "%3D").encode()
+
+    same = digest(query=spelled + b"=1", rule=rule) == digest(query=spelled + b"=2", rule=rule)
+
+    assert same is not matters
+
+
 @given(st.binary(max_size=20), st.booleans())
 def test_no_query_breaks_it(query: bytes, ordered: bool) -> None:
     """Whatever its bytes are."""
