@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from contextlib import suppress
 from typing import Any, Final, Generic, TypeAlias, TypeVar
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import quote, urljoin, urlsplit
 
 from async_tiercache.http.fields import Fields, lines_of
 from async_tiercache.http.target import SearchRule, url_digest
@@ -16,6 +16,8 @@ Selecting: TypeAlias = bytes | tuple[bytes | None, ...] | None
 K = TypeVar("K")
 V = TypeVar("V")
 
+_PLAIN: Final = "/!$&'()*+,;=:@"
+"""What stands in a path as it is (RFC 3986, 3.3)."""
 _REMEMBERED: Final = 4096
 """Of so many URLs, and of so many records of URLs, what was worked out is kept."""
 
@@ -118,9 +120,17 @@ def path_key(scope: Scope) -> str:
 
 
 def _digest(scope: Scope, **rule: SearchRule) -> bytes:
-    path = (scope.get("raw_path") or scope["path"].encode()).partition(b"?")[0]
     scheme, host = scope["scheme"].encode(), host_of(scope).encode("latin-1")
-    return url_digest(scheme, host, path, scope["query_string"], **rule)
+    return url_digest(scheme, host, _path(scope), scope["query_string"], **rule)
+
+
+def _path(scope: Scope) -> bytes:
+    """Return a request's path as it was sent, or where no server tells that, as it may have been.
+
+    Only the former may come with its query, from whose `?` one in a decoded path cannot be told.
+    """
+    raw: bytes | None = scope.get("raw_path")
+    return raw.partition(b"?")[0] if raw else quote(scope["path"], safe=_PLAIN).encode()
 
 
 def keys_named(scope: Scope, response: Fields) -> Iterator[str]:
