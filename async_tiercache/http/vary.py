@@ -8,8 +8,10 @@ from typing import Final
 from async_tiercache.http.fields import TOKEN, Fields, elements_of, lines_of
 
 _DIGEST_BYTES: Final = 16
-_LISTS: Final = frozenset({b"accept", b"accept-charset", b"accept-encoding", b"accept-language"})
+_WORDS: Final = frozenset({b"accept-charset", b"accept-encoding", b"accept-language"})
 """Lists of words in which neither case nor the space around them means anything."""
+_LISTS: Final = _WORDS | {b"accept"}
+"""Those in which the space means nothing; a parameter of a media type may heed case."""
 
 
 def vary_of(response: Fields) -> tuple[bytes, ...] | None:
@@ -53,6 +55,6 @@ def variant_of(
     for name in names:
         value = request.get(name)
         if value is not None and name in _LISTS:
-            value = b",".join(elements_of([value.lower()]))
+            value = b",".join(elements_of([value.lower() if name in _WORDS else value]))
         parts += [name, b"%d" % (value is not None), value or b""]
     return digest_of(parts)

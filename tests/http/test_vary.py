@@ -45,6 +45,25 @@ def test_requests_are_told_apart_by_these_fields(first: Fields, second: Fields, 
     assert (found[0] == found[1]) is same
 
 
+@pytest.mark.parametrize(
+    ("name", "first", "second", "same"),
+    [
+        (b"accept-language", b"de, EN;q=0.5", b"DE ,en;q=0.5", True),
+        (b"accept-encoding", b"gzip,BR", b"GZIP , br", True),
+        (b"accept", b"text/html, */*", b"text/html ,*/*", True),
+        (b"accept", b'a/b;profile="http://c/D"', b'a/b;profile="http://c/d"', False),
+        (b"cookie", b"a, b", b"a,b", False),
+    ],
+)
+def test_spellings_of_one_list_are_one_value(
+    name: bytes, first: bytes, second: bytes, same: bool
+) -> None:
+    """Where case means nothing; the parameters of media types may heed it (RFC 9110, 8.3.1)."""
+    found = [variant_of({name: value}, (name,)) for value in (first, second)]
+
+    assert (found[0] == found[1]) is same
+
+
 @given(st.lists(st.binary(max_size=4), max_size=4), st.lists(st.binary(max_size=4), max_size=4))
 def test_different_parts_have_different_digests(first: list[bytes], second: list[bytes]) -> None:
     """However they are cut."""
