@@ -48,7 +48,8 @@ class Profile:
     Attributes:
         name: What users call it.
         set_cookie: Whether responses that set a cookie may be stored.
-        heuristic: Whether a response without a lifetime may be given one by its `Last-Modified`.
+        heuristic: Whether a response without a lifetime may be given one by its `Last-Modified`,
+            and be stored to be validated where nothing of it says so.
         private_fields: Whether `private="field"` concerns that field only.
         any_status: Whether a final status that is not understood may be stored where the response
             does not ask for that.
@@ -132,16 +133,28 @@ def refusal(
         return "vary"
     if not profile.set_cookie and lines_of(response, b"set-cookie"):
         return "set-cookie"
-    return "lifetime" if lifetime is None and not _validators(response) else None
+    kept = lifetime is not None or _may_be_validated(status, response, control, profile)
+    return None if kept else "lifetime"
 
 
 def _is_plain(status: int, control: ResponseControl) -> bool:
-    """Return whether a status needs no understanding: its response is final, and is whole."""
-    return 200 <= status <= 599 and status not in {206, 304} and not control.must_understand
+    """Return whether a status needs no understanding: its response is final, and of the whole."""
+    return 200 <= status <= 599 and status not in {206, 304, 416} and not control.must_understand
 
 
-def _validators(response: Fields) -> bool:
-    return any(name in {b"etag", b"last-modified"} for name, _ in response)
+def _may_be_validated(
+    status: int, response: Fields, control: ResponseControl, profile: Profile
+) -> bool:
+    """Return whether a response without a lifetime may be stored, to be validated each time.
+
+    A validator alone permits nothing (RFC 9111, 3): the status does, or what the response says.
+    """
+    said = control.no_cache or control.public
+    return (
+        any(name in {b"etag", b"last-modified"} for name, _ in response)
+        and (status in HEURISTIC or control.public)
+        and (profile.heuristic or said)
+    )
 
 
 def lifetime_of(

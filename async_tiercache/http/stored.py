@@ -153,8 +153,12 @@ class StoredResponse(_Answering):
         return self.reuse(None, now=now) in {"stale-while-revalidate", "stale-if-error"}
 
     def may_replace_silence(self) -> bool:
-        """Return whether it may be served stale where the origin does not answer (4.2.4)."""
-        return not (self.control.no_cache or self._is_never_stale)
+        """Return whether it may be served stale where the origin does not answer (4.2.4).
+
+        Not if it never was fresh: nothing has said then that it is for all.
+        """
+        was_fresh = self.fresh_until > self.born_at
+        return was_fresh and not (self.control.no_cache or self._is_never_stale)
 
     def validated(
         self, response: Fields, control: ResponseControl, *, born_at: float, fresh_until: float

@@ -424,11 +424,12 @@ class Run:
             said = [*said, (b"date", formatdate(self._asked_at, usegmt=True).encode())]
         held = stale.fields if edge is None else edge.plain(stale.fields)
         fields = updated(held, stored_fields(said, ResponseControl()))
-        control = self._control_of(fields)
+        control = origin.control_of(fields)
         if stale.control.targeted and not control.targeted and not origin.heeds(control):
             # What was said to this cache alone is not stored with the others.
             control = stale.control
         lifetime = self._lifetime_of(stale.status, fields, control) or 0.0
+        control = self._graced(control, lifetime)
         born_at = self._asked_at - age_of(said)
         self._remarks.tags.update(stale.tags, tags_of(fields, host_of(self._scope)))
         self.response = stale.validated(
@@ -487,12 +488,12 @@ class Run:
     def _refused(self, status: int) -> str | None:
         """Return why a response is not stored, as far as its beginning tells; `None` if it is."""
         fields = self._fields
-        control = self._control_of(fields)
+        control = self._origin.control_of(fields)
         lifetime = self._lifetime_of(status, fields, control)
         reason = self._reason(status, fields, control, lifetime)
         if reason is not None:
             return reason
-        self._control, self._lifetime = control, lifetime or 0.0
+        self._control, self._lifetime = self._graced(control, lifetime), lifetime or 0.0
         if self._is_misplaced():
             return "misplaced"
         sizes = lines_of(fields, b"content-length")
@@ -523,9 +524,8 @@ class Run:
             self._origin.keys.widen(fill.trail[-1], more.union(fill.names or ()))
         return self.misled
 
-    def _control_of(self, fields: Fields) -> ResponseControl:
-        control = self._origin.control_of(fields)
-        return control if self._rule is None else self._rule.graced(control)
+    def _graced(self, control: ResponseControl, lifetime: float | None) -> ResponseControl:
+        return control if self._rule is None else self._rule.graced(control, lifetime)
 
     def _lifetime_of(self, status: int, fields: Fields, control: ResponseControl) -> float | None:
         origin, rule = self._origin, self._rule

@@ -26,8 +26,8 @@ class Rule:
             that comes with cookies, unless the application is not shown them.
         tags: What each response stands under, such as ``"product:{number}"``.
         vary: Fields of the request that each response depends on, beside those that it names.
-        grace: For how long a response may be served stale that does not say it: while it is made
-            anew, and in place of an error.
+        grace: For how long a response that was fresh may be served stale, if it does not say it:
+            while it is made anew, and in place of an error.
         strict: Whether the application is shown no fields of a request but `Host` and those in
             `vary`: then no other one can get into what is stored.
 
@@ -105,9 +105,12 @@ class Rule:
         """Return a response's fields, with those that the rule says it depends on."""
         return [*response, (b"vary", b", ".join(self.vary))] if self.vary else response
 
-    def graced(self, control: ResponseControl) -> ResponseControl:
-        """Return what a response says, and how long it may be served stale if it does not say."""
-        if self.grace is None:
+    def graced(self, control: ResponseControl, lifetime: float | None) -> ResponseControl:
+        """Return what a response says, and how long it may be served stale if it does not say.
+
+        One that never was fresh may not: it is for whom its validation says that it is.
+        """
+        if self.grace is None or not lifetime:
             return control
         grace = int(self.grace)
         revalidate, error = control.stale_while_revalidate, control.stale_if_error

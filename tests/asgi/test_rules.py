@@ -8,7 +8,7 @@ from async_tiercache import TierCache
 from async_tiercache.errors import ConfigurationError, KeyTemplateError
 from async_tiercache.testing import FakeClock, settled
 from async_tiercache_integrations.asgi import ResponseCache, Rule
-from tests.asgi.client import Origin, fetch
+from tests.asgi.client import Origin, Pairs, fetch
 from tests.core.source import ticks
 
 COOKIE = ("cookie", "session=1")
@@ -91,6 +91,44 @@ async def test_a_rule_says_nothing_of_those_with_cookies(
         app = ResponseCache(origin, cache=cache, clock=clock, rules=rules)
         await fetch(app, COOKIE, path=f"/{number}")
         assert (await fetch(app, COOKIE, path=f"/{number}")).hit is stored
+
+
+@pytest.mark.parametrize("rules", [[], [Rule("/", ttl="5m", grace="1h")], [Rule("/", grace="1h")]])
+async def test_a_silent_page_of_one_client_is_not_validated_for_another(
+    cache: TierCache, clock: FakeClock, rules: list[Rule]
+) -> None:
+    """By its date, an older page of his own would be one that has not changed."""
+    pages = {b"ada": "Sun, 06 Nov 1994 09:49:37 GMT", b"bob": "Sun, 06 Nov 1994 08:49:37 GMT"}
+    origin = Origin()
+
+    def follow(scope: Any) -> Pairs:
+        asked = dict(scope["headers"])
+        user, unchanged = asked[b"cookie"], b"if-modified-since" in asked
+        origin.status, origin.parts = (304, [b""]) if unchanged else (200, [user])
+        return [("last-modified", pages[user])]
+
+    origin.follow = follow
+    app = ResponseCache(origin, cache=cache, clock=clock, rules=rules)
+
+    for user in ("ada", "bob"):
+        assert (await fetch(app, ("cookie", user))).body == user.encode()
+
+
+@pytest.mark.parametrize("said", [[], [("cache-control", "public")]])
+@pytest.mark.parametrize("ttl", [None, "5m"])
+async def test_grace_lets_nothing_be_served_that_never_was_fresh(
+    cache: TierCache, clock: FakeClock, said: list[tuple[str, str]], ttl: str | None
+) -> None:
+    """A page that is stored to be validated may be for one client."""
+    origin = Origin()
+    origin.follow = lambda scope: [("etag", dict(scope["headers"])[b"cookie"].decode()), *said]
+    rules = [Rule("/", ttl=ttl, grace="1h")]
+    app = ResponseCache(origin, cache=cache, clock=clock, rules=rules, profile="rfc9111")
+    await fetch(app, ("cookie", "ada"))
+    origin.parts = [b"for bob"]
+
+    assert (await fetch(app, ("cookie", "bob"))).body == b"for bob"
+    assert b"if-none-match" in dict(origin.seen[-1]["headers"])
 
 
 async def test_a_strict_rule_hides_what_is_not_in_the_key(

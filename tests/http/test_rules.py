@@ -47,10 +47,38 @@ def lifetime(
 
 @BOTH
 def test_a_response_with_a_lifetime_is_stored(profile: Profile) -> None:
-    """One that can be validated, too."""
+    """One that is silent about it, and cannot be validated, is not."""
     assert refused(FRESH, profile=profile) is None
-    assert refused((b"etag", b'"a"'), profile=profile) is None
     assert refused(profile=profile) == "lifetime"
+
+
+@pytest.mark.parametrize(
+    ("said", "status", "safe", "full"),
+    [
+        (b"", 200, "lifetime", None),
+        (b"no-cache", 200, None, None),
+        (b"max-age=0", 200, None, None),
+        (b"public", 200, None, None),
+        (b"must-revalidate", 200, "lifetime", None),
+        (b"", 404, "lifetime", None),
+        (b"", 302, "lifetime", "lifetime"),
+        (b"no-cache", 307, "lifetime", "lifetime"),
+        (b"no-cache", 451, "lifetime", "lifetime"),
+        (b"max-age=0", 302, None, None),
+        (b"public", 302, None, None),
+        (b"", 429, "status", "lifetime"),
+        (b"", 500, "status", "lifetime"),
+        (b"public", 500, "status", None),
+    ],
+)
+def test_a_validator_alone_lets_no_response_be_stored(
+    said: bytes, status: int, safe: str | None, full: str | None
+) -> None:
+    """What it says does, or its status where the RFCs are made full use of (RFC 9111, 3)."""
+    response = [(b"etag", b'"a"'), (b"cache-control", said)]
+
+    assert refused(*response, status=status) == safe
+    assert refused(*response, status=status, profile=RFC9111) == full
 
 
 @BOTH
@@ -72,7 +100,7 @@ def test_a_final_status_may_be_stored_where_the_rfcs_are_made_full_use_of(status
     assert refused(FRESH, status=status, profile=RFC9111) is None
     asking = (b"cache-control", b"max-age=60, must-understand")
     assert refused(asking, status=status, profile=RFC9111) == "status"
-    for other in (100, 206, 304, 799):
+    for other in (100, 206, 304, 416, 799):
         assert refused(FRESH, status=other, profile=RFC9111) == "status"
 
 

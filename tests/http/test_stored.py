@@ -87,6 +87,12 @@ def test_no_client_makes_a_response_live_longer_than_it_allows(directive: bytes)
     assert a_response(said(directive)).reuse(asked, now=NOW + 61) == "validate"
 
 
+def test_what_never_was_fresh_takes_the_place_of_nothing() -> None:
+    """It is sent to whom its validation says that it is for, and to nobody else."""
+    assert a_response(ETAG).may_replace_silence()
+    assert not a_response(ETAG, lifetime=0.0).may_replace_silence()
+
+
 def test_the_age_that_came_along_counts() -> None:
     """It shortens what is left of the lifetime, and is added to."""
     response = a_response((b"age", b"50"))
