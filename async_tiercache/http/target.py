@@ -47,7 +47,7 @@ def url_digest(
         query: Likewise.
         rule: Which of its differences do not matter.
     """
-    authority = host.lower().removesuffix(_DEFAULT_PORTS.get(scheme, b"\x00"))
+    authority = authority_of(scheme, host)
     if rule == EXACT:
         return digest_of([scheme, authority, path, query])
     pairs = parse_qsl(query.decode("latin-1"), keep_blank_values=True, encoding="latin-1")
@@ -61,6 +61,16 @@ def url_digest(
         pairs.sort(key=lambda pair: pair[0])
     parts = [part.encode("latin-1") for pair in pairs for part in pair]
     return digest_of([scheme, authority, path, b"", *parts])
+
+
+def authority_of(scheme: bytes, host: bytes) -> bytes:
+    """Return the one spelling of a host that stands for all of them.
+
+    Example:
+        >>> authority_of(b"https", b"Example.org:443"), authority_of(b"http", b"example.org:443")
+        (b'example.org', b'example.org:443')
+    """
+    return host.lower().removesuffix(_DEFAULT_PORTS.get(scheme, b"\x00"))
 
 
 def search_rule(response: Fields) -> SearchRule:

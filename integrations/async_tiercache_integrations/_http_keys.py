@@ -6,7 +6,7 @@ from typing import Any, Final, Generic, TypeAlias, TypeVar
 from urllib.parse import quote, urljoin, urlsplit
 
 from async_tiercache.http.fields import Fields, lines_of
-from async_tiercache.http.target import SearchRule, url_digest
+from async_tiercache.http.target import SearchRule, authority_of, url_digest
 from async_tiercache.http.vary import variant_of
 from async_tiercache_integrations._http_records import Pointer, Searches
 
@@ -28,6 +28,16 @@ def host_of(scope: Scope) -> str:
     Two of them are none of both: who knows which one the application takes?
     """
     return b", ".join(lines_of(scope["headers"], b"host")).decode("latin-1").lower()
+
+
+def origin_of(scope: Scope) -> str:
+    """Return scheme, host and port that a request is for, in the one spelling of them."""
+    return _origin(scope["scheme"], host_of(scope))
+
+
+def _origin(scheme: str, host: str) -> str:
+    authority = authority_of(scheme.encode(), host.encode("latin-1"))
+    return f"{scheme}://{authority.decode('latin-1')}"
 
 
 class Bounded(dict[K, V], Generic[K, V]):
@@ -135,13 +145,13 @@ def _path(scope: Scope) -> bytes:
 
 def keys_named(scope: Scope, response: Fields) -> Iterator[str]:
     """Yield the keys of other URLs of this origin that a change names as concerned."""
-    origin = (scope["scheme"], host_of(scope))
-    base = f"{origin[0]}://{origin[1]}{scope['path']}"
+    origin = origin_of(scope)
+    base = origin + _path(scope).decode("latin-1")
     for name in (b"location", b"content-location"):
         for line in lines_of(response, name):
             with suppress(ValueError):
                 url = urlsplit(urljoin(base, line.decode("latin-1").strip()))
-                if (url.scheme, url.netloc.lower()) == origin:
+                if _origin(url.scheme, url.netloc) == origin:
                     path = (url.path or "/").encode("latin-1")
                     query = url.query.encode("latin-1")
                     named = {**scope, "raw_path": path, "query_string": query}

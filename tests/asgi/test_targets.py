@@ -1,6 +1,7 @@
 """What a request is for, as servers tell it, and what else of its origin a change names."""
 
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 
@@ -42,3 +43,44 @@ async def test_paths_are_told_apart_though_no_server_says_how_they_were_sent(
     await fetch(server, path="/a?b", method="POST")
 
     assert [path for path in paths if not (await fetch(server, path=path)).hit] == ["/a?b"]
+
+
+@pytest.mark.parametrize(
+    ("host", "changed", "location", "path"),
+    [
+        ("example.org", "/items", "https://example.org:443/items/7", "/items/7"),
+        ("example.org:443", "/items", "https://example.org/items/7", "/items/7"),
+        ("example.org:443", "/items", "7", "/7"),
+        ("example.org:8080", "/items", "HTTPS://EXAMPLE.org:8080/items/7#top", "/items/7"),
+        ("example.org", "/caf%C3%A9/", "7", "/caf%C3%A9/7"),
+        ("example.org", "/%E6%97%A5/", "7", "/%E6%97%A5/7"),
+        ("example.org", "/a%2Fb/", "7", "/a%2Fb/7"),
+        ("example.org", "/a%3Fb/", "./7", "/a%3Fb/7"),
+    ],
+)
+async def test_a_change_names_a_url_in_any_spelling_of_its_origin(
+    app: ResponseCache, origin: Origin, host: str, changed: str, location: str, path: str
+) -> None:
+    """With the port of its scheme or without; relative to the path as it was sent."""
+
+    async def server(scope: Any, receive: Any, send: Any) -> None:
+        await app({**scope, "path": unquote(scope["path"])}, receive, send)
+
+    await fetch(server, path=path, host=host)
+    assert (await fetch(server, path=path, host=host)).hit
+    origin.fields = [("location", location)]
+    await fetch(server, path=changed, host=host, method="POST")
+
+    assert not (await fetch(server, path=path, host=host)).hit
+
+
+@pytest.mark.parametrize("location", ["https://example.org:8443/a", "http://example.org:443/a"])
+async def test_a_change_of_another_origin_is_nobodys_to_name(
+    app: ResponseCache, origin: Origin, location: str
+) -> None:
+    """Only the port of the scheme is no difference."""
+    await fetch(app, path="/a")
+    origin.fields = [("location", location)]
+    await fetch(app, path="/change", method="POST")
+
+    assert (await fetch(app, path="/a")).hit
