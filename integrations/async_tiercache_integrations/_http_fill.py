@@ -20,7 +20,7 @@ from async_tiercache.http.stored import StoredResponse, stored
 from async_tiercache.http.target import EXACT, SearchRule, search_rule
 from async_tiercache.http.vary import vary_of
 from async_tiercache.tags import checked_tags
-from async_tiercache_integrations._http_keys import Scope, host_of
+from async_tiercache_integrations._http_keys import Scope, origin_of
 from async_tiercache_integrations._http_origin import (
     BODY,
     REMARKS,
@@ -431,7 +431,7 @@ class Run:
         lifetime = self._lifetime_of(stale.status, fields, control) or 0.0
         control = self._graced(control, lifetime)
         born_at = self._asked_at - age_of(said)
-        self._remarks.tags.update(stale.tags, tags_of(fields, host_of(self._scope)))
+        self._remarks.tags.update(stale.tags, tags_of(fields, origin_of(self._scope)))
         self.response = stale.validated(
             origin.shown(said), control, born_at=born_at, fresh_until=born_at + lifetime
         )
@@ -500,7 +500,7 @@ class Run:
         if any(size.isdigit() and int(size[:18]) > self._origin.max_body for size in sizes):
             return "size"
         tags = self._remarks.tags
-        tags.update(tags_of(fields, host_of(self._scope)))
+        tags.update(tags_of(fields, origin_of(self._scope)))
         try:
             if self._rule is not None:
                 tags.update(self._rule.tags_for(self._scope["path"]))

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TypeAlias, final
+from urllib.parse import quote
 
 from async_tiercache.http.fields import Fields, elements_of, lines_of
 from async_tiercache.http.stored import StoredResponse
@@ -49,16 +50,19 @@ Record: TypeAlias = StoredResponse | Variants | Searches | NotStored
 NOT_STORED = NotStored()
 
 
-def group_tag(host: str, group: str) -> str:
-    """Return the tag of a group, which is one of its origin only (RFC 9875, 2)."""
-    return f"http-group:{host}:{group}"
+def group_tag(origin: str, group: str) -> str:
+    """Return the tag of a group, which is one of its origin only (RFC 9875, 2).
+
+    No group holds the slash that ends the origin, so that no two of them share a tag.
+    """
+    return f"http-group:{quote(origin, safe=':/')}/{quote(group, safe='')}"
 
 
-def tags_of(response: Fields, host: str) -> Iterator[str]:
+def tags_of(response: Fields, origin: str) -> Iterator[str]:
     """Yield the tags that a response says it stands under."""
     for line in lines_of(response, b"surrogate-key"):
         yield from line.decode("latin-1").split()
     for tag in elements_of(lines_of(response, b"cache-tag")):
         yield tag.decode("latin-1")
     for group in groups_of(response, b"cache-groups"):
-        yield group_tag(host, group)
+        yield group_tag(origin, group)

@@ -32,8 +32,8 @@ from async_tiercache_integrations._http_fill import PARTIAL, Fill, Run
 from async_tiercache_integrations._http_keys import (
     Keys,
     Scope,
-    host_of,
     keys_named,
+    origin_of,
     path_key,
     url_key,
 )
@@ -464,7 +464,7 @@ class ResponseCache:
         """End the records that a change names as concerned (RFC 9111, 4.4; RFC 9875)."""
         fields = [(name.lower(), value) for name, value in response]
         groups = groups_of(fields, b"cache-group-invalidation")
-        tags = [group_tag(host_of(scope), group) for group in groups]
+        tags = [group_tag(origin_of(scope), group) for group in groups]
         urls = {url_key(scope), path_key(scope), *keys_named(scope, fields)}
         await self._cache.invalidate(keys=[self._lookup.key(url) for url in urls])
         for tag in tags:

@@ -4,13 +4,18 @@ from typing import Any
 from urllib.parse import unquote
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from async_tiercache import TierCache
+from async_tiercache.tags import checked_tags
 from async_tiercache.testing import FakeClock
+from async_tiercache_integrations._http_records import group_tag
 from async_tiercache_integrations.asgi import ResponseCache
 from tests.asgi.client import Origin, fetch
 
 FRESH = ("cache-control", "max-age=60")
+TEXT = st.text(st.characters(max_codepoint=255) | st.sampled_from(":/%"), max_size=5)
 
 
 @pytest.fixture
@@ -84,3 +89,42 @@ async def test_a_change_of_another_origin_is_nobodys_to_name(
     await fetch(app, path="/change", method="POST")
 
     assert (await fetch(app, path="/a")).hit
+
+
+@pytest.mark.parametrize(
+    ("scheme", "host", "group", "ends"),
+    [
+        ("https", "example.org", "g", True),
+        ("https", "EXAMPLE.org:443", "g", True),
+        ("https", "example.org", "G", False),
+        ("https", "example.org:8443", "g", False),
+        ("https", "example.com", "g", False),
+        ("http", "example.org", "g", False),
+        ("http", "example.org:443", "g", False),
+    ],
+)
+async def test_a_change_ends_the_groups_of_its_origin_only(
+    app: ResponseCache, origin: Origin, scheme: str, host: str, group: str, *, ends: bool
+) -> None:
+    """Which is scheme, host and port (RFC 9875, 2), in any spelling."""
+
+    async def server(scope: Any, receive: Any, send: Any) -> None:
+        await app({**scope, "scheme": scheme}, receive, send)
+
+    origin.fields = [FRESH, ("cache-groups", '"g"')]
+    await fetch(app, path="/list")
+    origin.fields = [("cache-group-invalidation", f'"{group}"')]
+    await fetch(server, path="/item", method="PUT", host=host)
+
+    assert (await fetch(app, path="/list")).hit is not ends
+
+
+@given(TEXT, TEXT, TEXT, TEXT)
+def test_no_two_groups_share_a_tag(origin: str, group: str, other: str, another: str) -> None:
+    """Wherever the origin ends and the group begins; and all of them can be a tag."""
+    first, second = group_tag(origin, group), group_tag(other, another)
+
+    assert (first == second) is ((origin, group) == (other, another))
+    assert checked_tags([first]) == (first,)
+    assert group_tag("a/b", "c") != group_tag("a", "b/c")
+    assert group_tag("a:1", "x") != group_tag("a", "1:x")
