@@ -72,10 +72,12 @@ def validating(stored: Fields) -> list[tuple[bytes, bytes]]:
 def is_of(validated: Fields, stored: Fields) -> bool:
     """Return whether a 304 is about a stored response (RFC 9111, 4.3.4).
 
-    One with a strong entity tag is about a response with that very tag only.
+    One with a strong entity tag is about a response with that very tag only, one with a weak tag
+    about what that matches weakly.
     """
     tag, held = (lines_of(fields, b"etag") for fields in (validated, stored))
-    return not tag or tag[0].startswith(b"W/") or tag == held
+    weak = bool(tag) and tag[0].startswith(b"W/")
+    return not tag or (_matches(tag, held) if weak else tag == held)
 
 
 def updated(stored: Fields, validated: Fields) -> list[tuple[bytes, bytes]]:

@@ -132,14 +132,18 @@ def test_a_304_renews_fields_but_not_those_of_the_content() -> None:
         ([b'"a"'], [b'"a"'], True),
         ([b'"b"'], [b'"a"'], False),
         ([b'"a"'], [b'W/"a"'], False),
-        ([b'W/"b"'], [b'"a"'], True),
+        ([b'W/"a"'], [b'"a"'], True),
+        ([b'W/"a"'], [b'W/"a"'], True),
+        ([b'W/"b"'], [b'"a"'], False),
+        ([b'W/"b"'], [b'W/"a"'], False),
+        ([b'W/"a"'], [], False),
         ([b'"a"'], [], False),
     ],
 )
-def test_a_304_with_another_strong_tag_is_about_something_else(
+def test_a_304_with_another_tag_is_about_something_else(
     tag: list[bytes], held: list[bytes], expected: bool
 ) -> None:
-    """RFC 9111, 4.3.4."""
+    """RFC 9111, 4.3.4: a strong one is compared strongly, a weak one weakly."""
     validated, stored = ([(b"etag", each) for each in tags] for tags in (tag, held))
 
     assert is_of(validated, stored) is expected
