@@ -4,7 +4,8 @@ import re
 from collections.abc import Mapping
 from typing import Final, Literal, NamedTuple, TypeAlias
 
-from async_tiercache.http.fields import Fields, lines_of
+from async_tiercache.http.fields import Fields, date_of, lines_of
+from async_tiercache.http.rules import made_at
 
 _BYTES: Final = re.compile(rb"bytes=[ \t]*(\d{0,18})-(\d{0,18})[ \t]*", re.IGNORECASE)
 Whole: TypeAlias = Literal["whole"]
@@ -36,7 +37,7 @@ class Range(NamedTuple):
 
 
 def range_of(
-    request: Mapping[bytes, bytes], response: Fields, size: int
+    request: Mapping[bytes, bytes], response: Fields, size: int, *, born_at: float
 ) -> Range | Whole | Outside:
     """Return what part of a stored response a request asks for.
 
@@ -44,17 +45,18 @@ def range_of(
         request: The request's fields, the lines of each joined.
         response: The stored response's fields.
         size: How many bytes its content has.
+        born_at: When it was made, if its `Date` does not say.
 
     Returns:
         The part; ``"whole"`` where there is no range, several ones, or one that is to be ignored;
         ``"outside"`` where it has no byte of the content, which a 416 answers.
 
     Example:
-        >>> range_of({b"range": b"bytes=-5"}, [], 100)
+        >>> range_of({b"range": b"bytes=-5"}, [], 100, born_at=0.0)
         Range(first=95, last=99, size=100)
     """
     found = _BYTES.fullmatch(request.get(b"range", b"").strip(b" \t"))
-    if found is None or not _is_current(request, response):
+    if found is None or not _is_current(request, response, born_at):
         return "whole"
     first, last = found.groups()
     if not first:
@@ -70,14 +72,24 @@ def range_of(
     return Range(begin, min(int(last), size - 1) if last else size - 1, size)
 
 
-def _is_current(request: Mapping[bytes, bytes], response: Fields) -> bool:
-    """Return whether `If-Range` names what is stored: by a strong tag, or by its very date."""
+def _is_current(request: Mapping[bytes, bytes], response: Fields, born_at: float) -> bool:
+    """Return whether `If-Range` names what is stored: by a strong tag, or by its very date.
+
+    A date says that only if it was past when the response was made: within that second there may
+    have been another content (RFC 9110, 8.8.2.2).
+    """
     asked = request.get(b"if-range")
     if asked is None:
         return True
     asked = asked.strip(b" \t")
-    name = b"etag" if asked.startswith((b'"', b"W/")) else b"last-modified"
-    return not asked.startswith(b"W/") and lines_of(response, name) == [asked]
+    if asked.startswith((b'"', b"W/")):
+        return not asked.startswith(b"W/") and lines_of(response, b"etag") == [asked]
+    changed = date_of(asked, now=born_at)
+    return (
+        changed is not None
+        and lines_of(response, b"last-modified") == [asked]
+        and made_at(response, born_at) >= changed + 1
+    )
 
 
 def content_range_outside(size: int) -> bytes:

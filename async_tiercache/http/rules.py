@@ -184,19 +184,19 @@ def lifetime_of(
     expires = () if control.targeted else lines_of(response, b"expires")
     if expires:
         end = date_of(expires[0].strip(), now=now) if len(set(expires)) == 1 else None
-        return 0.0 if end is None else max(0.0, end - _date(response, now))
+        return 0.0 if end is None else max(0.0, end - made_at(response, now))
     if default is not None:
         return default
     if profile.heuristic and (status in HEURISTIC or control.public):
         modified = lines_of(response, b"last-modified")
         since = date_of(modified[0].strip(), now=now) if len(modified) == 1 else None
         if since is not None:
-            unchanged = _date(response, now) - since
+            unchanged = made_at(response, now) - since
             return min(HEURISTIC_LIMIT, max(0.0, HEURISTIC_SHARE * unchanged))
     return None
 
 
-def _date(response: Fields, now: float) -> float:
+def made_at(response: Fields, now: float) -> float:
     """Return when the origin made a response, or when it came if that does not say."""
     lines = lines_of(response, b"date")
     date = date_of(lines[0].strip(), now=now) if len(lines) == 1 else None

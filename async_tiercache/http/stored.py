@@ -239,7 +239,7 @@ def answer_of(
         return found.status, [*found.fields, age], b""
     part: Range | Whole | Outside = "whole"
     if found.status == 200:
-        part = range_of(request, found.fields, len(found.body))
+        part = range_of(request, found.fields, len(found.body), born_at=found.born_at)
     if part == "outside":
         outside = (b"content-range", content_range_outside(len(found.body)))
         return 416, [outside, (_LENGTH, b"0"), age], b""

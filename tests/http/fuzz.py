@@ -32,7 +32,7 @@ def read(lines: list[bytes]) -> None:
     request = joined(field(b"if-none-match") + field(b"range") + field(b"if-range"))
     is_unmodified(request, field(b"etag"), now=NOW)
     is_unmodified(joined(field(b"if-modified-since")), field(b"last-modified"), now=NOW)
-    range_of(request, field(b"etag"), 100)
+    range_of(request, field(b"etag"), 100, born_at=NOW)
     request_control(field(b"cache-control"))
     targeted_control(field(b"cdn-cache-control"), [b"cdn-cache-control"])
     groups_of(field(b"cache-groups"), b"cache-groups")

@@ -4,10 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from async_tiercache.http.fields import joined
+from async_tiercache.http.fields import Fields, joined
 from async_tiercache.http.ranges import Range, content_range_outside, range_of
 
 DATE = b"Sun, 06 Nov 1994 08:49:37 GMT"
+NOW = 784111777.0 + 60
 
 
 @pytest.mark.parametrize(
@@ -35,7 +36,7 @@ DATE = b"Sun, 06 Nov 1994 08:49:37 GMT"
 )
 def test_a_single_range_is_a_part(asked: bytes, expected: tuple[int, int] | str) -> None:
     """Several ones, and what is no range, are answered by the whole."""
-    found = range_of({b"range": asked}, [], 10)
+    found = range_of({b"range": asked}, [], 10, born_at=NOW)
 
     assert found == (expected if isinstance(expected, str) else Range(*expected, 10))
 
@@ -44,8 +45,8 @@ def test_without_a_range_the_whole_is_asked_for() -> None:
     """Also with two of them."""
     asked = (b"range", b"bytes=0-1")
 
-    assert range_of({}, [], 10) == "whole"
-    assert range_of(joined([asked, asked]), [], 10) == "whole"
+    assert range_of({}, [], 10, born_at=NOW) == "whole"
+    assert range_of(joined([asked, asked]), [], 10, born_at=NOW) == "whole"
 
 
 @pytest.mark.parametrize(
@@ -65,8 +66,29 @@ def test_a_range_of_something_else_is_none(condition: bytes, current: bool) -> N
     request = {b"range": b"bytes=0-1", b"if-range": condition}
     response = [(b"etag", b'"a"'), (b"last-modified", DATE)]
 
-    assert (range_of(request, response, 10) != "whole") is current
-    assert range_of(request, [(b"etag", b'W/"a"')], 10) == "whole"
+    assert (range_of(request, response, 10, born_at=NOW) != "whole") is current
+    assert range_of(request, [(b"etag", b'W/"a"')], 10, born_at=NOW) == "whole"
+
+
+@pytest.mark.parametrize(
+    ("fields", "born_at", "current"),
+    [
+        ([], NOW, True),
+        ([], NOW - 60, False),
+        ([], NOW - 59.5, False),
+        ([], NOW - 59, True),
+        ([(b"date", DATE)], NOW, False),
+        ([(b"date", b"Sun, 06 Nov 1994 08:49:38 GMT")], NOW - 60, True),
+    ],
+)
+def test_a_date_of_the_second_in_which_it_was_made_names_no_content(
+    fields: Fields, born_at: float, *, current: bool
+) -> None:
+    """There may have been two in it (RFC 9110, 13.1.5 and 8.8.2.2)."""
+    request = {b"range": b"bytes=0-1", b"if-range": DATE}
+    response = [(b"last-modified", DATE), *fields]
+
+    assert (range_of(request, response, 10, born_at=born_at) != "whole") is current
 
 
 def test_an_answer_says_what_part_it_is() -> None:
@@ -79,5 +101,5 @@ def test_an_answer_says_what_part_it_is() -> None:
 def test_a_part_lies_within_the_content(asked: bytes, size: int) -> None:
     """Whatever is asked for."""
     for text in (asked, b"bytes=" + asked):
-        found = range_of({b"range": text}, [], size)
+        found = range_of({b"range": text}, [], size, born_at=NOW)
         assert isinstance(found, str) or 0 <= found.first <= found.last < size
