@@ -23,6 +23,8 @@ _AGE: Final = b"age"
 _LENGTH: Final = b"content-length"
 _SELECTING: Final = frozenset({b"if-none-match", b"if-modified-since", b"range"})
 """A request without these is answered with the whole."""
+_OF_THE_WHOLE: Final = frozenset({_LENGTH, b"content-digest", b"content-md5"})
+"""Fields of the content that is sent: a part has others than the whole (RFC 9530, 2)."""
 _NO_CONTENT: Final = frozenset({204, 304})
 
 
@@ -245,7 +247,7 @@ def answer_of(
         return 416, [outside, (_LENGTH, b"0"), age], b""
     if isinstance(part, Range):
         length = (_LENGTH, b"%d" % (part.last + 1 - part.first))
-        fields = [each for each in found.fields if each[0] != _LENGTH]
+        fields = [each for each in found.fields if each[0] not in _OF_THE_WHOLE]
         content = found.body[part.first : part.last + 1]
         return 206, [*fields, length, (b"content-range", part.content_range), age], content
     return found.status, [*found.fields, age], found.body

@@ -166,6 +166,17 @@ def test_a_part_is_sent_of_what_is_complete() -> None:
     assert answered(a_response(status=404), (b"range", b"bytes=2-4"))[0] == 404
 
 
+def test_a_part_carries_no_digest_of_the_whole() -> None:
+    """But for the one that is meant to be of the whole (RFC 9530, 2 and 3)."""
+    digests = {b"content-digest": b"sha-256=:AA==:", b"repr-digest": b"sha-256=:AA==:"}
+    response = a_response(*digests.items())
+
+    assert digests.items() <= answered(response)[1].items()
+    fields = answered(response, (b"range", b"bytes=2-4"))[1]
+    assert b"content-digest" not in fields
+    assert b"repr-digest" in fields
+
+
 def test_a_part_that_is_not_there_is_a_416() -> None:
     """It says how large the whole is."""
     status, fields, body = answered(a_response(), (b"range", b"bytes=10-"))
