@@ -132,7 +132,9 @@ class StoredResponse(_Answering):
             now: The present.
         """
         control, left = self.control, self.fresh_until - now
-        if control.no_cache or (asked is not None and _is_refused(asked, self.age(now), left)):
+        # What does not change while it is fresh is young until then (RFC 8246, 2.1).
+        age = 0 if control.immutable and left > 0 else self.age(now)
+        if control.no_cache or (asked is not None and _is_refused(asked, age, left)):
             return "validate"
         if left > 0:
             return "fresh"

@@ -79,6 +79,22 @@ def test_a_client_may_ask_for_something_else(
     assert a_response().reuse(asked, now=NOW + seconds) == expected
 
 
+@pytest.mark.parametrize(
+    ("asked", "seconds", "expected"),
+    [
+        (RequestControl(max_age=0), 59, "fresh"),
+        (RequestControl(max_age=0), 60, "validate"),
+        (RequestControl(no_cache=True), 1, "validate"),
+        (RequestControl(max_age=0, min_fresh=10), 51, "validate"),
+    ],
+)
+def test_a_reload_of_what_does_not_change_is_answered(
+    asked: RequestControl, seconds: float, expected: Reuse
+) -> None:
+    """While it is fresh, unless its client insists (RFC 8246, 2.1)."""
+    assert a_response(said(b"immutable")).reuse(asked, now=NOW + seconds) == expected
+
+
 @pytest.mark.parametrize("directive", [b"must-revalidate", b"proxy-revalidate", b"s-maxage=60"])
 def test_no_client_makes_a_response_live_longer_than_it_allows(directive: bytes) -> None:
     """`max-stale` once overrode these limits elsewhere."""
