@@ -20,6 +20,8 @@ _PLAIN: Final = "/!$&'()*+,;=:@"
 """What stands in a path as it is (RFC 3986, 3.3)."""
 _REMEMBERED: Final = 4096
 """Of so many URLs, and of so many records of URLs, what was worked out is kept."""
+_LONGEST: Final = 512
+"""Longer texts of clients are not kept for that, in bytes; they are worked out each time."""
 
 
 def host_of(scope: Scope) -> str:
@@ -78,7 +80,8 @@ class Keys:
         if key is None:
             key = path_key(scope)
             key = key if key in self.searched else url_key(scope)
-            self.of_urls.add(url, key)
+            if _size(url[1:]) <= _LONGEST:
+                self.of_urls.add(url, key)
         return key
 
     def below(self, record: Pointer, scope: Scope, fields: Mapping[bytes, bytes]) -> str | None:
@@ -94,9 +97,13 @@ class Keys:
             fields.get(names[0]) if len(names) == 1 else tuple([fields.get(each) for each in names])
         )
         found = known.get(values)
-        if found is None and len(known) < self._max_variants:
-            digest = variant_of(fields, record.names, salt=record.record_id)
-            found = known[values] = digest.hex()
+        if found is None:
+            digest = variant_of(fields, names, salt=record.record_id)
+            if _size([fields.get(each) for each in names]) > _LONGEST:
+                # It counts all the same; what requests have in fields is no tuple of one.
+                values = (digest,)
+            if values in known or len(known) < self._max_variants:
+                found = known[values] = digest.hex()
         return found
 
     def widen(self, key: str, names: Iterable[bytes]) -> None:
@@ -117,6 +124,10 @@ class Keys:
         """Note that those of a path do not, any more."""
         self.searched.pop(key, None)
         self.of_urls.clear()
+
+
+def _size(texts: Iterable[bytes | str | None]) -> int:
+    return sum([len(each) for each in texts if each is not None])
 
 
 def url_key(scope: Scope) -> str:

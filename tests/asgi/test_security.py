@@ -192,3 +192,24 @@ def test_what_is_remembered_of_keys_is_bounded() -> None:
 
     assert len(bounded) == _REMEMBERED
     assert next(iter(bounded)) == 5
+
+
+@pytest.mark.parametrize("names", ["cookie", "cookie, accept"])
+async def test_long_texts_of_clients_are_not_remembered(
+    cache: TierCache, clock: FakeClock, names: str
+) -> None:
+    """They are found all the same, and no more variants than were allowed."""
+    app = ResponseCache(Echo(FRESH, ("vary", names)), cache=cache, clock=clock, max_variants=2)
+    keys, long = app._origin.keys, "x" * 600
+
+    for number in range(4):
+        for again in (False, True):
+            found = await fetch(app, ("cookie", f"{number}{long}"), query=long)
+            assert found.hit is (again and number < 2)
+    assert not (await fetch(app, ("cookie", "short"), query=long)).hit
+    assert not (await fetch(app, ("cookie", "short"), query=long)).hit
+
+    assert not keys.of_urls
+    (known,) = keys.of_variants.values()
+    assert len(known) == 2
+    assert len(repr(known)) < 300
