@@ -379,9 +379,8 @@ class Run:
         if status == 304 and self._stale is not None:
             self._renew(self._stale)
             return
-        self.broken = status in _FAILURES
-        if self.broken and self._may_serve_stale():
-            self.failed = self._answered = True
+        if status in _FAILURES and self._may_serve_stale():
+            self.broken = self.failed = self._answered = True
             self._passing.set()
             self._settled.set()
             return
@@ -390,6 +389,7 @@ class Run:
         if refused is None:
             self._parts = []
         else:
+            self.broken = status in _FAILURES
             self._pass()
             self._origin.counts.refuse(refused)
         told = self._origin.told(self.forwarded, stored=refused is None, detail=refused or "")

@@ -8,7 +8,6 @@ that is there. Whatever ends the record ends them all.
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from functools import lru_cache, partial
 from typing import Any, Final, Literal, TypeAlias
 
@@ -16,7 +15,7 @@ from async_tiercache import TierCache
 from async_tiercache._clock import SYSTEM_CLOCK
 from async_tiercache._options import Size, size_in_bytes
 from async_tiercache.abc import Clock
-from async_tiercache.errors import ConfigurationError, UnkeyableError
+from async_tiercache.errors import ConfigurationError
 from async_tiercache.http.control import RequestControl, request_control
 from async_tiercache.http.fields import Fields, joined
 from async_tiercache.http.negotiation import Normaliser
@@ -24,7 +23,7 @@ from async_tiercache.http.rules import ORIGIN_SAFE, RFC9111
 from async_tiercache.http.status import CacheStatus, Forwarded
 from async_tiercache.http.stored import Answer, Ready, StoredResponse, answer_of
 from async_tiercache.http.target import groups_of
-from async_tiercache.tags import checked_tags
+from async_tiercache.tags import MAX_TAGS, checked_tags
 from async_tiercache_integrations._http_carrier import CarriedBy, Carrier
 from async_tiercache_integrations._http_counts import HttpStatistics, counts_of, http_statistics
 from async_tiercache_integrations._http_edge import Edge
@@ -466,11 +465,10 @@ class ResponseCache:
         groups = groups_of(fields, b"cache-group-invalidation")
         tags = [group_tag(origin_of(scope), group) for group in groups]
         urls = {url_key(scope), path_key(scope), *keys_named(scope, fields)}
-        await self._cache.invalidate(keys=[self._lookup.key(url) for url in urls])
-        for tag in tags:
-            # Nothing stands under what cannot be a tag.
-            with suppress(UnkeyableError):
-                await self._cache.invalidate(tags=[tag])
+        keys = [self._lookup.key(url) for url in urls]
+        await self._cache.invalidate(keys=keys, tags=tags[:MAX_TAGS])
+        for first in range(MAX_TAGS, len(tags), MAX_TAGS):
+            await self._cache.invalidate(tags=tags[first : first + MAX_TAGS])
 
     # Requests.
 

@@ -86,6 +86,22 @@ async def test_a_failure_that_its_client_gets_ends_nothing(
     assert (found.hit, found.status) == (True, 200)
 
 
+async def test_a_failure_with_a_lifetime_takes_the_place_of_what_was_stored(
+    origin: Origin, cache: TierCache, clock: FakeClock
+) -> None:
+    """It is a response like others, if nothing says that the old one is better than an error."""
+    app = ResponseCache(origin, cache=cache, clock=clock, profile="rfc9111")
+    await fetch(app)
+    await settled(cache)
+    await clock.advance(11)
+    origin.status, origin.fields = 503, [("cache-control", "max-age=10")]
+
+    assert (await fetch(app)).status == 503
+    await settled(cache)
+    found = await fetch(app)
+    assert (found.hit, found.status) == (True, 503)
+
+
 async def test_what_was_ended_does_not_take_the_place_of_an_error(
     origin: Origin, make_cache: MakeCache, clock: FakeClock
 ) -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from async_tiercache import TierCache
 from async_tiercache.tags import checked_tags
-from async_tiercache.testing import FakeClock
+from async_tiercache.testing import FakeClock, settled
 from async_tiercache_integrations._http_records import group_tag
 from async_tiercache_integrations.asgi import ResponseCache
 from tests.asgi.client import Origin, fetch
@@ -89,6 +89,22 @@ async def test_a_change_of_another_origin_is_nobodys_to_name(
     await fetch(app, path="/change", method="POST")
 
     assert (await fetch(app, path="/a")).hit
+
+
+async def test_a_change_may_name_more_groups_than_a_value_may_have_tags(
+    app: ResponseCache, origin: Origin, cache: TierCache
+) -> None:
+    """All of them end, and the URL itself."""
+    for number in (0, 99):
+        origin.fields = [FRESH, ("cache-groups", f'"g{number}"')]
+        await fetch(app, path=f"/{number}")
+    await settled(cache)
+    groups = ", ".join(f'"g{number}"' for number in range(100))
+    origin.fields = [("cache-group-invalidation", groups)]
+    assert (await fetch(app, path="/0", method="POST")).status == 200
+
+    assert not (await fetch(app, path="/0")).hit
+    assert not (await fetch(app, path="/99")).hit
 
 
 @pytest.mark.parametrize(
