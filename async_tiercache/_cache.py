@@ -153,7 +153,13 @@ class TierCache(Calls):
             check_source=checked_source_check(check_source, self_check),
             enabled=enabled,
         )
-        super().__init__(core, Families(policy, alone=self._alone, learn=core.compressor.learn))
+        families = Families(
+            policy,
+            alone=self._alone,
+            learn=core.compressor.learn,
+            forget=core.tiers.drop_family,
+        )
+        super().__init__(core, families)
         if not enabled:
             self._core.advise(
                 "disabled",

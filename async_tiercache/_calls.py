@@ -59,7 +59,8 @@ class Calls:
         """Return what the tiers hold for a key, or wait for a load of it that is in progress.
 
         Nothing is loaded. A `None` that was stored is a value. What L2 holds is understood if it is
-        plain data or belongs to a function that this cache decorates; anything else is not found.
+        plain data or belongs to a function that this cache decorates; anything else is not found,
+        and what may be of either of two classes that have one name and the same fields.
 
         Args:
             key: The key's text, as in a template: ``"user:42:profile"``.

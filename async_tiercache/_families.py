@@ -1,6 +1,5 @@
 """The families of one cache: by name, and for the values of calls that belong to none."""
 
-import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from math import inf
@@ -10,9 +9,8 @@ from async_tiercache._compression import Compression
 from async_tiercache._family import Family
 from async_tiercache._options import Limits, Policy, policy_of
 from async_tiercache._statistics import Counts
-from async_tiercache.abc import Codec
 from async_tiercache.codecs.returned import DeferredCodec
-from async_tiercache.codecs.typed import codec_for
+from async_tiercache.codecs.typed import TypedCodec, codec_for
 from async_tiercache.errors import ConfigurationError
 
 DIRECT: Final = "get_or_load"
@@ -27,6 +25,7 @@ class Families:
         policy: What every family inherits.
         alone: Whether there is no L2.
         learn: Is told of every compression that a family uses.
+        forget: Removes from L1 what was kept for a family.
 
     Attributes:
         counts: By name.
@@ -35,15 +34,22 @@ class Families:
     """
 
     def __init__(
-        self, policy: Policy, *, alone: bool, learn: Callable[[Compression | None], None]
+        self,
+        policy: Policy,
+        *,
+        alone: bool,
+        learn: Callable[[Compression | None], None],
+        forget: Callable[[Family], None],
     ) -> None:
         self._policy = policy
         self._alone = alone
         self._learn = learn
+        self._forget = forget
         self.counts: dict[str, Counts] = {DIRECT: Counts()}
         self.scopes: dict[str, Callable[[Any], object]] = {}
         self._direct: dict[Any, Family] = {}
         self._understood: dict[bytes, Family] = {}
+        self._classes: dict[bytes, frozenset[type]] = {}
         self._deferred: list[DeferredCodec] = []
         plain, defaults = codec_for(Any), self.limits(Policy())
         self.direct = Family(DIRECT, defaults, plain, counts=self.counts[DIRECT])
@@ -88,14 +94,26 @@ class Families:
             self.know(codec)
         return family
 
-    def know(self, codec: Codec) -> None:
-        """Let calls by key understand what a codec has stored; each codec once."""
-        with contextlib.suppress(ConfigurationError):
-            direct = Family(DIRECT, self.direct.limits, codec, counts=self.counts[DIRECT])
-            self._understood.setdefault(codec.fingerprint, direct)
+    def know(self, codec: TypedCodec | DeferredCodec) -> None:
+        """Let calls by key understand what a codec has stored; each codec once.
+
+        Classes of one name and shape have one fingerprint, whatever their modules are. A key does
+        not tell which is meant, so once there are two, calls by key understand neither.
+        """
+        try:
+            fingerprint, classes = codec.fingerprint, codec.classes
+        except ConfigurationError:
+            if isinstance(codec, DeferredCodec):
+                self._deferred.append(codec)
             return
-        if isinstance(codec, DeferredCodec):
-            self._deferred.append(codec)
+        if fingerprint not in self._classes:
+            self._classes[fingerprint] = classes
+            direct = Family(DIRECT, self.direct.limits, codec, counts=self.counts[DIRECT])
+            self._understood[fingerprint] = direct
+        elif self._classes[fingerprint] != classes:
+            guessed = self._understood.pop(fingerprint, None)
+            if guessed is not None:
+                self._forget(guessed)
 
     @property
     def understood(self) -> Mapping[bytes, Family]:

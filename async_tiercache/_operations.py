@@ -24,9 +24,8 @@ from async_tiercache._gatherer import Part
 from async_tiercache._looks import Look, Waiter
 from async_tiercache._options import MISSING, Limits
 from async_tiercache._report import Report
-from async_tiercache.abc import Codec
 from async_tiercache.codecs.returned import DeferredCodec, hints_of, is_generic, of_class
-from async_tiercache.codecs.typed import codec_for
+from async_tiercache.codecs.typed import TypedCodec, codec_for
 from async_tiercache.errors import ConfigurationError, UsageError
 from async_tiercache.keys import KeyMaker
 from async_tiercache.tags import TagMaker
@@ -310,7 +309,7 @@ class Operations:
 
 def _understood(
     function: Callable[..., Any], names: Mapping[str, Any], limits: Limits
-) -> tuple[dict[str, Any], Codec]:
+) -> tuple[dict[str, Any], TypedCodec | DeferredCodec]:
     """Return the annotations of a function, as far as they can be resolved yet, and its codec."""
     try:
         hints = hints_of(function, names)

@@ -551,12 +551,16 @@ class Reader:
             if found.entry is None:
                 continue
             header, now = found.entry.header, self._tiers.now()
+            family = understood.get(header.fingerprint)
+            if family is None:
+                # While L2 was asked, another class has turned up that it may be of.
+                continue
             if now < header.fresh_until:
                 if claim.current:
                     # The family that the key belongs to is not known here, nor is its `l1_ttl`.
                     self._tiers.keep(
                         basis,
-                        understood[header.fingerprint],
+                        family,
                         found.entry,
                         l1_ttl=LEASE_SECONDS,
                         early=header.fresh_until,

@@ -195,6 +195,13 @@ class Tiers:
         if self.store is not None and older:
             self.store.drop(key)
 
+    def drop_family(self, family: Family) -> None:
+        """Remove from L1 what was kept for a family."""
+        if self.store is not None:
+            for slot in [*self.store.slots.values()]:
+                if slot.family is family:
+                    self.store.drop(slot.key)
+
     def detach(self, key: str) -> None:
         """Let later readers of a key start a flight of their own.
 

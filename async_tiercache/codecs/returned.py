@@ -8,8 +8,7 @@ import typing
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from async_tiercache.abc import Codec
-from async_tiercache.codecs.typed import codec_for
+from async_tiercache.codecs.typed import TypedCodec, codec_for
 from async_tiercache.errors import ConfigurationError
 
 
@@ -83,12 +82,17 @@ class DeferredCodec:
     def __init__(self, function: Callable[..., Any], schema_version: str) -> None:
         self._function = function
         self._schema_version = schema_version
-        self._codec: Codec | None = None
+        self._codec: TypedCodec | None = None
 
     @property
     def fingerprint(self) -> bytes:
         """8 bytes that change whenever the type's shape does."""
         return self._resolved().fingerprint
+
+    @property
+    def classes(self) -> frozenset[type]:
+        """The models and enums that it makes."""
+        return self._resolved().classes
 
     def encode(self, value: Any, /) -> bytes:
         """Return the bytes of `value`."""
@@ -98,7 +102,7 @@ class DeferredCodec:
         """Return the value."""
         return self._resolved().decode(payload)
 
-    def _resolved(self) -> Codec:
+    def _resolved(self) -> TypedCodec:
         if self._codec is None:
             try:
                 annotation = hints_of(self._function).get("return", Any)

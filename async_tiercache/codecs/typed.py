@@ -44,13 +44,15 @@ class TypedCodec:
     Attributes:
         schema: The canonical text of the annotation.
         fingerprint: 8 bytes that change whenever its shape or the schema version does.
+        classes: The models and enums that it makes; the fingerprint says nothing of their modules.
     """
 
-    __slots__ = ("_from_wire", "_quick_unpack", "_to_wire", "fingerprint", "schema")
+    __slots__ = ("_from_wire", "_quick_unpack", "_to_wire", "classes", "fingerprint", "schema")
 
-    def __init__(self, node: Node, fingerprint: bytes) -> None:
+    def __init__(self, node: Node, fingerprint: bytes, classes: frozenset[type]) -> None:
         self.schema = node.schema
         self.fingerprint = fingerprint
+        self.classes = classes
         self._to_wire = guard(node.encode, node.schema)
         self._from_wire = guard(node.decode, node.schema)
         self._quick_unpack: Unpack | None = None
@@ -136,7 +138,8 @@ def codec_for(annotation: Any, *, schema_version: str = "0") -> TypedCodec:
     lines = [f"{_FORM}", schema_version, node.schema]
     lines += [f"{name}={text}" for name, text in sorted(compiler.definitions.items())]
     text = "\n".join(lines).encode("utf-8", "backslashreplace")
-    return TypedCodec(node, blake2b(text, digest_size=8).digest())
+    fingerprint = blake2b(text, digest_size=8).digest()
+    return TypedCodec(node, fingerprint, frozenset(compiler.classes))
 
 
 _ABSENT: Final = (inspect.Signature.empty, Any, object)
@@ -180,10 +183,12 @@ class _Compiler:
     Attributes:
         definitions: The text of every model and enum by its name in the schema, for the
             fingerprint.
+        classes: The exact types of models and enums.
     """
 
     def __init__(self) -> None:
         self.definitions: dict[str, str] = {}
+        self.classes: set[type] = set()
         self._named: dict[str, Any] = {}
         self._models: dict[Any, Node] = {}
         self._aliases: dict[Any, Node] = {}
@@ -201,7 +206,9 @@ class _Compiler:
         if origin in (Union, UnionType):
             return union([self.node(member) for member in get_args(annotation)])
         if origin is Literal:
-            return literal(get_args(annotation))
+            values = get_args(annotation)
+            self.classes.update(type(value) for value in values if isinstance(value, enum.Enum))
+            return literal(values)
         return (
             self._indirect(annotation, origin)
             or self._container(origin, get_args(annotation), annotation)
@@ -290,6 +297,7 @@ class _Compiler:
 
     def _model(self, key: tuple[type, str], shape: Shape, annotation: Any) -> None:
         name = self._name(*key)
+        self.classes.add(shape.kind)
         parts: list[Node] = []
         # Stands for the model inside itself, until its own node is complete.
         self._models[key] = Node(
@@ -309,6 +317,7 @@ class _Compiler:
 
     def _enum(self, cls: type[enum.Enum]) -> Node:
         name = self._name(cls, "")
+        self.classes.add(cls)
         flags = issubclass(cls, enum.Flag)
         members = "; ".join(f"{n}={_constant(m.value)}" for n, m in cls.__members__.items())
         self.definitions[name] = f"{'flag' if flags else 'enum'}({members})"

@@ -1,5 +1,7 @@
 """What `get` understands, and what `client=` may be."""
 
+import asyncio
+import dataclasses
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, cast
 
@@ -12,6 +14,9 @@ from redis.asyncio.sentinel import Sentinel
 from async_tiercache import TierCache
 from async_tiercache.errors import ConfigurationError
 from async_tiercache.testing import MemoryServer, settled
+from tests.conftest import MakeCache
+from tests.core.source import soon
+from tests.core.wire import Wire
 
 T = TypeVar("T")
 
@@ -57,6 +62,67 @@ async def test_get_finds_values_of_a_generic_base(cache: TierCache, other: TierC
     await settled(other)
 
     assert await other.get("rows:1") == Row(1)
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["known before", "known later"])
+async def test_by_key_nobody_guesses_between_two_classes_of_one_shape(
+    make_cache: MakeCache, late: bool
+) -> None:
+    """The fingerprint leaves modules out; what was guessed before stays with nobody."""
+    orders = dataclasses.make_dataclass("Item", [("id", int)])
+    catalog = dataclasses.make_dataclass("Item", [("id", int)])
+    writer, reader = await make_cache(), await make_cache()
+
+    def decorated(cache: TierCache, cls: type, template: str) -> Any:
+        async def item(n: int) -> Any:
+            return cls(n)
+
+        item.__annotations__["return"] = cls
+        return cache.cached(template)(item)
+
+    await decorated(writer, catalog, "product:{n}")(1)
+    await settled(writer)
+    decorated(reader, orders, "order:{n}")
+    await settled(reader)
+    if late:
+        assert type(await reader.get("product:1")) is orders
+    product = decorated(reader, catalog, "product:{n}")
+
+    assert await reader.get("product:1", None) is None
+    assert await reader.get_many(["product:1"]) == {}
+    assert type(await product(1)) is catalog
+    assert type(await reader.get("product:1")) is catalog
+
+
+async def test_a_class_that_turns_up_while_l2_is_asked_leaves_nothing_guessed(
+    make_cache: MakeCache, server: MemoryServer
+) -> None:
+    """What was asked for one class is not kept, as it may be of the other."""
+    first = dataclasses.make_dataclass("Item", [("id", int)])
+    second = dataclasses.make_dataclass("Item", [("id", int)])
+    wire = Wire(server)
+    reader = await make_cache(client=wire.client)
+
+    async def item(n: int) -> Any:
+        return first(n)
+
+    item.__annotations__["return"] = first
+    await reader.cached("item:{n}")(item)(1)
+    await settled(reader)
+    reader._core.store.clear()  # type: ignore[union-attr]
+    held = wire.hold_reply("GET")
+    reading = asyncio.ensure_future(reader.get("item:1", None))
+    await soon(held.reached.wait())
+
+    async def other(n: int) -> Any:
+        raise AssertionError(n)
+
+    other.__annotations__["return"] = second
+    reader.cached("other:{n}")(other)
+    wire.let_pass("GET")
+
+    assert await soon(reading) is None
+    assert "item:1" not in reader._core.store.slots  # type: ignore[union-attr]
 
 
 async def test_decorating_again_and_again_leaves_one_family_behind(alone: TierCache) -> None:
