@@ -10,7 +10,7 @@ import sys
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from functools import partial, update_wrapper
+from functools import cached_property, partial, update_wrapper
 from types import NoneType, UnionType
 from typing import Any, Final, cast, get_args, get_origin
 
@@ -58,10 +58,7 @@ class Batch:
         self._operations = operations
         self._core = operations.core
         self._signature = inspect.signature(function)
-        try:
-            hints = hints_of(function, operations.local_names)
-        except NameError:
-            hints = {}
+        hints = hints_of(function, operations.local_names)
         self._context = context_parameter(function, hints)
         names = [name for name in self._signature.parameters if name != self._context]
         if operations.maker.is_method != (names[:1] == ["self"]):
@@ -78,11 +75,18 @@ class Batch:
         self._defaults = [single[name].default for name in operations.names]
         self._container = _CONTAINERS.get(get_origin(hints.get(self._ids)), list)
         _check_hint(function, self._ids, hints, operations.hints.get(self._over))
-        # Calls for one may have kept a None where calls for many promise a value or nothing.
-        self._none_is_absent = not _admits_none(hints.get("return"))
         self._behind: dict[Any, Gatherer] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         operations.behind = self._part_behind
+
+    @cached_property
+    def _none_is_absent(self) -> bool:
+        """Whether a None that calls for one have kept is nothing to calls for many.
+
+        They may promise a value or nothing; what they return may be defined after them.
+        """
+        hints = hints_of(self.function, self._operations.local_names)
+        return not _admits_none(hints.get("return"))
 
     async def read(self, owner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Return a dict of the values by id, in the order of the ids."""

@@ -51,7 +51,7 @@ class Operations:
 
     Attributes:
         function: The decorated coroutine function.
-        hints: Its resolved annotations, none when one cannot be resolved yet.
+        hints: Its annotations, as far as they can be resolved yet.
         maker: Makes the keys.
         names: The parameters that callers pass, without `self`.
         behind: Returns the part of a background refresh in a batch load, if there is such.
@@ -311,9 +311,8 @@ def _understood(
     function: Callable[..., Any], names: Mapping[str, Any], limits: Limits
 ) -> tuple[dict[str, Any], TypedCodec | DeferredCodec]:
     """Return the annotations of a function, as far as they can be resolved yet, and its codec."""
-    try:
-        hints = hints_of(function, names)
-    except NameError:
-        return {}, DeferredCodec(function, limits.schema_version)
+    hints = hints_of(function, names)
+    if "return" in inspect.get_annotations(function) and "return" not in hints:
+        return hints, DeferredCodec(function, limits.schema_version)
     codec = codec_for(hints.get("return", Any), schema_version=limits.schema_version)
     return hints, codec

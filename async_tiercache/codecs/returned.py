@@ -2,29 +2,49 @@
 
 A name that is not defined yet when the decorator runs is looked up again at the first use. On a
 generic base class the type variables stand for what the runtime class gives them.
+
+Each annotation is resolved by itself: the type of a parameter may be imported for type checkers
+only, and says nothing of what is returned.
 """
 
+import contextlib
+import inspect
+import types
 import typing
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from async_tiercache.codecs.typed import TypedCodec, codec_for
 from async_tiercache.errors import ConfigurationError
 
+_UNDEFINED: Final = (NameError, AttributeError)
+"""What evaluating an annotation raises that names what is not there (yet)."""
 
-def hints_of(
-    function: Callable[..., Any], names: Mapping[str, Any] | None = None
-) -> dict[str, Any]:
-    """Return the resolved annotations of a function.
+
+def hints_of(function: Callable[..., Any], names: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the annotations of a function, without those that cannot be resolved (yet).
 
     Args:
         function: The function.
         names: Local names that its annotations may use beside the module's.
-
-    Raises:
-        NameError: An annotation names what is not defined (yet).
     """
-    return typing.get_type_hints(function, localns=dict(names or {}), include_extras=True)
+    hints: dict[str, Any] = {}
+    for name, annotation in inspect.get_annotations(function).items():
+        with contextlib.suppress(*_UNDEFINED):
+            hints[name] = _resolved(function, annotation, names)
+    return hints
+
+
+def _resolved(
+    function: Callable[..., Any], annotation: Any, names: Mapping[str, Any] | None = None
+) -> Any:
+    """Return one annotation of a function, resolved."""
+    alone = types.SimpleNamespace(
+        __annotations__={"it": annotation},
+        __wrapped__=function,  # whose globals count
+        __type_params__=getattr(function, "__type_params__", ()),
+    )
+    return typing.get_type_hints(alone, localns=dict(names or {}), include_extras=True)["it"]
 
 
 def returned_by(loader: Callable[..., Any]) -> Any:
@@ -33,8 +53,8 @@ def returned_by(loader: Callable[..., Any]) -> Any:
     if not isinstance(annotation, str):
         return annotation
     try:
-        return hints_of(loader).get("return", Any)
-    except NameError as error:
+        return _resolved(loader, annotation)
+    except _UNDEFINED as error:
         raise ConfigurationError(
             f"The return annotation {annotation!r} of the loader cannot be resolved: {error}",
             hint="Define or import the type in the loader's module.",
@@ -104,9 +124,10 @@ class DeferredCodec:
 
     def _resolved(self) -> TypedCodec:
         if self._codec is None:
+            annotation = inspect.get_annotations(self._function)["return"]
             try:
-                annotation = hints_of(self._function).get("return", Any)
-            except NameError as error:
+                annotation = _resolved(self._function, annotation)
+            except _UNDEFINED as error:
                 raise ConfigurationError(
                     f"The return annotation of {self._function.__qualname__} cannot be resolved: "
                     f"{error}",

@@ -1,0 +1,115 @@
+"""Which annotations of functions and loaders count, and when their names must be defined."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+import pytest
+
+from async_tiercache import TierCache
+from async_tiercache.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from builtins import int as Absent
+    from builtins import object as Session
+    from builtins import str as Later
+
+T = TypeVar("T")
+
+
+@dataclass
+class Profile:
+    """A value that only its own codec understands."""
+
+    id: int
+
+
+async def test_the_type_of_a_parameter_need_not_exist_at_run_time(alone: TierCache) -> None:
+    """The return annotation says how values are stored, and it can be resolved."""
+
+    @alone.cached("profile:{n}", exclude=("session",))
+    async def profile(n: int, session: Session | None = None) -> Profile:
+        return Profile(n)
+
+    class Profiles:
+        @alone.cached("another:{n}", exclude=("session",))
+        async def profile(self, n: int, session: Session | None = None) -> Profile:
+            return Profile(n)
+
+    async def load(session: Session | None = None) -> Profile:
+        return Profile(3)
+
+    assert await profile(1) == Profile(1)
+    assert await Profiles().profile(2) == Profile(2)
+    assert await alone.get_or_load("profile:3", load) == Profile(3)
+
+
+async def test_a_generic_base_is_one_whatever_its_parameters_name(alone: TierCache) -> None:
+    """Its type variable stands for the class that the runtime class gives it."""
+
+    class Base(Generic[T]):
+        kind = "profile"
+
+        @alone.cached("{self.kind}:{n}", exclude=("session",))
+        async def get(self, n: int, session: Session | None = None) -> T:
+            return Profile(n)  # type: ignore[return-value]
+
+    class Profiles(Base[Profile]):
+        pass
+
+    assert await Profiles().get(1) == Profile(1)
+
+
+async def test_a_batch_heeds_the_annotations_that_can_be_resolved(alone: TierCache) -> None:
+    """Those of its ids and of its result, though another one cannot."""
+    given: list[Any] = []
+
+    @alone.cached("name:{n}", exclude=("session",))
+    async def name(n: int, session: object = None) -> str | None:
+        return None
+
+    @name.batch
+    async def names(ns: frozenset[int], session: Session | None = None) -> dict[int, str]:
+        given.append(ns)
+        return {}
+
+    assert await name(1) is None
+
+    assert await names(frozenset({1, 2})) == {}
+    assert given == [frozenset({2})]
+
+
+async def test_what_a_batch_returns_may_be_defined_after_it(
+    alone: TierCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A None that calls for one have kept is nothing where values are promised."""
+
+    @alone.cached("later:{n}")
+    async def one(n: int) -> Later | None:
+        return None
+
+    @one.batch
+    async def many(ns: list[int]) -> dict[int, Later]:
+        return {}
+
+    monkeypatch.setitem(globals(), "Later", str)
+
+    assert await one(1) is None
+    assert await many([1]) == {}
+
+
+async def test_a_return_annotation_that_is_never_resolved_is_named(alone: TierCache) -> None:
+    """The hint says what to do about it."""
+
+    @alone.cached("absent:{n}")
+    async def absent(n: int) -> Absent:
+        return n
+
+    async def load() -> Absent:
+        return 1
+
+    with pytest.raises(ConfigurationError, match=r"return annotation of .*absent .*'Absent'"):
+        await absent(1)
+    with pytest.raises(ConfigurationError, match="return annotation 'Absent'"):
+        await alone.get_or_load("absent", load)
