@@ -329,9 +329,21 @@ class _Compiler:
                 Side(frozenset({int}), cls),
             )
         by_name = dict(cls.__members__)
+
+        def named(member: Any) -> str:
+            own: str = member._name_
+            # What `_missing_` makes may bear no name, or that of another member.
+            if by_name.get(own) is not member:
+                raise MismatchError(
+                    f"a member of {cls.__name__}",
+                    "one that _missing_ made",
+                    hint="Return the value itself, or define the member.",
+                )
+            return own
+
         return Node(
             name,
-            Side(kinds, lambda member: member._name_),
+            Side(kinds, named),
             Side(frozenset({str}), by_name.__getitem__),
         )
 

@@ -18,6 +18,7 @@ from typing import (
     Self,
     TypedDict,
     TypeVar,
+    cast,
 )
 
 import attr
@@ -28,6 +29,7 @@ import pydantic.dataclasses
 import pytest
 
 from async_tiercache.codecs import codec_for
+from async_tiercache.errors import EncodeError
 from tests.codecs.families import same
 
 T = TypeVar("T")
@@ -202,3 +204,36 @@ def test_a_computed_cached_property_of_a_slotted_class_is_not_stored() -> None:
     back = codec.decode(codec.encode(value))
 
     assert back.double == 4
+
+
+@pytest.mark.parametrize("name", ["KNOWN", "NEVER", None])
+def test_an_enum_member_that_is_made_on_demand_is_refused(name: str | None) -> None:
+    """It would come back as the member whose name it bears, or not at all."""
+
+    class Open(enum.Enum):
+        KNOWN = "known"
+
+        @classmethod
+        def _missing_(cls, value: object) -> Any:
+            made = object.__new__(cls)
+            made._name_, made._value_ = cast("str", name), value
+            return made
+
+    codec = codec_for(list[Open])
+
+    assert codec.decode(codec.encode([Open("known")])) == [Open.KNOWN]
+    with pytest.raises(EncodeError, match=r"a member of Open at \[0\], got .*_missing_"):
+        codec.encode([Open("unknown")])
+
+
+def test_a_combination_of_flags_comes_back() -> None:
+    """A flag is stored by its value, whether or not that has a name."""
+
+    class Open(enum.Flag, boundary=enum.KEEP):
+        A = 1
+        B = 2
+
+    codec = codec_for(Open)
+
+    for value in (Open.A | Open.B, Open(0), Open(8), ~Open.A):
+        assert codec.decode(codec.encode(value)) is value
