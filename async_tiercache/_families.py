@@ -79,10 +79,10 @@ class Families:
         identity = (annotation, policy, tuple(fields.items()))
         try:
             family = self._direct.get(identity)
-        except TypeError:
+        except TypeError as error:
             raise ConfigurationError(
-                f"The return annotation {annotation!r} has no hash",
-                hint="Annotate the loader with a type.",
+                f"The options of a call must have a hash: {error}",
+                hint="Pass plain values.",
             ) from None
         if family is None:
             limits = self.limits(policy_of(policy, fields))

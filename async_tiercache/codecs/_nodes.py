@@ -200,7 +200,10 @@ def _advice(value: Any, kinds: Kinds) -> str:
             + f"convert the value to {base.__name__}."
         )
     if isinstance(value, enum.Enum) or is_model(kind):
-        return f"Annotate {kind.__name__}: no class is looked up by a name from the wire."
+        return (
+            f"Annotate {kind.__name__} where a function returns it (a lambda cannot say so): no "
+            "class is looked up by a name from the wire."
+        )
     if kind in _ORDINARY:
         return "Annotate what is returned, or convert it to what is annotated."
     if inspect.isawaitable(value):

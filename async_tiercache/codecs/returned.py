@@ -8,11 +8,12 @@ only, and says nothing of what is returned.
 """
 
 import contextlib
+import functools
 import inspect
 import types
 import typing
-from collections.abc import Callable, Mapping
-from typing import Any, Final, TypeVar
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final, TypeVar, cast
 
 from async_tiercache.codecs.typed import TypedCodec, codec_for
 from async_tiercache.errors import ConfigurationError
@@ -36,29 +37,63 @@ def hints_of(function: Callable[..., Any], names: Mapping[str, Any]) -> dict[str
 
 
 def _resolved(
-    function: Callable[..., Any], annotation: Any, names: Mapping[str, Any] | None = None
+    function: Callable[..., Any],
+    annotation: Any,
+    names: Mapping[str, Any] = types.MappingProxyType({}),
+    *,
+    extras: bool = True,
 ) -> Any:
-    """Return one annotation of a function, resolved."""
+    """Return one annotation of a function, resolved; `extras` are what `Annotated` adds."""
     alone = types.SimpleNamespace(
         __annotations__={"it": annotation},
         __wrapped__=function,  # whose globals count
         __type_params__=getattr(function, "__type_params__", ()),
     )
-    return typing.get_type_hints(alone, localns=dict(names or {}), include_extras=True)["it"]
+    return typing.get_type_hints(alone, localns=dict(names), include_extras=extras)["it"]
 
 
 def returned_by(loader: Callable[..., Any]) -> Any:
-    """Return the resolved return annotation of a loader, `Any` without one."""
-    annotation = getattr(loader, "__annotations__", {}).get("return", Any)
-    if not isinstance(annotation, str):
-        return annotation
+    """Return the resolved return annotation of a loader, `Any` without one.
+
+    What `Annotated` adds to types is left out: it may have no hash.
+
+    Raises:
+        ConfigurationError: The annotation names what is not defined.
+    """
+    function = _annotated(loader)
+    annotation = getattr(function, "__annotations__", {}).get("return", Any)
     try:
-        return _resolved(loader, annotation)
+        if not _is_resolved(annotation):
+            annotation = _resolved(function, annotation, extras=False)
     except _UNDEFINED as error:
         raise ConfigurationError(
             f"The return annotation {annotation!r} of the loader cannot be resolved: {error}",
             hint="Define or import the type in the loader's module.",
         ) from error
+    origin = typing.get_origin(annotation)
+    if isinstance(origin, type) and issubclass(origin, Awaitable):
+        # Of a function that is not `async def`, or of the `__call__` of what wraps one.
+        return typing.get_args(annotation)[-1]
+    return annotation
+
+
+def _annotated(loader: Any) -> Any:
+    """Return what bears the annotations of a loader, which may be any kind of callable."""
+    while isinstance(loader, functools.partial):
+        loader = cast("Any", loader).func
+    if isinstance(loader, types.FunctionType | types.MethodType) or hasattr(loader, "__wrapped__"):
+        return loader
+    return type(loader).__call__
+
+
+def _is_resolved(annotation: Any) -> bool:
+    """Return whether an annotation is what it stands for, all the way down."""
+    if isinstance(annotation, type):
+        return True
+    if isinstance(annotation, str | typing.ForwardRef):
+        return False
+    origin = typing.get_origin(annotation)
+    return origin is not typing.Annotated and all(map(_is_resolved, typing.get_args(annotation)))
 
 
 def values_of(annotation: Any) -> Any:

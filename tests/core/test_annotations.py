@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Awaitable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Generic, Optional, TypeVar
 
 import pytest
 
 from async_tiercache import TierCache
-from async_tiercache.errors import ConfigurationError
+from async_tiercache.errors import ConfigurationError, EncodeError
+from async_tiercache.testing import settled
 
 if TYPE_CHECKING:
     from builtins import int as Absent
@@ -97,6 +100,95 @@ async def test_what_a_batch_returns_may_be_defined_after_it(
 
     assert await one(1) is None
     assert await many([1]) == {}
+
+
+class _Loader:
+    """Loads when it is called."""
+
+    async def __call__(self) -> Profile:
+        return Profile(1)
+
+
+async def _profile(n: int) -> Profile:
+    return Profile(n)
+
+
+def _awaitable() -> Awaitable[Profile]:
+    return _profile(1)
+
+
+async def _list() -> list["Profile"]:  # noqa: UP037 - a name inside a type
+    return [Profile(1)]
+
+
+async def _optional() -> Optional["Profile"]:  # noqa: UP037, UP045 - likewise
+    return Profile(1)
+
+
+# As without `from __future__ import annotations`.
+_list.__annotations__["return"] = list["Profile"]
+_optional.__annotations__["return"] = Optional["Profile"]
+
+
+@pytest.mark.parametrize(
+    ("loader", "value"),
+    [
+        pytest.param(functools.partial(_profile, 1), Profile(1), id="partial"),
+        pytest.param(functools.partial(functools.partial(_profile), 1), Profile(1), id="partials"),
+        pytest.param(_Loader(), Profile(1), id="object"),
+        pytest.param(_Loader().__call__, Profile(1), id="method"),
+        pytest.param(_awaitable, Profile(1), id="awaitable"),
+        pytest.param(_list, [Profile(1)], id="name in a list"),
+        pytest.param(_optional, Profile(1), id="name in an Optional"),
+    ],
+)
+async def test_every_kind_of_loader_says_what_it_returns(
+    cache: TierCache, other: TierCache, loader: Any, value: Any
+) -> None:
+    """Whatever it is that is called, and wherever names stand in its annotation."""
+    assert await cache.get_or_load("profile", loader) == value
+    await settled(cache)
+
+    assert await other.get_or_load("profile", loader) == value
+
+
+async def test_a_loader_of_many_may_name_its_values(alone: TierCache) -> None:
+    """The name stands inside the mapping."""
+
+    async def load(keys: list[str]) -> Any:
+        return {key: Profile(1) for key in keys}
+
+    load.__annotations__["return"] = dict[str, "Profile"]
+
+    assert await alone.get_or_load_many(["a"], load) == {"a": Profile(1)}
+
+
+async def test_what_annotated_adds_needs_no_hash(alone: TierCache) -> None:
+    """It says nothing of how the value is stored."""
+
+    async def load() -> Annotated[list[Annotated[int, ["positive"]]], {"unit": "cents"}]:
+        return [1]
+
+    assert await alone.get_or_load("price", load) == [1]
+
+
+async def test_an_option_without_a_hash_is_blamed_itself(alone: TierCache) -> None:
+    """And not the annotation."""
+
+    async def load() -> int:
+        return 1
+
+    with pytest.raises(ConfigurationError, match=r"options of a call must have a hash.*'list'"):
+        await alone.get_or_load("price", load, schema_version=[1])  # type: ignore[arg-type]
+
+
+async def test_a_lambda_is_told_that_it_cannot_be_annotated(alone: TierCache) -> None:
+    """The hint can be followed."""
+    with pytest.raises(EncodeError) as caught:
+        await alone.get_or_load("profile", lambda: _profile(1))
+
+    assert "Annotate Profile" in caught.value.hint
+    assert "lambda" in caught.value.hint
 
 
 async def test_a_return_annotation_that_is_never_resolved_is_named(alone: TierCache) -> None:
