@@ -48,7 +48,10 @@ def family_of(cls: type) -> Callable[[Any, Sequence[Any]], Shape] | None:
 
     The function raises `ConfigurationError` for a model with state that cannot be stored.
     """
-    return next((shape for mark, shape in _FAMILIES.items() if hasattr(cls, mark)), None)
+    return next(
+        (shape for mark, base, shape in _FAMILIES if issubclass(cls, base) and hasattr(cls, mark)),
+        None,
+    )
 
 
 def _dataclass(cls: Any, arguments: Sequence[Any]) -> Shape:
@@ -196,14 +199,15 @@ def _pydantic(cls: Any, _arguments: Sequence[Any]) -> Shape:
     return Shape("pydantic", [*fields, ("model_fields_set", list[int] | None)], take, build, cls)
 
 
-_FAMILIES: Final[dict[str, Callable[[Any, Sequence[Any]], Shape]]] = {
-    "__pydantic_generic_metadata__": _pydantic,
-    "__struct_fields__": _struct,
-    "__attrs_attrs__": _attrs,
-    "__dataclass_fields__": _dataclass,
-    "_fields": _named_tuple,
-    "__required_keys__": _typed_dict,
-}
+# Anybody may have an attribute that is called `_fields`.
+_FAMILIES: Final[list[tuple[str, type, Callable[[Any, Sequence[Any]], Shape]]]] = [
+    ("__pydantic_generic_metadata__", object, _pydantic),
+    ("__struct_fields__", object, _struct),
+    ("__attrs_attrs__", object, _attrs),
+    ("__dataclass_fields__", object, _dataclass),
+    ("_fields", tuple, _named_tuple),
+    ("__required_keys__", dict, _typed_dict),
+]
 
 
 def _fields(names: Iterable[str], annotations: Mapping[str, Any]) -> list[tuple[str, Any]]:

@@ -29,7 +29,7 @@ import pydantic.dataclasses
 import pytest
 
 from async_tiercache.codecs import codec_for
-from async_tiercache.errors import EncodeError
+from async_tiercache.errors import ConfigurationError, EncodeError
 from tests.codecs.families import same
 
 T = TypeVar("T")
@@ -237,3 +237,12 @@ def test_a_combination_of_flags_comes_back() -> None:
 
     for value in (Open.A | Open.B, Open(0), Open(8), ~Open.A):
         assert codec.decode(codec.encode(value)) is value
+
+
+@pytest.mark.parametrize("mark", ["_fields", "__required_keys__"])
+def test_a_class_is_no_tuple_or_dict_by_an_attribute_alone(mark: str) -> None:
+    """Others use these names too, an AST's nodes for example."""
+    kind = type("Node", (), {mark: ("a",), "__iter__": lambda self: iter("a")})
+
+    with pytest.raises(ConfigurationError, match="no value of Node"):
+        codec_for(kind)
