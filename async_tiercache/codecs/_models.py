@@ -8,6 +8,7 @@ except for what a `cached_property` can compute again.
 pydantic, msgspec and attrs are recognised by their marks and never imported.
 """
 
+import contextlib
 import dataclasses
 import functools
 import inspect
@@ -242,6 +243,14 @@ def _instance(
             f"{cls.__qualname__} has a __new__ of its own, so it cannot be restored",
             hint="Derive models from plain classes only, or return plain data.",
         )
+    take, build = _parts(cls, names, constants)
+    others = _other_slots(cls, {*names, *constants})
+    return (_refusing(cls, others, take) if others else take), build
+
+
+def _parts(
+    cls: Any, names: list[str], constants: Mapping[str, Any]
+) -> tuple[Callable[[Any], list[Any]], Callable[[list[Any]], Any]]:
     everything = [*names, *constants]
     slots = [name for name in everything if _is_slot(cls, name)]
     has_dict = cls.__dictoffset__ != 0
@@ -270,6 +279,36 @@ def _instance(
         return value
 
     return take, build
+
+
+def _other_slots(cls: type, known: Iterable[str]) -> dict[str, Any]:
+    """Return the slots that are no fields, by name."""
+    return {
+        name: slot
+        for base in cls.__mro__
+        # attrs adds slots for what its cached properties can compute again.
+        if "__attrs_attrs__" not in vars(base)
+        for name, slot in vars(base).items()
+        if isinstance(slot, types.MemberDescriptorType) and name not in known
+    }
+
+
+def _refusing(
+    cls: Any, slots: Mapping[str, Any], take: Callable[[Any], list[Any]]
+) -> Callable[[Any], list[Any]]:
+    """Return `take` for values in whose other slots nothing stands."""
+
+    def checked(value: Any) -> list[Any]:
+        extra: list[str] = []
+        for name, slot in slots.items():
+            with contextlib.suppress(AttributeError):
+                slot.__get__(value)
+                extra.append(name)
+        if extra:
+            raise _extras(cls, extra)
+        return take(value)
+
+    return checked
 
 
 def _take_dict(

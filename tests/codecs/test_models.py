@@ -246,3 +246,42 @@ def test_a_class_is_no_tuple_or_dict_by_an_attribute_alone(mark: str) -> None:
 
     with pytest.raises(ConfigurationError, match="no value of Node"):
         codec_for(kind)
+
+
+@dataclasses.dataclass(slots=True, weakref_slot=True)
+class Slotted:
+    a: int
+
+
+@attrs.define
+class Defined:
+    a: int
+
+
+class SlottedChild(Slotted):
+    __slots__ = ("other",)
+
+
+class DefinedChild(Defined):
+    __slots__ = ("other",)
+
+
+class DictChild(Slotted):
+    other: Any  # stands in its __dict__
+
+
+@dataclasses.dataclass
+class SlottedByHand:
+    __slots__ = ("a", "other")
+    a: int
+
+
+@pytest.mark.parametrize("cls", [SlottedChild, DefinedChild, DictChild, SlottedByHand])
+def test_state_that_is_no_field_is_refused(cls: Any) -> None:
+    """Wherever it stands; what is not there cannot get lost."""
+    codec, value = codec_for(cls), cls(1)
+
+    assert codec.decode(codec.encode(value)).a == 1
+    value.other = 2
+    with pytest.raises(EncodeError, match="other attributes too: other"):
+        codec.encode(value)
