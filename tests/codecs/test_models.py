@@ -29,7 +29,7 @@ import pydantic.dataclasses
 import pytest
 
 from async_tiercache.codecs import codec_for
-from async_tiercache.errors import ConfigurationError, EncodeError
+from async_tiercache.errors import ConfigurationError, DecodeError, EncodeError
 from tests.codecs.families import same
 
 T = TypeVar("T")
@@ -285,3 +285,22 @@ def test_state_that_is_no_field_is_refused(cls: Any) -> None:
     value.other = 2
     with pytest.raises(EncodeError, match="other attributes too: other"):
         codec.encode(value)
+
+
+class Checked(msgspec.Struct):
+    a: int
+
+    def __post_init__(self) -> None:
+        if self.a < 0:
+            raise ValueError
+        self.a += 1
+
+
+def test_what_the_post_init_of_a_struct_assigns_is_put_back() -> None:
+    """It runs, as a struct cannot be made without it; what it raises for is unreadable."""
+    codec, value = codec_for(Checked), Checked(1)
+
+    assert codec.decode(codec.encode(value)).a == 2
+    value.a = -1
+    with pytest.raises(DecodeError):
+        codec.decode(codec.encode(value))
