@@ -2,9 +2,9 @@
 
 A row holds the fields in the order of definition; the fingerprint guards its shape. Models are
 restored, not constructed anew: no validator, converter or `__post_init__` runs, so that what was
-stored comes back unchanged. Only a `msgspec.Struct` cannot be made without its `__post_init__`; what
-that assigns is put back. State that is no field cannot be restored and is refused at encode, except
-for what a `cached_property` can compute again.
+stored comes back unchanged. Only a `msgspec.Struct` cannot be made without its `__post_init__`;
+what that assigns is put back. State that is no field cannot be restored and is refused at encode,
+except for what a `cached_property` can compute again.
 
 pydantic, msgspec and attrs are recognised by their marks and never imported.
 """

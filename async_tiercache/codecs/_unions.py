@@ -6,7 +6,7 @@ order of the members in the annotation has no meaning: `typing` itself does not 
 """
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -131,8 +131,13 @@ def _first(schema: str, converters: Sequence[Converter]) -> Converter:
     return convert
 
 
-def literal(values: Sequence[Any]) -> Node:
-    """Return the node of a `Literal`; enum members stand on the wire by name."""
+def literal(values: Sequence[Any], text: Callable[[Any], str]) -> Node:
+    """Return the node of a `Literal`; enum members stand on the wire by name.
+
+    Args:
+        values: Its values.
+        text: Returns how one stands in the schema.
+    """
     wires: dict[tuple[type, Any], Any] = {
         (type(value), value): f"{type(value).__qualname__}.{value._name_}"
         if isinstance(value, enum.Enum)
@@ -146,8 +151,7 @@ def literal(values: Sequence[Any]) -> Node:
         raise ConfigurationError(
             "a Literal holds an enum member and its own name", hint="Keep one of them."
         )
-    texts = (value_text(value) for value in values)
-    schema = f"Literal[{', '.join(sorted(texts))}]"
+    schema = f"Literal[{', '.join(sorted(map(text, values)))}]"
 
     def encode(value: Any) -> Any:
         try:
@@ -166,10 +170,3 @@ def literal(values: Sequence[Any]) -> Node:
         Side(frozenset(kind for kind, _ in wires), encode),
         Side(frozenset(kind for kind, _ in back), decode),
     )
-
-
-def value_text(value: Any) -> str:
-    """Return the text of a literal value, the same on every version of Python."""
-    if isinstance(value, enum.Enum):
-        return f"{type(value).__qualname__}.{value._name_}"
-    return repr(value)

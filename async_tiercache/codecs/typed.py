@@ -127,9 +127,8 @@ def codec_for(annotation: Any, *, schema_version: str = "0") -> TypedCodec:
         >>> codec.decode(codec.encode({1: ("a", "b")}))
         {1: ('a', 'b')}
     """
-    compiler = _Compiler()
     try:
-        node = compiler.node(annotation)
+        compiler, node = _compiled(annotation)
     except RecursionError:
         raise ConfigurationError(
             f"{_name(annotation)} contains ever more types",
@@ -140,6 +139,20 @@ def codec_for(annotation: Any, *, schema_version: str = "0") -> TypedCodec:
     text = "\n".join(lines).encode("utf-8", "backslashreplace")
     fingerprint = blake2b(text, digest_size=8).digest()
     return TypedCodec(node, fingerprint, frozenset(compiler.classes))
+
+
+def _compiled(annotation: Any) -> "tuple[_Compiler, Node]":
+    """Compile an annotation, with full names for classes of which several bear one.
+
+    Whichever of them came first would else bear the short one, and their order may mean nothing.
+    """
+    shared: set[str] = set()
+    while True:
+        compiler = _Compiler(frozenset(shared))
+        node = compiler.node(annotation)
+        if shared.issuperset(compiler.shared):
+            return compiler, node
+        shared |= compiler.shared
 
 
 _ABSENT: Final = (inspect.Signature.empty, Any, object)
@@ -180,19 +193,29 @@ _WRAPPERS: Final = frozenset(
 class _Compiler:
     """Compiles one annotation.
 
+    Args:
+        qualify: Names in the schema that several classes would bear.
+
     Attributes:
         definitions: The text of every model and enum by its name in the schema, for the
             fingerprint.
         classes: The exact types of models and enums.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, qualify: frozenset[str]) -> None:
         self.definitions: dict[str, str] = {}
         self.classes: set[type] = set()
-        self._named: dict[str, Any] = {}
+        self._qualify = qualify
+        self._bearers: dict[str, set[type]] = {}
+        self._qualified: dict[str, type] = {}
         self._models: dict[Any, Node] = {}
         self._aliases: dict[Any, Node] = {}
         self._owners: list[Any] = []
+
+    @property
+    def shared(self) -> set[str]:
+        """The names that several classes would bear."""
+        return {name for name, bearers in self._bearers.items() if len(bearers) > 1}
 
     def node(self, annotation: Any) -> Node:
         """Return the node of an annotation."""
@@ -206,9 +229,7 @@ class _Compiler:
         if origin in (Union, UnionType):
             return union([self.node(member) for member in get_args(annotation)])
         if origin is Literal:
-            values = get_args(annotation)
-            self.classes.update(type(value) for value in values if isinstance(value, enum.Enum))
-            return literal(values)
+            return literal(get_args(annotation), self._text)
         return (
             self._indirect(annotation, origin)
             or self._container(origin, get_args(annotation), annotation)
@@ -347,13 +368,24 @@ class _Compiler:
             Side(frozenset({str}), by_name.__getitem__),
         )
 
-    def _name(self, cls: type, arguments: str) -> str:
-        """Return the name of a class in the schema: its own, if no other class bears it."""
-        name = cls.__qualname__ + arguments
-        if self._named.setdefault(name, cls) is not cls:
+    def _text(self, value: Any) -> str:
+        """Return the text of a literal value, the same on every version of Python."""
+        if isinstance(value, enum.Enum):
+            self.classes.add(type(value))
+            return self._name(type(value), f".{value._name_}")
+        return repr(value)
+
+    def _name(self, cls: type, rest: str) -> str:
+        """Return a name in the schema: that of a class, with its module if others bear it too."""
+        name = cls.__qualname__ + rest
+        self._bearers.setdefault(name, set()).add(cls)
+        if name in self._qualify:
             name = f"{cls.__module__}.{name}"
-        while self._named.setdefault(name, cls) is not cls:
-            name += "'"
+            if self._qualified.setdefault(name, cls) is not cls:
+                raise ConfigurationError(
+                    f"two classes are called {name}, which nothing stored could tell apart",
+                    hint="Give one of them another name.",
+                )
         return name
 
 

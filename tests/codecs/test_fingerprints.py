@@ -2,11 +2,12 @@
 
 import dataclasses
 import enum
-from typing import Any, List, TypedDict, Union  # noqa: UP035 - typing's own cache is the subject
+from typing import Any, List, Literal, TypedDict, Union, cast  # noqa: UP035 - typing's own cache is the subject
 
 import pytest
 
 from async_tiercache.codecs import codec_for
+from async_tiercache.errors import ConfigurationError
 from tests.codecs.families import Account, Color, Item, Order, Page, Pair, Point, Row, Tree, User
 
 LIST: Any = list
@@ -66,6 +67,38 @@ def test_the_order_in_a_union_does_not_count() -> None:
 
     assert both[0].fingerprint == both[1].fingerprint
     assert both[0].encode(Color.RED) == both[1].encode(Color.RED)
+
+
+def of_module(module: str) -> tuple[Any, Any, Any]:
+    kind, color = model(BASE), cast("Any", enum.Enum("Color", "RED"))
+    kind.__module__ = color.__module__ = module
+    return kind, LIST[kind], Literal[color.RED]
+
+
+@pytest.mark.parametrize("form", [0, 1, 2], ids=["model", "list", "literal"])
+def test_the_order_of_classes_of_one_name_does_not_count(form: int) -> None:
+    """All who bear the name are told apart by their modules, not only who comes second."""
+    one, two = of_module("one")[form], of_module("two")[form]
+
+    there, back = codec_for(one | two), codec_for(two | one)
+
+    assert there.fingerprint == back.fingerprint
+    assert "one." in there.schema
+    assert "two." in there.schema
+
+
+def test_classes_of_one_name_come_back_as_themselves() -> None:
+    """In whatever order the reader names them."""
+    one, two = of_module("one")[0], of_module("two")[0]
+
+    for value in (one(1, "a"), two(1, "a")):
+        assert type(codec_for(two | one).decode(codec_for(one | two).encode(value))) is type(value)
+
+
+def test_two_classes_that_nothing_tells_apart_are_refused() -> None:
+    """They have the module in common, too."""
+    with pytest.raises(ConfigurationError, match=r"two classes are called types\.Model"):
+        codec_for(model(BASE) | model(BASE))
 
 
 def test_equal_models_have_equal_fingerprints() -> None:

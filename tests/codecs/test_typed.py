@@ -453,9 +453,9 @@ def test_attrs_classes_without_annotations_hold_plain_data() -> None:
 
 
 def test_models_of_the_same_name_are_told_apart() -> None:
-    """Two classes may share module and name; a union of them keeps both."""
+    """Two classes may share a name; a union of them keeps both."""
     first = dataclasses.make_dataclass("Twin", [("a", int)])
-    second = dataclasses.make_dataclass("Twin", [("b", int)])
+    second = dataclasses.make_dataclass("Twin", [("b", int)], namespace={"__module__": "other"})
 
     back = [through(first | second, value) for value in (first(1), second(2))]
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 import operator
 from collections.abc import Callable, Sequence
 from datetime import date, datetime, time, timedelta, timezone
@@ -113,6 +114,7 @@ def _pydantic(fields: dict[str, Any]) -> Callable[..., Any]:
     return cast("Callable[..., Any]", make("Model", __config__=config, **definitions))
 
 
+_MODULES = itertools.count()
 FAMILIES = [_dataclass, _slotted, _struct, _attrs, _named_tuple, _typed_dict, _pydantic]
 
 
@@ -154,6 +156,8 @@ def _model(draw: st.DrawFn, inner: Any) -> Case:
     fields = {f"field_{index}": kind for index, (kind, _) in enumerate(parts)}
     family = draw(st.sampled_from(FAMILIES))
     model: Any = family(fields)
+    # All have one name, so it is their modules that tell them apart.
+    model.__module__ = f"module_{next(_MODULES)}"
     make = model.model_construct if family is _pydantic else model
     return model, st.fixed_dictionaries(
         {name: values for name, (_, values) in zip(fields, parts, strict=True)}
