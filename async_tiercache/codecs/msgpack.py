@@ -18,7 +18,7 @@ were, wherever they stand. Nothing is ever looked up by a name from the wire but
 
 Numbers are big endian. A zone is nothing (naive), ``+`` and the offset in microseconds (8 bytes),
 or ``@`` and the key of a `ZoneInfo`. A time zone of any other class comes back as the fixed offset
-(`datetime.timezone`, without a name) that it had at that instant.
+(`datetime.timezone`, without a name) that it had at that instant, if the two are equal.
 
 Tuples and sets inside each other, where no annotation describes them, may be 16 deep; lists and
 dicts as deep as msgpack allows.
@@ -72,6 +72,12 @@ def _zone(value: datetime | time) -> bytes:
     if offset is None:
         raise MismatchError(
             "a time zone with an offset", type(zone).__name__, hint="Use zoneinfo or timezone."
+        )
+    if type(zone) is not timezone and value.replace(tzinfo=timezone(offset)) != value:
+        raise MismatchError(
+            "a time that equals itself at its offset",
+            f"one of {type(zone).__name__} in a repeated hour",
+            hint="Use zoneinfo, or convert the value to UTC.",
         )
     return b"+" + _OFFSET.pack(offset // _MICROSECOND)
 

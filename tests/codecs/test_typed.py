@@ -301,6 +301,32 @@ def test_another_time_zone_class_comes_back_as_its_offset() -> None:
     assert back.tzinfo == timezone(timedelta(hours=2))
 
 
+def test_a_name_of_a_fixed_offset_is_lost() -> None:
+    """It takes no part in equality."""
+    moment = datetime(2024, 1, 1, tzinfo=timezone(timedelta(hours=-5), "EST"))
+
+    back = through(datetime, moment)
+
+    assert back == moment
+    assert back.tzname() == "UTC-05:00"
+
+
+@pytest.mark.parametrize("fold", [0, 1])
+def test_a_repeated_hour_of_another_time_zone_class_is_refused(fold: int) -> None:
+    """Python calls it equal to no time at a fixed offset."""
+
+    class Berlin(tzinfo):
+        def utcoffset(self, when: datetime | None) -> timedelta | None:
+            return None if when is None else ZoneInfo("Europe/Berlin").utcoffset(when)
+
+    moment = datetime(2024, 10, 27, 2, 30, tzinfo=Berlin(), fold=fold)  # type: ignore[abstract]
+    before = moment - timedelta(hours=1)
+
+    assert through(datetime, before) == before
+    with pytest.raises(EncodeError, match="one of Berlin in a repeated hour"):
+        codec_for(datetime).encode(moment)
+
+
 def test_a_plain_list_is_packed_without_a_copy_of_its_own() -> None:
     """list[int] has the same bytes as msgpack's own."""
     assert codec_for(list[int]).encode([1, 2]) == b"\x92\x01\x02"
