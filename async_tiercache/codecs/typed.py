@@ -293,6 +293,11 @@ class _Compiler:
         return self.node(kind[(*arguments, ...) if kind is tuple else arguments])
 
     def _tuple(self, arguments: tuple[Any, ...], annotation: Any) -> Node:
+        if getattr(annotation, "__unpacked__", False):
+            raise ConfigurationError(
+                f"no value of a tuple that holds {annotation} can be stored",
+                hint="Annotate a fixed number of items, or tuple[ITEM, ...].",
+            )
         if not arguments and annotation is not tuple and annotation is not _OLD_TUPLE:
             return _fixed([])
         if not arguments or arguments[1:] == (...,):

@@ -342,6 +342,7 @@ def test_a_plain_list_is_packed_without_a_copy_of_its_own() -> None:
         OrderedDict[str, int],
         NoReturn,
         Self,
+        tuple[int, *tuple[str, ...]],
         "User",
         list["User"],
         type[int],
