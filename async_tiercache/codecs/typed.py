@@ -486,6 +486,8 @@ def _unsupported(annotation: Any) -> Node:
     origin = get_origin(annotation) or annotation
     if isinstance(annotation, str | typing.ForwardRef):
         hint = "Resolve string annotations first; import the names at run time."
+    elif annotation is typing.Self:
+        hint = "Only a model's field may be of Self: name the class, as a string inside of it."
     elif isinstance(origin, type) and issubclass(
         origin, abc.Iterator | abc.AsyncIterator | abc.AsyncIterable
     ):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Awaitable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Generic, Optional, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Generic, Optional, Self, TypeVar
 
 import pytest
 
@@ -62,6 +62,18 @@ async def test_a_generic_base_is_one_whatever_its_parameters_name(alone: TierCac
         pass
 
     assert await Profiles().get(1) == Profile(1)
+
+
+async def test_a_method_that_returns_self_is_told_to_name_its_class(alone: TierCache) -> None:
+    """The decorator runs before there is a class that it could stand for."""
+    with pytest.raises(ConfigurationError) as caught:
+
+        class _Page:
+            @alone.cached("page:{n}")
+            async def next(self, n: int) -> Self:
+                return self
+
+    assert "name the class" in caught.value.hint
 
 
 async def test_a_batch_heeds_the_annotations_that_can_be_resolved(alone: TierCache) -> None:
