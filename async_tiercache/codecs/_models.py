@@ -14,15 +14,19 @@ import dataclasses
 import functools
 import inspect
 import types
+import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import attrgetter, itemgetter
-from typing import Any, Final, NotRequired, Required, cast, get_origin
+from typing import Annotated, Any, Final, NotRequired, Required, cast, get_args, get_origin
 
 from async_tiercache.codecs._annotations import hints, parameters, substitute
 from async_tiercache.codecs._nodes import MismatchError
 from async_tiercache.errors import ConfigurationError
 
 _HASH_CACHE: Final = "_attrs_cached_hash"
+_QUALIFIERS: Final = (
+    Annotated, Required, NotRequired, getattr(typing, "ReadOnly", Required),
+)  # fmt: skip
 _set: Final = object.__setattr__
 
 
@@ -152,9 +156,10 @@ def _typed_dict(cls: Any, arguments: Sequence[Any]) -> Shape:
 
 def _is_required(cls: Any, name: str, annotation: Any) -> bool:
     # Under `from __future__ import annotations` the class itself does not know.
-    origin = get_origin(annotation)
-    if origin is Required or origin is NotRequired:
-        return origin is Required
+    while (origin := get_origin(annotation)) in _QUALIFIERS:
+        if origin is Required or origin is NotRequired:
+            return origin is Required
+        annotation = get_args(annotation)[0]
     return name in cls.__required_keys__
 
 

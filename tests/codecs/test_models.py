@@ -152,6 +152,7 @@ class Partial(Base, total=False):
 
 class Late(Base):
     b: NotRequired[str]
+    c: Annotated[NotRequired[str], "said late"]
 
 
 class Single(NamedTuple, Generic[T]):
@@ -181,6 +182,7 @@ class Single(NamedTuple, Generic[T]):
         (Partial, {"a": 1, "c": 2}),
         (Partial, {"a": 1, "b": "x", "c": 2}),
         (Late, {"a": 1}),
+        (Late, {"a": 1, "b": "x", "c": "y"}),
         (Single[int], Single(1)),
     ],
     ids=str,
