@@ -8,7 +8,7 @@ both are `Cached`: calls and helpers take the parameters of the original.
 import functools
 import inspect
 import sys
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from types import MethodType
 from typing import Any, Concatenate, Final, ParamSpec, Protocol, TypeVar, cast, overload
 
@@ -21,7 +21,7 @@ from async_tiercache._operations import Operations
 from async_tiercache._options import Missing
 from async_tiercache._report import Report
 from async_tiercache.errors import ConfigurationError
-from async_tiercache.keys import Template, canonical
+from async_tiercache.keys import Template, scope_text
 from async_tiercache.tags import TagMaker
 
 P = ParamSpec("P")
@@ -290,12 +290,11 @@ def invalidating_form(
     for template in templates.values():
         template.check(tuple(signature.parameters))
 
-    def text_of(key: str, arguments: Mapping[str, Any]) -> str:
-        text, prefix = templates[key].text(arguments), core.tenancy.prefix()
-        scope = families.scopes.get(key)
-        if scope is None or "self" not in arguments:
-            return prefix + text
-        return f"{prefix}{canonical(scope(arguments['self']))}:{text}"
+    def texts_of(key: str, arguments: Mapping[str, Any]) -> Iterator[str]:
+        prefix, owner = core.tenancy.prefix(), arguments.get("self")
+        for scope in families.scopes_of(key, owner):
+            first = "" if scope is None else f"{scope_text(scope, owner)}:"
+            yield prefix + templates[key].text(arguments, first=first)
 
     @functools.wraps(function)
     async def changing(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -303,7 +302,7 @@ def invalidating_form(
         bound.apply_defaults()
         # A bad argument or a closed cache must fail before the source has changed.
         arguments = bound.arguments
-        texts = [text_of(key, arguments) for key in templates]
+        texts = [text for key in templates for text in texts_of(key, arguments)]
         values = [arguments[name] for name in names]
         tagged = core.tenancy.named(maker.texts(names, arguments.get("self"), values))
         core.admit()

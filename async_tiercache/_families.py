@@ -1,6 +1,8 @@
 """The families of one cache: by name, and for the values of calls that belong to none."""
 
-from collections.abc import Callable, Iterator, Mapping
+import contextlib
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from math import inf
 from typing import Any, Final
@@ -30,7 +32,8 @@ class Families:
     Attributes:
         counts: By name.
         direct: The family of calls by key that say nothing else.
-        scopes: By name, what of `self` comes first in the keys of a family.
+        scopes: By name and by what its function stands in, what of `self` comes first in the keys
+            of a family.
     """
 
     def __init__(
@@ -46,7 +49,7 @@ class Families:
         self._learn = learn
         self._forget = forget
         self.counts: dict[str, Counts] = {DIRECT: Counts()}
-        self.scopes: dict[str, Callable[[Any], object]] = {}
+        self.scopes = defaultdict[str, dict[tuple[str, str], Callable[[Any], object] | None]](dict)
         self._direct: dict[Any, Family] = {}
         self._understood: dict[bytes, Family] = {}
         self._classes: dict[bytes, frozenset[type]] = {}
@@ -65,6 +68,18 @@ class Families:
     def counts_of(self, name: str) -> Counts:
         """Return the counts of a family, which begin with its first function."""
         return self.counts.setdefault(name, Counts())
+
+    def scopes_of(self, name: str, owner: object) -> Iterable[Callable[[Any], object] | None]:
+        """Return what may come first in the keys of a name that an object means.
+
+        Classes may share a template: to an object of one of them it means that class's own keys, to
+        any other those of all.
+        """
+        known = self.scopes.get(name)
+        if owner is None or not known:
+            return (None,)
+        mine = (type(owner).__module__, type(owner).__qualname__)
+        return (known[mine],) if mine in known else known.values()
 
     def direct_of(
         self, annotation: Any, policy: Policy | None, fields: Mapping[str, Any]

@@ -86,8 +86,7 @@ class Operations:
         self.maker = maker
         self.takes_context = context is not None
         self._tags = TagMaker(function, tags)
-        if scope is not None:
-            families.scopes[maker.name] = scope
+        families.scopes[maker.name][maker.definer] = scope
         counts = families.counts_of(maker.name)
         returned = self.hints.get("return")
         self._generic = returned if maker.is_method and is_generic(returned) else None

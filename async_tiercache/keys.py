@@ -40,6 +40,7 @@ __all__ = [
     "canonical",
     "check_text",
     "escape",
+    "scope_text",
 ]
 
 MAX_CHARACTERS: Final = 512
@@ -167,17 +168,24 @@ class Template:
                     _did_you_mean(placeholder.name, parameters),
                 )
 
-    def text(self, values: Mapping[str, object], spell: Callable[[object], str] = canonical) -> str:
+    def text(
+        self,
+        values: Mapping[str, object],
+        spell: Callable[[object], str] = canonical,
+        *,
+        first: str = "",
+    ) -> str:
         """Return the text with each placeholder's value spelled.
 
         Args:
             values: By parameter name, `self` among them.
             spell: Spells a value.
+            first: What comes before it, and is shortened with it.
 
         Raises:
             UnkeyableError: A value has no text.
         """
-        parts = [self.literals[0]]
+        parts = [first, self.literals[0]]
         for placeholder, literal in zip(self.placeholders, self.literals[1:], strict=True):
             try:
                 parts.append(spell(placeholder.of(values[placeholder.name])))
@@ -236,6 +244,7 @@ class KeyMaker:
         template: As given.
         name: The name of the family: the template, or the function's module and qualified name.
         parameters: The parameters that stand in the key, in the order of the text, without `self`.
+        definer: The module and the qualified name of what the function stands in: a method's class.
         is_method: Whether `text` needs the owner.
         is_plain: Whether the arguments stand in the key themselves, none by an attribute.
         uses_self: Whether the key holds more of `self` than its class.
@@ -246,7 +255,6 @@ class KeyMaker:
 
     __slots__ = (
         "_by_class",
-        "_definer",
         "_format",
         "_in_order",
         "_one_class",
@@ -254,6 +262,7 @@ class KeyMaker:
         "_picks",
         "_scope",
         "_verified",
+        "definer",
         "is_method",
         "is_plain",
         "name",
@@ -308,7 +317,7 @@ class KeyMaker:
         self._in_order = [str(item) for item in placeholders] == names
         alone = len(placeholders) == 1 and not self._by_class and not placeholders[0].path
         self._only = self._picks[0][0] if alone else None
-        self._definer = (module, qualname.rpartition(".")[0])
+        self.definer = (module, qualname.rpartition(".")[0])
         by_self = any(item.name == "self" for item in placeholders)
         self._one_class = self.is_method and not self._by_class and not by_self
         self._verified: type | None = None
@@ -336,23 +345,12 @@ class KeyMaker:
                 start = (class_name(type(owner)),) if self._by_class else ()
                 text = self._format % (*start, *texts)
             if self._scope is not None:
-                text = f"{self._scope_text(owner)}:{text}"
+                text = f"{scope_text(self._scope, owner)}:{text}"
         except UnkeyableError as error:
             raise self._located(error, args, owner) from error
         if self._one_class and type(owner) is not self._verified:
             self._verify(type(owner))
         return text if len(text) <= MAX_CHARACTERS else _bounded(text)
-
-    def _scope_text(self, owner: object) -> str:
-        assert self._scope is not None
-        scope = self._scope(owner)
-        try:
-            return canonical(scope)
-        except UnkeyableError as error:
-            raise UnkeyableError(
-                f"What scope= returns cannot stand in a key: {error.args[0]}",
-                hint="Return a plain value, such as self.tenant.name.",
-            ) from error
 
     def _picked(self, args: tuple[object, ...], owner: object) -> list[object]:
         return [item.of(owner if index < 0 else args[index]) for index, item in self._picks]
@@ -368,14 +366,30 @@ class KeyMaker:
         return _named(error, "self") if self._by_class else error
 
     def _verify(self, kind: type[Any]) -> None:
-        if (kind.__module__, kind.__qualname__) != self._definer:
+        if (kind.__module__, kind.__qualname__) != self.definer:
             raise UsageError(
-                f"{type_name(kind)} and {'.'.join(self._definer)} would share the keys of "
+                f"{type_name(kind)} and {'.'.join(self.definer)} would share the keys of "
                 f"the template {self.template!r}",
                 hint="Put what tells the classes apart into the template, such as "
                 "{self.table}, or leave the template out: default keys hold the class.",
             )
         self._verified = kind
+
+
+def scope_text(scope: Callable[[Any], object], owner: object) -> str:
+    """Return what comes first in the keys of an object, for a family with a scope.
+
+    Raises:
+        UnkeyableError: What the scope returns has no text.
+    """
+    found = scope(owner)
+    try:
+        return canonical(found)
+    except UnkeyableError as error:
+        raise UnkeyableError(
+            f"What scope= returns cannot stand in a key: {error.args[0]}",
+            hint="Return a plain value, such as self.tenant.name.",
+        ) from error
 
 
 def _parameter_names(function: Callable[..., Any]) -> list[str]:

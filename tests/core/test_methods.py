@@ -9,6 +9,7 @@ import pytest
 
 from async_tiercache import MISSING, TierCache
 from async_tiercache.errors import ConfigurationError, UsageError
+from async_tiercache.keys import MAX_CHARACTERS
 from async_tiercache.testing import FakeClock, settled
 from tests.core.source import soon, ticks
 
@@ -320,6 +321,93 @@ async def test_invalidates_means_the_keys_of_the_same_scope(cache: TierCache) ->
 
     assert acme.user.peek(1) is MISSING
     assert other.user.peek(1) == "other"
+
+
+async def test_invalidates_means_long_keys_of_the_same_scope(alone: TierCache) -> None:
+    """What is too long is shortened with its scope, by whoever spells it."""
+
+    class Repository:
+        tenant = "acme"
+
+        @alone.invalidates(keys=["user:{name}"])
+        async def rename(self, name: str) -> None:
+            """Change the source."""
+
+        @alone.cached("user:{name}", scope=lambda self: self.tenant)
+        async def user(self, name: str) -> str:
+            return name
+
+    repository = Repository()
+    long = "x" * MAX_CHARACTERS
+    await repository.user(long)
+
+    await repository.rename(long)
+
+    assert repository.user.peek(long) is MISSING
+
+
+class Plans:
+    """Two repositories whose families share a template, and not a scope.
+
+    Attributes:
+        Mine: Its keys begin with the tenant.
+        Theirs: Its keys begin with the region.
+        Other: Has no family.
+    """
+
+    def __init__(self, cache: TierCache) -> None:
+        class Mine:
+            tenant = "acme"
+
+            @cache.cached("plan:{name}", scope=lambda self: self.tenant)
+            async def plan(self, name: str) -> str:
+                return name
+
+            @cache.invalidates(keys=["plan:{name}"])
+            async def change(self, name: str) -> None:
+                """Change the source."""
+
+        class Theirs:
+            region = "north"
+
+            @cache.cached("plan:{name}", scope=lambda self: self.region)
+            async def plan(self, name: str) -> str:
+                return name
+
+        class Other:
+            tenant, region = "acme", "north"
+
+            @cache.invalidates(keys=["plan:{name}"])
+            async def change(self, name: str) -> None:
+                """Change the source."""
+
+        self.Mine, self.Theirs, self.Other = Mine, Theirs, Other
+
+
+async def test_invalidates_means_the_scope_of_its_own_class(alone: TierCache) -> None:
+    """Whichever class shares the template, and was defined last."""
+    plans = Plans(alone)
+    mine, theirs = plans.Mine(), plans.Theirs()
+    await mine.plan("basic")
+    await theirs.plan("basic")
+
+    await mine.change("basic")
+
+    assert mine.plan.peek("basic") is MISSING
+    assert theirs.plan.peek("basic") == "basic"
+
+
+async def test_invalidates_elsewhere_means_all_scopes_of_a_template(alone: TierCache) -> None:
+    """Nothing says which of the classes is meant, and none must keep what is old."""
+    plans = Plans(alone)
+    mine, theirs = plans.Mine(), plans.Theirs()
+    await mine.plan("basic")
+    await theirs.plan("basic")
+
+    await plans.Other().change("basic")
+
+    assert mine.plan.peek("basic") is MISSING
+    assert theirs.plan.peek("basic") is MISSING
 
 
 async def test_a_scope_that_is_no_key_is_refused(cache: TierCache) -> None:
