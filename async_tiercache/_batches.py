@@ -57,10 +57,12 @@ class Batch:
         self.function = function
         self._operations = operations
         self._core = operations.core
-        self._signature = inspect.signature(function)
+        self._whole = inspect.signature(function)
         hints = hints_of(function, operations.local_names)
         self._context = context_parameter(function, hints)
-        names = [name for name in self._signature.parameters if name != self._context]
+        passed = [each for each in self._whole.parameters.values() if each.name != self._context]
+        self._signature = self._whole.replace(parameters=passed)
+        names = list(self._signature.parameters)
         if operations.maker.is_method != (names[:1] == ["self"]):
             raise ConfigurationError(
                 f"{function.__qualname__} and {operations.maker.name} must both be methods, or "
@@ -215,7 +217,7 @@ class Batch:
             arguments["self"] = owner
         if self._context is not None:
             arguments[self._context] = context
-        call = inspect.BoundArguments(self._signature, arguments)
+        call = inspect.BoundArguments(self._whole, arguments)
         return await self.function(*call.args, **call.kwargs)
 
 

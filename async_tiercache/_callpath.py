@@ -74,12 +74,17 @@ def parts_of(
     Raises:
         ConfigurationError: A parameter has a name that the compiled source uses itself.
     """
-    parameters = [each for each in signature.parameters.values() if each.name != context]
-    owner = parameters.pop(0) if is_method else None
+    passed = list(signature.parameters.values())
+    owner = passed.pop(0) if is_method else None
+    parameters: list[inspect.Parameter] = []
     defaults: dict[str, object] = {}
-    call: list[str] = []
-    for index, parameter in enumerate(parameters):
+    call = [f"{_RESERVED}owner"] if is_method else []
+    for parameter in passed:
         name, kind = parameter.name, parameter.kind
+        keyword = f"{name}=" if kind is parameter.KEYWORD_ONLY else ""
+        if name == context:
+            call.append(f"{keyword}{_RESERVED}context")
+            continue
         if name.startswith(_RESERVED):
             raise ConfigurationError(
                 f"The parameter {name!r} begins with {_RESERVED}", hint="Give it another name."
@@ -87,14 +92,8 @@ def parts_of(
         if parameter.default is not parameter.empty:
             defaults[f"{_RESERVED}default_{name}"] = parameter.default
         star = "*" * ((kind is parameter.VAR_POSITIONAL) + 2 * (kind is parameter.VAR_KEYWORD))
-        keyword = f"{name}=" if kind is parameter.KEYWORD_ONLY else ""
-        call.append(f"{star}{keyword}{_RESERVED}values[{index}]")
-    if owner is not None:
-        call.insert(0, f"{_RESERVED}owner")
-    if context is not None:
-        # Before **kwargs, which must come last.
-        place = len(call) - any(each.startswith("**") for each in call)
-        call.insert(place, f"{context}={_RESERVED}context")
+        call.append(f"{star}{keyword}{_RESERVED}values[{len(parameters)}]")
+        parameters.append(parameter)
     return Parts(
         header=_header([*([owner] if owner else []), *parameters]),
         names=tuple(parameter.name for parameter in parameters),

@@ -1,6 +1,5 @@
 """The families of one cache: by name, and for the values of calls that belong to none."""
 
-import contextlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace

@@ -379,6 +379,28 @@ async def test_a_batch_loader_may_take_a_context(cache: TierCache, clock: FakeCl
     assert calls == [[1, 2], [1, 2]]
 
 
+async def test_the_context_of_a_batch_may_stand_anywhere(cache: TierCache) -> None:
+    """With a default or without: callers do not pass it."""
+
+    class Repository:
+        @cache.cached("row:{row_id}:{lang}")
+        async def row(self, row_id: int, lang: str = "en") -> str:
+            raise AssertionError(row_id)
+
+        @row.batch
+        async def rows(
+            self, context: LoadContext, row_ids: list[int], lang: str = "en"
+        ) -> dict[int, str]:
+            assert isinstance(context, LoadContext)
+            return {row_id: f"{row_id} {lang}" for row_id in row_ids}
+
+    rows: Any = Repository().rows
+
+    assert await rows([1, 2], lang="fr") == {1: "1 fr", 2: "2 fr"}
+    assert await rows(row_ids=[1]) == {1: "1 en"}
+    assert (await rows.invalidate([1])).l1 == "done"
+
+
 def test_loaders_that_do_not_fit_are_refused() -> None:
     """When they are decorated, with what to write instead."""
     cache = TierCache(namespace="test")

@@ -338,6 +338,33 @@ async def test_callers_do_not_pass_it_and_it_is_no_part_of_the_key(cache: TierCa
         await repository.row(1, context=LoadContext())
 
 
+async def test_the_context_may_stand_anywhere(cache: TierCache) -> None:
+    """Callers pass the others as if it were not there."""
+
+    class Repository:
+        @cache.cached("row:{row_id}:{rest}")
+        async def row(self, context: LoadContext, row_id: int, *rest: int) -> str:
+            assert isinstance(context, LoadContext)
+            return f"{row_id} {rest}"
+
+    @cache.cached("order:{order_id}:{lang}:{options}")
+    async def order(
+        order_id: int,
+        context: LoadContext = LoadContext(),
+        lang: str = "en",
+        **options: int,
+    ) -> str:
+        assert isinstance(context, LoadContext)
+        return f"{order_id} {lang} {options}"
+
+    row: Any = Repository().row
+
+    assert await row(1, 2, 3) == "1 (2, 3)"
+    assert await row(row_id=1) == "1 ()"
+    assert await order(1, lang="fr", page=2) == "1 fr {'page': 2}"
+    assert row.key(1, 2) == "row:1:t[2]"
+
+
 async def test_the_default_may_be_none(cache: TierCache, clock: FakeClock) -> None:
     """For those whose linter wants no call there; the cache always passes one."""
     seen: list[Any] = []
