@@ -5,7 +5,7 @@ import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Never, get_args
 
-from async_tiercache._options import MISSING, Duration, Missing, seconds
+from async_tiercache._options import MISSING, Duration, Missing, lifetime_in_seconds
 from async_tiercache.errors import ConfigurationError, UsageError
 from async_tiercache.tags import checked_tags
 
@@ -86,7 +86,7 @@ class LoadContext:
 
     @ttl.setter
     def ttl(self, ttl: Duration | None) -> None:
-        self._ttl = None if ttl is None else seconds(ttl, name="ttl")
+        self._ttl = None if ttl is None else lifetime_in_seconds(ttl, name="ttl")
         if self._ttl == 0:
             raise ConfigurationError("ttl=0 would keep nothing", hint="Call skip() instead.")
 

@@ -10,11 +10,20 @@ from async_tiercache._entry import Tier
 
 State: TypeAlias = Literal["fresh", "early", "stale"]
 Stored: TypeAlias = Literal[
-    "l2", "l1", "overtaken", "negative", "oversized", "skipped", "unproven", "unsound"
+    "l2",
+    "l1",
+    "overtaken",
+    "negative",
+    "oversized",
+    "skipped",
+    "unencodable",
+    "unproven",
+    "unsound",
 ]
 """Where a loaded value is kept: L2, L1 alone because L2 is absent or out of reach, or nowhere.
 
-``"unproven"`` is in L1 alone, because L2 did not say under which ids it would stand there.
+``"unproven"`` is in L1 alone, because L2 did not say under which ids it would stand there, and
+``"unencodable"``, because no frame can be made of it.
 """
 
 
@@ -50,7 +59,8 @@ class Loaded:
         stored: ``"l2"``, ``"l1"`` (L2 is absent or out of reach), or why it was kept nowhere:
             ``"overtaken"`` by an invalidation, ``"negative"``, ``"oversized"``, ``"skipped"`` by
             the loader, ``"unsound"`` because it was made from what is stale or is about to change,
-            ``"unproven"``: in memory only, without the evidence that L2 asks for; or ``"error"``.
+            ``"unproven"``: in memory only, without the evidence that L2 asks for,
+            ``"unencodable"``: in memory only, since no frame can be made of it; or ``"error"``.
         error: The loader's error, if it raised.
     """
 

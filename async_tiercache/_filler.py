@@ -380,7 +380,7 @@ class Filler:
                     # It would keep others from refreshing what is there now.
                     self._fences.release_soon(fence)
                 # A lease that could not be committed ends by itself; an old entry would come back.
-                doubt = stored == "l1" and fence.mark is not None
+                doubt = stored in {"l1", "unencodable"} and fence.mark is not None
             self._conclude(flight, family, entry, stored, doubt=doubt)
         finally:
             flight.storing = False
@@ -409,12 +409,18 @@ class Filler:
             == (header.etag, header.namespace, header.tags)
         )
         operation = Operation("put", family.name, (flight.key,), size=entry.size)
-        with self._tracing.around(operation):
-            if renewed:
-                stored = await self._tiers.renew(fence, header)
-            else:
-                stored = await self._tiers.commit(fence, family, entry)
-            operation.stored = stored
+        try:
+            with self._tracing.around(operation):
+                if renewed:
+                    stored = await self._tiers.renew(fence, header)
+                else:
+                    stored = await self._tiers.commit(fence, family, entry)
+                operation.stored = stored
+        except Exception:  # noqa: BLE001 - whatever encoding raises
+            # Its callers have it already, so nobody else would be told.
+            _log.exception("A value of %s cannot be stored in L2", family.name)
+            self._fences.release_soon(fence)
+            return "unencodable"
         return stored
 
     def _conclude(

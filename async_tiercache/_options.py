@@ -93,6 +93,21 @@ def seconds(duration: Duration, *, name: str = "duration") -> float:
     return result
 
 
+def lifetime_in_seconds(duration: Duration, *, name: str) -> float:
+    """Return how long something of an entry lasts, in seconds.
+
+    Raises:
+        ConfigurationError: It is no duration, or a mistaken one of more than a hundred years.
+    """
+    result = seconds(duration, name=name)
+    if result > _LONGEST:
+        raise ConfigurationError(
+            f"{name}={duration!r} is more than a hundred years",
+            hint='A number means seconds; for years of it, write a text such as "365d".',
+        )
+    return result
+
+
 def size_in_bytes(size: Size, *, name: str = "size") -> int:
     """Return a size in bytes.
 
@@ -252,11 +267,8 @@ def _within(value: Any, *, below: float) -> bool:
 
 def _check_duration(name: str, value: Any) -> None:
     unchecked = (UNSET, None) if name in _OPTIONAL else (UNSET,)
-    if value not in unchecked and seconds(value, name=name) > _LONGEST:
-        raise ConfigurationError(
-            f"{name}={value!r} is more than a hundred years",
-            hint='A number means seconds; for years of it, write a text such as "365d".',
-        )
+    if value not in unchecked:
+        lifetime_in_seconds(value, name=name)
 
 
 _LONGEST = 100 * 365 * 86_400.0

@@ -34,6 +34,7 @@ _NOT_STORED: Final = (
     "negative",
     "oversized",
     "skipped",
+    "unencodable",
     "unreachable",
     "unproven",
     "unsound",

@@ -15,6 +15,8 @@ from tests.core.wire import Wire
 
 RAW = "test:{value:1}"
 LEASE = b"L" + bytes(16)
+LAST_MINUTE = 253_402_300_740.0
+"""Of the year 9999: no frame holds a later time."""
 
 
 async def test_a_miss_costs_three_turns(make_cache: MakeCache, server: MemoryServer) -> None:
@@ -285,6 +287,23 @@ async def test_a_commit_that_is_refused_for_memory_gives_the_lease_back(
 
     assert value.peek(1) == "v1"
     assert await cached_names(server) == []
+
+
+async def test_a_value_that_no_frame_can_hold_gives_the_lease_back(
+    make_cache: MakeCache, server: MemoryServer, clock: FakeClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its callers have it and memory keeps it; the log and the statistics tell."""
+    await clock.advance(LAST_MINUTE - clock.wall())
+    cache, source = await make_cache(), Source()
+    value = function_of(cache, source)
+
+    assert await value(1) == "v1"
+    await settled(cache)
+
+    assert value.peek(1) == "v1"
+    assert await cached_names(server) == []
+    assert cache.statistics().not_stored == {"unencodable": 1}
+    assert "cannot be stored in L2" in caplog.text
 
 
 async def test_a_read_that_redis_refuses_is_a_miss(
