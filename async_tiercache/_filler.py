@@ -30,7 +30,7 @@ from async_tiercache._tracing import Tracing
 from async_tiercache.abc import Clock, Observer
 from async_tiercache.errors import LoadCancelledError, LoadTimeoutError, UsageError
 from async_tiercache.policies.freshness import Lifetime, early_at, lifetime
-from async_tiercache.tags import MAX_TAGS
+from async_tiercache.tags import MAX_HELD, MAX_TAGS
 
 MAX_REFRESHES: Final = 64
 """Refreshes behind answered callers that run at the same time; the others wait for a later read."""
@@ -201,7 +201,8 @@ class Filler:
         What is made from one that is not kept lives no better: its basis says how long.
         """
         limits, basis = family.limits, flight.basis
-        if not basis.sound or len({*basis.tags, *context.texts}) > MAX_TAGS:
+        most = MAX_HELD if self._tenancy.on else MAX_TAGS
+        if not basis.sound or len({*basis.tags, *context.texts}) > most:
             basis.sound = False
             return "unsound"
         if context.skipped:

@@ -19,7 +19,9 @@ ID_BYTES: Final = 12
 """6 random bytes and 6 of the server's time, which make each execution of a script give another."""
 PAIR_BYTES: Final = 2 * ID_BYTES
 MAX_TAGS: Final = 64
-"""No entry has more tags."""
+"""No entry has more tags that users have named."""
+MAX_HELD: Final = MAX_TAGS + 1
+"""No entry has more tags: that of its tenant comes to those that users have named."""
 
 _STATE: Final = struct.Struct(f">{ID_BYTES}s{ID_BYTES}s{ID_BYTES}sd")
 STATE_BYTES: Final = _STATE.size

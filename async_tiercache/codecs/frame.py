@@ -48,7 +48,7 @@ from zlib import crc32
 
 from async_tiercache._entry import ENTRY_ID_BYTES, Header
 from async_tiercache.errors import DecodeError, EncodeError
-from async_tiercache.tags import MAX_TAGS, PAIR_BYTES
+from async_tiercache.tags import MAX_HELD, PAIR_BYTES
 
 ENTRY_ID_OFFSET: Final = 6
 STAMP_OFFSET: Final = ENTRY_ID_OFFSET
@@ -91,7 +91,7 @@ _EXTRAS: Final = _ETAG | _DICTIONARY
 # By the number of tags: how a plain frame begins, and the checksum of that.
 _PLAIN_HEADS: Final = tuple(
     (head, crc32(head))
-    for head in (_VERSION + bytes((0, _MSGPACK, count)) for count in range(MAX_TAGS + 1))
+    for head in (_VERSION + bytes((0, _MSGPACK, count)) for count in range(MAX_HELD + 1))
 )
 _NO_EXTRAS: Final = ("", 0, HEADER_BYTES)
 
@@ -235,7 +235,7 @@ def unpack(frame: bytes, *, key_digest: bytes) -> tuple[Header, Body]:
         or crc32(bound, crc32(frame[:STAMP_OFFSET])) != checksum
     ):
         raise FrameError("the frame is damaged: a checksum does not fit")
-    if flags & ~_KNOWN_FLAGS or codec != _MSGPACK or tags > MAX_TAGS:
+    if flags & ~_KNOWN_FLAGS or codec != _MSGPACK or tags > MAX_HELD:
         raise FrameError("the frame uses what this release does not know", cause="format")
     if digest != key_digest:
         raise FrameError("the frame belongs to another key", cause="key")
@@ -333,8 +333,8 @@ def pack_tags(tags: tuple[tuple[str, bytes], ...]) -> bytes:
     Raises:
         EncodeError: There are too many of them, or their ids have the wrong width.
     """
-    if len(tags) > MAX_TAGS:
-        raise EncodeError(f"no frame can be made: {len(tags)} tags are more than {MAX_TAGS}")
+    if len(tags) > MAX_HELD:
+        raise EncodeError(f"no frame can be made: {len(tags)} tags are more than {MAX_HELD}")
     parts: list[bytes] = []
     for text, pair in tags:
         raw = text.encode("utf-8", "surrogatepass")

@@ -26,6 +26,7 @@ from async_tiercache.codecs.frame import (
     unpack,
 )
 from async_tiercache.errors import EncodeError
+from async_tiercache.tags import MAX_HELD
 
 IDS = bytes(range(100, 124))
 HEADER = Header(bytes(range(16)), 1e9, 1e9 + 60, 1e9 + 3600, 0.5, b"shape-01", namespace=IDS)
@@ -168,7 +169,7 @@ FOREIGN: dict[str, Callable[[bytearray], None]] = {
     "encryption": lambda raw: raw.__setitem__(3, 64),
     "unused flag": lambda raw: raw.__setitem__(3, 128),
     "codec": lambda raw: raw.__setitem__(4, 2),
-    "tags": lambda raw: raw.__setitem__(5, 65),
+    "tags": lambda raw: raw.__setitem__(5, MAX_HELD + 1),
 }
 
 

@@ -10,9 +10,10 @@ import pytest
 
 from async_tiercache import LoadContext, TierCache
 from async_tiercache.errors import ConfigurationError, UnkeyableError, UsageError
+from async_tiercache.tags import MAX_TAGS
 from async_tiercache.testing import MemoryServer, settled
 from tests.conftest import MakeCache
-from tests.core.source import Source, soon, ticks
+from tests.core.source import KEY, Source, function_of, soon, ticks
 from tests.core.wire import Wire
 
 TENANT: ContextVar[str] = ContextVar("TENANT")
@@ -220,6 +221,37 @@ async def test_a_tag_that_a_loader_names_is_its_tenant_s(tenants: Tenants) -> No
 
     assert await tenants.run("a", lambda f: f.cache.get("named", None)) is None
     assert await tenants.run("b", lambda f: f.cache.get("named", None)) == "b"
+
+
+async def test_a_value_of_a_tenant_may_have_as_many_tags_as_any(make_cache: MakeCache) -> None:
+    """The tag of the tenant itself is not counted."""
+    cache = await make_cache(tenant="acme")
+    source, tags = Source(), [f"tag:{number}" for number in range(MAX_TAGS)]
+    value = function_of(cache, source, tags=tags)
+
+    for _ in range(2):
+        assert await value(1) == "v1"
+        await settled(cache)
+    await cache.set("put", "v2", tags=tags)
+
+    other = await make_cache(tenant="acme")
+    assert await other.get_many([KEY, "put"]) == {KEY: "v1", "put": "v2"}
+    assert cache.statistics().loads == source.loads == 1
+
+
+async def test_one_tag_too_many_is_one_for_a_tenant_too(make_cache: MakeCache) -> None:
+    """Those of the decorator and of the loader together."""
+    cache = await make_cache(tenant="acme")
+
+    @cache.cached("row", tags=[f"declared:{number}" for number in range(MAX_TAGS)])
+    async def row(context: LoadContext = LoadContext()) -> int:
+        context.tags = ["named"]
+        return 1
+
+    await row()
+    await settled(cache)
+
+    assert cache.statistics().not_stored == {"unsound": 1}
 
 
 async def test_two_tenants_load_the_same_key_at_once(tenants: Tenants) -> None:
