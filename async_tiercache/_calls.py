@@ -204,7 +204,9 @@ class Calls:
                 values of the others are kept.
         """
         core = self._core
-        wanted = list(dict.fromkeys(check_text(key) for key in listed(keys)))
+        texts = {key: check_text(key) for key in listed(keys)}
+        asked = {text: key for key, text in texts.items()}
+        wanted = list(asked.values())
         check_loader(loader, ", ".join(wanted[:3]))
 
         async def load_many(missing: list[str], _context: LoadContext) -> Mapping[str, R]:
@@ -215,7 +217,9 @@ class Calls:
                 keep_nothing()
             loaded: Mapping[str, R] = await load_many(wanted, LoadContext()) if wanted else {}
             check_found(loaded, wanted)
-            return dict(loaded)
+            return {
+                key: loaded[asked[text]] for key, text in texts.items() if asked[text] in loaded
+            }
         core.admit()
         family = self._families.direct_of(values_of(returned_by(loader)), policy, policy_fields)
         gatherer = Gatherer(
@@ -224,10 +228,10 @@ class Calls:
         prefix, under = core.tenancy.prefix(), core.tenancy.tags(checked_tags(tags))
         found = await core.reader.read_many(
             family,
-            {prefix + key: under for key in wanted},
-            lambda text: Load(part=gatherer.expect(text[len(prefix) :])),
+            {prefix + text: under for text in asked},
+            lambda text: Load(part=gatherer.expect(asked[text[len(prefix) :]])),
         )
-        return {text[len(prefix) :]: value for text, value in found.items()}
+        return {key: found[prefix + text] for key, text in texts.items() if prefix + text in found}
 
     async def set(
         self,

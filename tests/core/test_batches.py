@@ -8,6 +8,7 @@ import pytest
 
 from async_tiercache import LoadContext, Read, TierCache
 from async_tiercache.errors import ConfigurationError, UsageError
+from async_tiercache.keys import MAX_CHARACTERS, check_text
 from async_tiercache.testing import FakeClock, MemoryServer, Recorder, settled
 from tests.conftest import MakeCache
 from tests.core.rows import Rows, functions_of, methods_of, named
@@ -399,6 +400,28 @@ async def test_the_context_of_a_batch_may_stand_anywhere(cache: TierCache) -> No
     assert await rows([1, 2], lang="fr") == {1: "1 fr", 2: "2 fr"}
     assert await rows(row_ids=[1]) == {1: "1 en"}
     assert (await rows.invalidate([1])).l1 == "done"
+
+
+@pytest.mark.parametrize("enabled", [True, False], ids=["on", "off"])
+async def test_a_loader_by_key_gets_the_keys_that_were_given(
+    make_cache: MakeCache, enabled: bool
+) -> None:
+    """Also those that the tiers know by a shorter text, and two that have one text in common."""
+    cache = await make_cache(enabled=enabled)
+    long = "x" * (MAX_CHARACTERS + 1)
+    asked: list[list[str]] = []
+
+    async def load(keys: list[str]) -> dict[str, int]:
+        asked.append(keys)
+        return {key: 1 for key in keys if key != "none"}
+
+    assert await cache.get_or_load_many([long, "none", "a"], load) == {long: 1, "a": 1}
+    assert await cache.get_or_load_many([check_text(long), long], load) == {
+        check_text(long): 1,
+        long: 1,
+    }
+    assert asked[0] == [long, "none", "a"]
+    assert asked[1:] == ([] if enabled else [[long]])
 
 
 def test_loaders_that_do_not_fit_are_refused() -> None:
