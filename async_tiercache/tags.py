@@ -8,7 +8,7 @@ the soft id, remembers the one before, and says until when what stands under tha
 
 import inspect
 import struct
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, Literal, NamedTuple, TypeAlias, cast
 
 from async_tiercache._canonical import canonical, escape
@@ -125,7 +125,7 @@ class TagMaker:
         for template in self._templates:
             template.check(tuple(inspect.signature(function).parameters))
         plain = not any(template.placeholders for template in self._templates)
-        self.fixed = tuple(dict.fromkeys(templates)) if plain else None
+        self.fixed = self._spelled({}) if plain else None
 
     def texts(
         self, names: Sequence[str], owner: object, values: Sequence[object]
@@ -142,7 +142,9 @@ class TagMaker:
         """
         if self.fixed is not None:
             return self.fixed
-        arguments = dict(zip(names, values, strict=True), self=owner)
+        return self._spelled(dict(zip(names, values, strict=True), self=owner))
+
+    def _spelled(self, arguments: Mapping[str, object]) -> tuple[str, ...]:
         return tuple(
             dict.fromkeys(template.text(arguments, tag_text) for template in self._templates)
         )

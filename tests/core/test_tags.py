@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 
-from async_tiercache import LoadContext, TierCache
+from async_tiercache import MISSING, LoadContext, TierCache
 from async_tiercache.errors import (
     ConfigurationError,
     KeyTemplateError,
     UnkeyableError,
     UsageError,
 )
+from async_tiercache.keys import MAX_CHARACTERS
 from async_tiercache.tags import MAX_TAGS
 from async_tiercache.testing import MemoryServer, settled
 from tests.conftest import MakeCache
@@ -314,6 +315,17 @@ async def test_a_batch_does_not_join_a_load_without_its_tag(cache: TierCache) ->
     bare.gate.set()
 
     assert (await soon(before), await soon(after)) == ("new", {1: "new"})
+
+
+async def test_a_long_tag_without_placeholders_is_found_by_its_text(alone: TierCache) -> None:
+    """It is shortened wherever it is written."""
+    tag = "t" * (MAX_CHARACTERS + 1)
+    value = function_of(alone, Source(), tags=[tag])
+    await value(1)
+
+    await alone.invalidate(tags=[tag])
+
+    assert value.peek(1) is MISSING
 
 
 # What is refused.
