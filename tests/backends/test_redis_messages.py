@@ -34,6 +34,14 @@ def test_a_message_is_what_was_sent(record: Invalidation) -> None:
     assert messages.message_id(message) == ID
 
 
+@pytest.mark.parametrize("soft", [4000 * 86_400.0, 1e12], ids=["11 years", "for ever"])
+def test_the_longest_window_is_understood(soft: float) -> None:
+    """It is shortened where it is sent, and not refused by all who hear of it."""
+    record = Invalidation(b"r" * 16, ("k",), (), soft)
+
+    assert messages.decode(ID + messages.encode(record)).soft == messages.soft_seconds(soft)
+
+
 @given(st.binary(max_size=200))
 def test_whatever_arrives_is_decoded_or_refused(raw: bytes) -> None:
     """By no other error."""

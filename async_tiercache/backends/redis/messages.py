@@ -27,9 +27,8 @@ _LONGEST: Final = 10 * 366 * 86400.0
 
 def encode(record: Invalidation) -> bytes:
     """Return what stands in a message behind its id."""
-    fields = [
-        _VERSION, record.id, record.keys, record.tags, record.soft, record.pattern, record.at,
-    ]  # fmt: skip
+    soft = None if record.soft is None else soft_seconds(record.soft)
+    fields = [_VERSION, record.id, record.keys, record.tags, soft, record.pattern, record.at]
     return cast("bytes", _msgpack.packb(fields))
 
 
