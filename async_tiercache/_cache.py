@@ -31,6 +31,7 @@ from async_tiercache._checks import (
     checked_l1,
     checked_max_loads,
     checked_namespace,
+    checked_self_check,
     checked_source_check,
     listed,
 )
@@ -85,7 +86,8 @@ class TierCache(Calls):
         staleness_bound: How long after an invalidation in another process this one may still serve
             its own copy, when the messages about it are lost or late; while they arrive it is their
             way. It is also how long L1 serves what was loaded while Redis is out of reach.
-        self_check: How often some of what L1 serves is compared with L2; `None` for never.
+        self_check: How often some of what L1 serves is compared with L2, at most once a second;
+            `None` for never.
         check_source: Whether the self-check also loads some of it once more, to find what is
             changed and not invalidated.
         max_loads: How many loads may run at the same time, so that a cold or dead L2 does not crush
@@ -149,7 +151,7 @@ class TierCache(Calls):
             max_loads=checked_max_loads(max_loads),
             bound=checked_bound(staleness_bound),
             tenancy=Tenancy(tenant),
-            self_check=None if self_check is None else seconds(self_check, name="self_check"),
+            self_check=checked_self_check(self_check),
             check_source=checked_source_check(check_source, self_check),
             enabled=enabled,
         )

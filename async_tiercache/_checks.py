@@ -12,6 +12,7 @@ from async_tiercache._options import L1, seconds
 from async_tiercache.errors import ConfigurationError, UsageError
 
 MIN_BOUND: Final = 0.1
+MIN_PAUSE: Final = 1.0
 
 _NAMESPACE_CHARACTERS: Final = frozenset(
     "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-:"
@@ -173,6 +174,23 @@ def checked_bound(bound: Any) -> float:
         raise ConfigurationError(
             f"staleness_bound={bound!r} is shorter than {MIN_BOUND} s",
             hint="A proof needs a turn to Redis; for fresher reads, pass l1=None.",
+        )
+    return result
+
+
+def checked_self_check(self_check: Any) -> float | None:
+    """Return the pause between two self-checks, in seconds.
+
+    Raises:
+        ConfigurationError: It is no duration, or one that would do nothing but check.
+    """
+    if self_check is None:
+        return None
+    result = seconds(self_check, name="self_check")
+    if result < MIN_PAUSE:
+        raise ConfigurationError(
+            f"self_check={self_check!r} is shorter than {MIN_PAUSE} s",
+            hint='Pass for example "1m", or None for never.',
         )
     return result
 

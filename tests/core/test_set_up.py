@@ -106,6 +106,7 @@ async def test_a_disabled_cache_says_so_once(
         pytest.param({"policy": {"ttl": 5}}, id="a dict for a policy"),
         pytest.param({"max_loads": -1}, id="a negative number of loads"),
         pytest.param({"max_loads": "8"}, id="a text for a number of loads"),
+        pytest.param({"self_check": 0}, id="a self-check without a pause"),
         pytest.param({"observers": print}, id="an observer alone"),
         pytest.param({"observers": [7]}, id="an observer that cannot be called"),
         pytest.param({"tracer": print}, id="a tracer that is no tracer"),
