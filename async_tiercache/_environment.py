@@ -1,9 +1,11 @@
 """Constructor arguments of a `TierCache` from environment variables."""
 
 import os
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import Any
 
-from async_tiercache._options import L1, Policy
+from async_tiercache._options import L1, Policy, size_in_bytes
 from async_tiercache.errors import ConfigurationError
 
 
@@ -29,14 +31,16 @@ def from_environment(prefix: str) -> dict[str, Any]:
     if "L1_MAX_ENTRIES" in given:
         bounds["max_entries"] = _whole(given.pop("L1_MAX_ENTRIES"), f"{prefix}L1_MAX_ENTRIES")
     if "L1_MAX_BYTES" in given:
-        bounds["max_bytes"] = given.pop("L1_MAX_BYTES")
+        with _naming(f"{prefix}L1_MAX_BYTES"):
+            bounds["max_bytes"] = size_in_bytes(given.pop("L1_MAX_BYTES"))
     if bounds:
-        arguments["l1"] = L1(**bounds)
-    durations = {
-        name.lower(): given.pop(name) for name in ("TTL", "L1_TTL", "GRACE") if name in given
-    }
-    if durations:
-        arguments["policy"] = Policy().replace(**durations)
+        with _naming(f"{prefix}L1_MAX_ENTRIES"):
+            arguments["l1"] = L1(**bounds)
+    for name in ("TTL", "L1_TTL", "GRACE"):
+        if name in given:
+            policy = arguments.get("policy", Policy())
+            with _naming(f"{prefix}{name}"):
+                arguments["policy"] = policy.replace(**{name.lower(): _duration(given.pop(name))})
     if given:
         raise ConfigurationError(
             f"Unknown variables: {', '.join(prefix + name for name in sorted(given))}",
@@ -44,6 +48,20 @@ def from_environment(prefix: str) -> dict[str, Any]:
             f"and GRACE, each after {prefix}.",
         )
     return arguments
+
+
+@contextmanager
+def _naming(variable: str) -> Generator[None]:
+    """Name the variable in an error about what it says."""
+    try:
+        yield
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{variable}: {error.args[0]}", hint=error.hint) from error
+
+
+def _duration(text: str) -> float | str:
+    """Return a duration as options take it: what is a number here is a text there."""
+    return float(text) if text.replace(".", "", 1).isdecimal() else text
 
 
 def _switch(text: str, name: str) -> bool:

@@ -302,6 +302,18 @@ def test_every_variable_is_read(environment: pytest.MonkeyPatch) -> None:
     assert cache._core.store.bounds == L1(123, "1MiB")
 
 
+@pytest.mark.parametrize(("text", "seconds"), [("300", 300), ("0.5", 0.5)])
+def test_a_number_is_a_duration_in_seconds(
+    environment: pytest.MonkeyPatch, text: str, seconds: float
+) -> None:
+    """A variable cannot say it but by a text."""
+    environment.setenv("TIERCACHE_NAMESPACE", "shop")
+    environment.setenv("TIERCACHE_TTL", text)
+    environment.setenv("TIERCACHE_GRACE", "0")
+
+    assert TierCache.from_env()._policy == Policy(ttl=seconds, grace=0)
+
+
 def test_arguments_win_over_variables(environment: pytest.MonkeyPatch) -> None:
     """A test can override what the deployment says."""
     environment.setenv("TIERCACHE_NAMESPACE", "shop")
@@ -344,6 +356,8 @@ def test_a_variable_that_cannot_be_used_is_refused(
         TierCache.from_env()
 
     assert caught.value.hint
+    if name not in {"URL", "NAMESPACE"}:  # which the constructor names
+        assert f"TIERCACHE_{name}" in str(caught.value)
 
 
 def test_a_missing_namespace_is_a_configuration_error(environment: pytest.MonkeyPatch) -> None:
