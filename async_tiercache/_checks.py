@@ -5,7 +5,7 @@ and keys check themselves.
 """
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 from async_tiercache._options import L1, seconds
@@ -156,10 +156,10 @@ def listed(keys: Sequence[str]) -> Sequence[str]:
     """Return keys that are a collection.
 
     Raises:
-        UsageError: They are a single text, whose letters would be the keys.
+        UsageError: They are none, or a single text, whose letters would be the keys.
     """
-    if isinstance(keys, str):
-        raise UsageError(f"keys={keys!r} is one text", hint="Pass a list of keys.")
+    if isinstance(keys, str | bytes) or not isinstance(keys, Iterable):
+        raise UsageError(f"keys={keys!r} is no list of keys", hint='Pass keys=["user:42"].')
     return keys
 
 

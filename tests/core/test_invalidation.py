@@ -498,10 +498,22 @@ async def test_an_invalidation_without_l2_says_off(alone: TierCache) -> None:
     assert value.peek(1) is MISSING
 
 
-async def test_one_text_instead_of_a_list_is_refused(cache: TierCache) -> None:
-    """Its characters are no keys."""
-    with pytest.raises(UsageError, match="is one text"):
-        await cache.invalidate(keys="user:1")
+@pytest.mark.parametrize("keys", ["user:1", b"user:1", 42, None], ids=repr)
+async def test_keys_that_are_no_list_are_refused(cache: TierCache, keys: Any) -> None:
+    """By every call that takes several; the characters of a text are no keys."""
+
+    async def load(missing: list[str]) -> dict[str, int]:
+        raise AssertionError(missing)
+
+    calls: list[Callable[[], Any]] = [
+        lambda: cache.invalidate(keys=keys),
+        lambda: cache.invalidating(keys=keys),
+        lambda: cache.get_many(keys),
+        lambda: cache.get_or_load_many(keys, load),
+    ]
+    for call in calls:
+        with pytest.raises(UsageError, match="is no list of keys"):
+            await call()
 
 
 async def test_a_pattern_as_a_key_is_refused(cache: TierCache) -> None:
