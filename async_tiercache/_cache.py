@@ -24,6 +24,7 @@ from async_tiercache._advisor import advice_on
 from async_tiercache._calls import Calls
 from async_tiercache._changes import Changes
 from async_tiercache._checks import (
+    check_clock,
     check_function,
     check_scope_and_via,
     check_watchers,
@@ -33,6 +34,7 @@ from async_tiercache._checks import (
     checked_namespace,
     checked_self_check,
     checked_source_check,
+    checked_switch,
     listed,
 )
 from async_tiercache._clock import SYSTEM_CLOCK
@@ -132,7 +134,9 @@ class TierCache(Calls):
         self._policy = policy_of(policy, {})
         self._alone = url is None and client is None
         l1 = checked_l1(l1, alone=self._alone)
+        enabled = checked_switch(enabled, name="enabled")
         check_watchers(observers, tracer)
+        check_clock(clock)
         remote: Remote | None = None
         if isinstance(client, Remoting):
             remote = client.tiercache_remote(namespace=namespace, clock=clock)

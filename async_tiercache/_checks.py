@@ -72,6 +72,30 @@ def checked_max_loads(max_loads: Any) -> int | None:
     return max_loads
 
 
+def checked_switch(switch: Any, *, name: str) -> bool:
+    """Return what is on or off.
+
+    Raises:
+        ConfigurationError: It is no bool; a text would always be on.
+    """
+    if not isinstance(switch, bool):
+        raise ConfigurationError(f"{name}={switch!r} is no bool", hint="Pass True or False.")
+    return switch
+
+
+def check_clock(clock: object) -> None:
+    """Refuse a clock that tells no time.
+
+    Raises:
+        ConfigurationError: It does not.
+    """
+    if not callable(getattr(clock, "monotonic", None)):
+        raise ConfigurationError(
+            f"clock={clock!r} has no method `monotonic`",
+            hint="Leave it out, or pass an async_tiercache.testing.FakeClock().",
+        )
+
+
 def check_watchers(observers: Sequence[object], tracer: object) -> None:
     """Refuse observers and a tracer that cannot be called.
 
@@ -201,12 +225,8 @@ def checked_source_check(check_source: Any, self_check: Any) -> bool:
     Raises:
         ConfigurationError: It is no bool, or nothing says how often.
     """
-    if not isinstance(check_source, bool):
-        raise ConfigurationError(
-            f"check_source={check_source!r} is no bool", hint="Pass True or False."
-        )
-    if check_source and self_check is None:
+    if checked_switch(check_source, name="check_source") and self_check is None:
         raise ConfigurationError(
             "check_source=True says nothing of how often", hint='Add self_check="1m".'
         )
-    return check_source
+    return bool(check_source)

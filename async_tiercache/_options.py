@@ -84,7 +84,10 @@ def seconds(duration: Duration, *, name: str = "duration") -> float:
             hint='Write seconds as a number, a timedelta, or text such as "30s", "5m", "1h".',
         )
     else:
-        result = float(duration)
+        try:
+            result = float(duration)
+        except OverflowError:
+            result = math.inf
     if not 0 <= result < math.inf:
         raise ConfigurationError(
             f"{name}={duration!r} must be finite and not negative",
@@ -226,6 +229,11 @@ class Policy:
             )
         if self.max_value_bytes is not UNSET and self.max_value_bytes is not None:
             size_in_bytes(self.max_value_bytes, name="max_value_bytes")
+        self._check_words()
+        if self.compression is not UNSET:
+            compression_of(self.compression)
+
+    def _check_words(self) -> None:
         if self.isolation not in (UNSET, "share", "copy", "check"):
             raise ConfigurationError(
                 f"isolation={self.isolation!r} is unknown", hint='Pass "share", "copy" or "check".'
@@ -234,8 +242,11 @@ class Policy:
             raise ConfigurationError(
                 f"on_abandon={self.on_abandon!r} is unknown", hint='Pass "cancel" or "finish".'
             )
-        if self.compression is not UNSET:
-            compression_of(self.compression)
+        if not isinstance(self.schema_version, int | str | Unset):
+            raise ConfigurationError(
+                f"schema_version={self.schema_version!r} is no number or text",
+                hint="Count it up: 1, 2, 3.",
+            )
 
     def replace(self, **changes: Any) -> Self:
         """Return a copy with some fields changed.

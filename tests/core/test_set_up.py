@@ -110,6 +110,8 @@ async def test_a_disabled_cache_says_so_once(
         pytest.param({"observers": print}, id="an observer alone"),
         pytest.param({"observers": [7]}, id="an observer that cannot be called"),
         pytest.param({"tracer": print}, id="a tracer that is no tracer"),
+        pytest.param({"clock": None}, id="no clock"),
+        pytest.param({"enabled": "no"}, id="a text for a switch"),
     ],
 )
 def test_an_argument_that_cannot_be_used_is_refused_with_a_hint(options: dict[str, Any]) -> None:
@@ -192,6 +194,7 @@ async def test_what_is_no_coroutine_function_is_refused_at_decoration(
         {"ttl": 1e12},
         {"ttl": "5 minutes"},
         {"ttl": None},
+        {"ttl": 10**400},
         {"load_limit": 0},
         {"soft_timeout": float("nan")},
         {"negative_ttl": "-5s"},
@@ -200,9 +203,11 @@ async def test_what_is_no_coroutine_function_is_refused_at_decoration(
         {"early": -0.5},
         {"isolation": "copied"},
         {"on_abandon": "stop"},
+        {"schema_version": None},
+        {"schema_version": 1.5},
         {"compression": "brotli"},
     ],
-    ids=str,
+    ids=lambda fields: str(fields)[:40],
 )
 def test_a_field_that_cannot_be_used_is_refused_with_a_hint(fields: dict[str, Any]) -> None:
     """Where the policy is made."""
