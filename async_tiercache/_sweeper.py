@@ -100,7 +100,7 @@ class Sweeper:
     async def _carry_out(self, remote: Remote, held: Pattern, progress: Progress | None) -> None:
         (prefix, pattern), matches, count = held, matcher(*held), 0
         await self._tell(remote, _record(held))
-        glob = _LITERAL.sub(_escaped, prefix) + re.sub(r"[\[\]^]", _escaped, pattern)
+        glob = _LITERAL.sub(_escaped, prefix) + glob_of(pattern)
         async for batch in remote.scan(glob):
             keys = [key for key in batch if matches(key)]
             report = await self._invalidator.invalidate(keys)
@@ -135,6 +135,11 @@ def checked_pattern(pattern: object) -> str:
             hint="* stands for anything and ? for one character; all else stands for itself.",
         )
     return str.__str__(pattern)
+
+
+def glob_of(pattern: str) -> str:
+    """Return a pattern as Redis spells it, to which brackets mean something."""
+    return re.sub(r"[\[\]^]", _escaped, pattern)
 
 
 def matcher(prefix: str, pattern: str) -> Callable[[str], bool]:

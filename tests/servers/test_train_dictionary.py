@@ -197,6 +197,54 @@ def test_a_url_of_several_servers_is_refused(
     assert "any master: redis://" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["-o", "missing/rows.dict"], "There is no folder missing"),
+        (["--namespace", "tr*ned"], "cannot begin a key"),
+        (["--match", "row:{1}"], "cannot stand in the pattern"),
+        (["--samples", "99"], "--samples"),
+    ],
+    ids=["folder", "namespace", "pattern", "samples"],
+)
+def test_an_option_that_cannot_be_used_is_refused(
+    train: Train, capsys: pytest.CaptureFixture[str], options: list[str], said: str
+) -> None:
+    """Before anything is read."""
+    assert train(*options) == 2
+
+    assert said in capsys.readouterr().err
+
+
+def test_a_bracket_in_a_pattern_is_itself(
+    redis: Server, train: Train, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As in every pattern of a cache."""
+    fill(redis, 20)
+
+    assert train("--match", "row:[1]*") == 2
+
+    assert "0 small values match 'row:[1]*'" in capsys.readouterr().err
+
+
+def test_the_keys_of_a_tenant_begin_with_its_name(
+    redis: Server, train: Train, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The hint of an empty sample says how they are spelled."""
+
+    async def store() -> None:
+        async with TierCache(redis.url, namespace=NAMESPACE, tenant="acme") as cache:
+            for number in range(120):
+                while (await cache.set(f"row:{number}", a_row(number))).l2 != "done":
+                    pass
+
+    asyncio.run(store())
+
+    assert train("--match", "row:*") == 2
+    assert "?NAME?" in capsys.readouterr().err
+    assert train("--match", "?acme?row:*", "--size", "512") == 0
+
+
 def test_a_missing_package_is_named(
     train: Train, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

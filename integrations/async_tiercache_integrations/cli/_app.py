@@ -97,10 +97,14 @@ def train_dictionary(
         typer.Option("--output", "-o", dir_okay=False, help="The file to write.", metavar="FILE"),
     ],
     match: Annotated[
-        str, typer.Option(help='Which keys, as a pattern: "user:*:profile".', metavar="PATTERN")
+        str,
+        typer.Option(
+            help='Which keys, as a pattern: "user:*:profile", of a tenant "?NAME?user:*".',
+            metavar="PATTERN",
+        ),
     ] = "*",
     samples: Annotated[
-        int, typer.Option(min=1, help="How many values to read.", metavar="N")
+        int, typer.Option(min=100, help="How many values to read.", metavar="N")
     ] = 10_000,
     size: Annotated[
         int, typer.Option(min=256, help="The most that it may take, in bytes.", metavar="BYTES")

@@ -19,7 +19,9 @@ from rich.progress import Progress
 from rich.table import Table
 
 from async_tiercache import Compression, Dictionary
+from async_tiercache._checks import checked_namespace
 from async_tiercache._compression import module_of
+from async_tiercache._sweeper import checked_pattern, glob_of
 from async_tiercache.backends.redis.clients import check_url
 from async_tiercache.codecs.compression import Compressor
 from async_tiercache.codecs.frame import (
@@ -92,9 +94,16 @@ def run(options: Options) -> None:
     Raises:
         ConfigurationError: An option cannot be used, or there are too few values.
         TierError: Redis does not answer.
+        UnkeyableError: What the keys are to match is no pattern.
     """
     module_of("zstd")
     _check_server(options.url)
+    checked_namespace(options.namespace)
+    checked_pattern(options.match)
+    if not options.output.parent.is_dir():
+        raise ConfigurationError(
+            f"There is no folder {options.output.parent}", hint="Make it, or choose another one."
+        )
     if options.output.exists():
         raise ConfigurationError(
             f"{options.output} exists",
@@ -161,7 +170,7 @@ async def frames(
     cursor = None
     while cursor != 0:
         cursor, names = await client.scan(
-            cursor or 0, match=f"{begin}{options.match}}}", count=BATCH
+            cursor or 0, match=f"{begin}{glob_of(options.match)}}}", count=BATCH
         )
         sizes = client.pipeline(transaction=False)
         for name in names:
@@ -210,7 +219,7 @@ def check_enough(sample: Sample, options: Options) -> None:
     raise ConfigurationError(
         f"{count} small values match {options.match!r} in the namespace {options.namespace!r}{why}",
         hint=f"At least {FEWEST} are needed, thousands are better: check --namespace and --match, "
-        "or wait until the cache has filled.",
+        "or wait until the cache has filled. Keys of a tenant begin with ?NAME?.",
     )
 
 
