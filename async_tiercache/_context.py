@@ -101,9 +101,13 @@ class LoadContext:
 
     @etag.setter
     def etag(self, etag: str) -> None:
-        if not isinstance(etag, str) or len(etag.encode()) > _LONGEST_ETAG:
+        try:
+            fits = isinstance(etag, str) and len(etag.encode()) <= _LONGEST_ETAG
+        except UnicodeEncodeError:
+            fits = False
+        if not fits:
             raise ConfigurationError(
-                "An etag is a str of at most 255 bytes", hint="Set a digest of it instead."
+                "An etag is a str of at most 255 bytes of UTF-8", hint="Set a digest of it instead."
             )
         self._new_etag = etag
 

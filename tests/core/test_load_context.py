@@ -394,7 +394,7 @@ def test_a_ttl_must_be_one(ttl: Any) -> None:
         LoadContext().ttl = ttl
 
 
-@pytest.mark.parametrize("etag", ["x" * 256, 1, None])
+@pytest.mark.parametrize("etag", ["x" * 256, 1, None, "\ud800"], ids=ascii)
 def test_an_etag_must_be_short(etag: Any) -> None:
     """It is stored beside each value."""
     with pytest.raises(ConfigurationError):
