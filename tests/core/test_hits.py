@@ -4,6 +4,7 @@ import asyncio
 import copy
 import inspect
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -240,6 +241,18 @@ async def test_key_is_the_text_that_others_use(alone: TierCache) -> None:
 
     assert value.key(1) == KEY
     assert await alone.get(value.key(1)) == "v1"
+
+
+@pytest.mark.parametrize("helper", ["key", "peek", "invalidate"])
+@pytest.mark.parametrize("make", [function_of, method_of], ids=["function", "method"])
+async def test_wrong_arguments_are_told_by_the_name_of_the_original(
+    alone: TierCache, make: Callable[..., Any], helper: str
+) -> None:
+    """Nothing that the cache has compiled stands in the error."""
+    value = make(alone, Source())
+
+    with pytest.raises(TypeError, match=r"value\(\) takes"):
+        await getattr(value, helper)(1, 2)
 
 
 async def test_a_long_key_is_found_by_its_text(alone: TierCache) -> None:
