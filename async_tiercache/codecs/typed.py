@@ -181,6 +181,7 @@ _CONCRETE: Final[dict[Any, tuple[Any, ...]]] = {
 
 _ORDINARY: Final = frozenset({NoneType, bool, int, float, str, bytes})
 _OLD_TUPLE: Final[Any] = getattr(typing, "Tuple")  # noqa: B009 - ruff would rewrite it
+_SELF: Final[Any] = getattr(typing, "Self")  # noqa: B009 - pyright knows it in classes only
 
 _WRAPPERS: Final = frozenset(
     {
@@ -221,7 +222,7 @@ class _Compiler:
         """Return the node of an annotation."""
         if any(annotation is absent for absent in _ABSENT):
             return DYNAMIC
-        if annotation is typing.Self and self._owners:
+        if annotation is _SELF and self._owners:
             annotation = self._owners[-1]
         if isinstance(annotation, type | NoneType) and annotation in _PLAIN:
             return _PLAIN[annotation]
@@ -484,10 +485,10 @@ def _constant(value: Any) -> str:
 def _unsupported(annotation: Any) -> Node:
     hint = "Use models, stdlib scalars, list, tuple, set, dict and unions of them, or Any."
     origin = get_origin(annotation) or annotation
-    if isinstance(annotation, str | typing.ForwardRef):
-        hint = "Resolve string annotations first; import the names at run time."
-    elif annotation is typing.Self:
+    if annotation is _SELF:
         hint = "Only a model's field may be of Self: name the class, as a string inside of it."
+    elif isinstance(annotation, str | typing.ForwardRef):
+        hint = "Resolve string annotations first; import the names at run time."
     elif isinstance(origin, type) and issubclass(
         origin, abc.Iterator | abc.AsyncIterator | abc.AsyncIterable
     ):
