@@ -12,7 +12,7 @@ from async_tiercache._guard import Guard
 from async_tiercache._ledger import Ledger, Pattern
 from async_tiercache._tasks import Tasks
 from async_tiercache.abc import Clock, Invalidation, Observer, Remote
-from async_tiercache.errors import TierError, TierPartError
+from async_tiercache.errors import TierError, TierPartError, TierRefusedError
 
 PAUSE_SECONDS: Final = 0.1
 BATCH: Final = 512
@@ -144,4 +144,6 @@ class Recovery:
                 sweep = self.sweep
                 for pattern in self._ledger.owed if sweep is not None else ():
                     assert sweep is not None
-                    await self._guard.call(sweep, pattern)
+                    # One that is refused time and again must not hold up the others.
+                    with contextlib.suppress(TierPartError, TierRefusedError):
+                        await self._guard.call(sweep, pattern)

@@ -21,7 +21,7 @@ from async_tiercache.errors import TierError, TierPartError, UnkeyableError
 Progress = Callable[[int], None]
 """Is told how many keys have been invalidated so far."""
 
-_BAD = re.compile(r"[{}\\\x00-\x1f]")
+_BAD = re.compile(r"[{}\\\x00-\x1f\ud800-\udfff]")
 _LITERAL = re.compile(r"[\[\]^?*]")
 
 

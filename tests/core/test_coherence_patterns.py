@@ -7,7 +7,10 @@ import pytest
 from redis.exceptions import ResponseError
 
 from async_tiercache import MISSING, TierCache
-from async_tiercache.errors import UnkeyableError, UsageError
+from async_tiercache._recovery import PAUSE_SECONDS
+from async_tiercache.abc import Invalidation
+from async_tiercache.backends.redis import RedisRemote
+from async_tiercache.errors import TierRefusedError, UnkeyableError, UsageError
 from async_tiercache.testing import FakeClock, MemoryServer, settled
 from tests.conftest import MakeCache
 from tests.core.source import KEY, Source, function_of, soon, ticks
@@ -95,7 +98,7 @@ async def test_what_looks_like_a_rule_stands_for_itself(cache: TierCache, key: s
     assert await left(cache, key, "axb", "b") == ["axb", "b"]
 
 
-@pytest.mark.parametrize("pattern", ["", "a{b", "a\\*", "a\nb", 5, None, b"x"])
+@pytest.mark.parametrize("pattern", ["", "a{b", "a\\*", "a\nb", "a\ud83d*", 5, None, b"x"])
 async def test_what_is_no_pattern_is_refused(cache: TierCache, pattern: object) -> None:
     """Before anything is removed."""
     with pytest.raises(UnkeyableError):
@@ -305,6 +308,36 @@ async def test_a_server_that_refuses_to_invalidate_is_not_taken_for_down(
     assert cache.l2 == "up"
     await clock.advance(1)
     assert await left(cache, "user:1") == []
+
+
+async def test_a_pattern_that_is_refused_does_not_hold_up_the_next(
+    make_cache: MakeCache, server: MemoryServer, clock: FakeClock
+) -> None:
+    """Nor for ever, if it is refused each time."""
+    wire = Wire(server)
+    cache = await make_cache(client=wire.client)
+    await put(cache, "user:1", "order:1")
+    refused = ResponseError("NOPERM no right")
+    for pattern in ("user:*", "order:*"):
+        wire.refuse("SCAN", refused)
+        assert (await cache.invalidate_pattern(pattern)).l2 == "queued"
+    wire.refuse("SCAN", refused)
+
+    await clock.advance(PAUSE_SECONDS)
+
+    assert list(cache._core.ledger.owed) == [("", "user:*")]
+    await clock.advance(PAUSE_SECONDS)
+
+
+async def test_what_no_command_can_be_made_of_says_nothing_about_the_server(
+    server: MemoryServer,
+) -> None:
+    """It would be taken for down each time that this is tried again."""
+    remote = RedisRemote(None, namespace="test", client=server.client())
+
+    with pytest.raises(TierRefusedError, match="surrogates"):
+        await remote.invalidate(Invalidation(bytes(16), pattern="\ud83d*"))
+    await remote.aclose()
 
 
 async def test_a_pattern_is_obeyed_here_although_l2_is_not_asked(

@@ -532,6 +532,9 @@ def _translated(
         return TierRefusedError(f"Redis is full: {error}", tier="l2")
     if not is_down(error):
         return TierRefusedError(f"Redis refused: {error}", tier="l2")
+    if isinstance(error, TypeError | ValueError):
+        # No command could be made of it, whatever the server does.
+        return TierRefusedError(f"Redis was not asked: {error}", tier="l2")
     if isinstance(error, TimeoutError):
         return TierError(f"Redis did not answer in {OPERATION_LIMIT} s", tier="l2")
     return TierError(f"Redis is out of reach: {error}", tier="l2")
