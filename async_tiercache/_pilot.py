@@ -301,9 +301,13 @@ class Pilot:
         with self._tracing.around(Operation("wait", family.name, (flight.key,))):
             while found.raw == seen and waited < patience:
                 began = self._clock.monotonic()
-                if found.what == "lease" and seen is not None and self._bus.alive:
+                if (
+                    found.what == "lease"
+                    and seen is not None
+                    and self._bus.alive
                     # Its holder may die, and then its lease ends without a word.
-                    await self._bus.woken(flight.key, seen, look)
+                    and await self._bus.woken(flight.key, seen, look)
+                ):
                     look = LEASE_SECONDS / 2
                 else:
                     await self._clock.sleep(pause)

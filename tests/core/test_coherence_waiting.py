@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+from redis.exceptions import OutOfMemoryError
 
 from async_tiercache import TierCache
 from async_tiercache.testing import FakeClock, MemoryServer, settled
@@ -147,6 +148,29 @@ async def test_without_a_bus_a_waiter_asks_less_and_less_often(
 
     assert await all_of(leading, waiting) == ["v1", "v1"]
     server.faults.clear()
+
+
+async def test_a_waiter_whose_wake_is_refused_asks_less_and_less_often(
+    make_cache: MakeCache, server: MemoryServer, other: TierCache, clock: FakeClock
+) -> None:
+    """A full server takes no note of who waits, and still answers reads."""
+    wire = Wire(server)
+    cache = await make_cache(client=wire.client)
+    source = Source()
+    source.close()
+    leading = asyncio.ensure_future(function_of(other, source, ttl=1000)(1))
+    await soon(source.loading())
+    wire.sent.clear()
+    for _ in range(100):
+        wire.refuse("WAIT", OutOfMemoryError("OOM"))
+    waiting = asyncio.ensure_future(function_of(cache, source)(1))
+    await passes(clock, 5)
+    assert len(wire.sent) <= 2 + 5 + 2 * 5
+    source.gate.set()
+    await ticks()
+    await passes(clock, 0.5)
+
+    assert await all_of(leading, waiting) == ["v1", "v1"]
 
 
 async def test_a_bus_that_dies_under_a_waiter_costs_a_lease(
