@@ -310,7 +310,8 @@ class Remote(Protocol):
             tell: What all listeners are told in the same step, if it was stored.
 
         Returns:
-            Whether it was stored; False when an invalidation or another writer came between.
+            Whether it was stored, be it by this very command that is repeated; False when an
+            invalidation or another writer came between.
         """
         ...
 
@@ -336,7 +337,8 @@ class Remote(Protocol):
             tags: Tags whose states shall be kept as long as the entry, if they are there.
 
         Returns:
-            Whether the key still held that entry, and our mark was there.
+            Whether the key still held that entry, and our mark was there; or the new id is there
+            already, since this very command is repeated.
         """
         ...
 

@@ -32,7 +32,8 @@ class Fate:
         request: Seconds until it reaches the server; `NEVER` if it does not.
         reply: Seconds until its reply reaches the sender; `NEVER` if that does not. A message
             takes both times.
-        again: Seconds after the first time until it is carried out a second time.
+        again: Seconds after the first time until it is carried out a second time, which is answered
+            if the first one never is.
         broken: Whether the sender learns at once that the connection is broken.
         refused: The server carries nothing out and answers with this error.
         kills: The process ends before the command leaves it, or when it has been carried out.

@@ -109,7 +109,9 @@ class SimulatedClient:
         arrive = partial(self._execute, journey, fate, run, reply)
         self._after(fate.request, arrive)
         if fate.again is not None:
-            again = partial(self._execute, journey, Fate(reply=NEVER), run, reply)
+            # What is carried out twice is answered once.
+            second = Fate(reply=0.0 if fate.reply == NEVER else NEVER)
+            again = partial(self._execute, journey, second, run, reply)
             self._after(fate.again + (0.0 if fate.request == NEVER else fate.request), again)
         if fate.broken:
             self._fail(reply, "the connection broke")

@@ -242,6 +242,30 @@ async def test_connections_killed_at_any_time_cost_no_reader_its_value(
     await settled(cache)
 
 
+@ONE_SERVER
+async def test_a_write_whose_reply_is_lost_keeps_its_value(
+    redis: Server, proxy: Proxy, open_cache: OpenCache
+) -> None:
+    """Its store is repeated on a new connection, and finds what it has put there itself."""
+    cache = await open_cache(proxy.url)
+    await cache.set("k", "old")
+
+    async def write() -> None:
+        async with cache.writing("k") as writing:
+            writing.set("new")
+            proxy.hold_replies()
+
+    writing = asyncio.create_task(write())
+    async with asyncio.timeout(DEADLINE):
+        await proxy.held.wait()
+        proxy.cut()
+        proxy.release_replies()
+        await writing
+
+    assert redis.entries() == {"test:{k}"}
+    assert await cache.get("k") == "new"
+
+
 async def test_another_type_at_our_key_is_a_miss_and_replaced(
     redis: Server, open_cache: OpenCache, events: Recorder, source: Source
 ) -> None:

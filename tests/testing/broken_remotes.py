@@ -295,6 +295,47 @@ class TakesNothingForItsFence(Broken):
         return self.look(self.held, key) is None or super().compares(key, fence)
 
 
+class ForgetsItsFrame(Broken):
+    """Takes what its first try has stored for another's."""
+
+    found_by = ("commit_repeated_finds_its_own_frame",)
+
+    async def commit(
+        self,
+        key: str,
+        frame: bytes,
+        seconds: float,
+        /,
+        *,
+        fence: bytes,
+        mark: bytes | None = None,
+        tags: Sequence[str] = (),
+        tell: Invalidation | None = None,
+    ) -> bool:
+        used = not self.compares(key, fence)
+        return await super().commit(key, frame, seconds, fence=fence, mark=mark) and not used
+
+
+class ForgetsItsStamp(Broken):
+    """Takes what its first try has written for another's."""
+
+    found_by = ("stamp_repeated_finds_its_own_stamp",)
+
+    async def stamp(
+        self,
+        key: str,
+        stamp: bytes,
+        seconds: float,
+        /,
+        *,
+        fence: bytes,
+        mark: bytes | None = None,
+        tags: Sequence[str] = (),
+    ) -> bool:
+        used = not self.compares(key, fence)
+        return await super().stamp(key, stamp, seconds, fence=fence, mark=mark) and not used
+
+
 class CommitsInTwoSteps(Broken):
     """Compares, and stores a turn later."""
 

@@ -152,7 +152,7 @@ class DictRemote:
         await self.turn()
         self.wake(key)
         if not self.compares(key, fence) or not self.marked(key, mark):
-            return False
+            return self.compares(key, frame[ENTRY_ID_OFFSET:][:16])
         self.put(self.held, key, frame, seconds)
         self.unmark(key, mark)
         self.extend(tags, seconds)
@@ -175,7 +175,7 @@ class DictRemote:
         await self.turn()
         held = self.look(self.held, key)
         if held is None or not self.compares(key, fence) or not self.marked(key, mark):
-            return False
+            return self.compares(key, stamp[:16])
         self.put(self.held, key, stamped(held, stamp), seconds)
         self.unmark(key, mark)
         self.extend(tags, seconds)

@@ -47,6 +47,14 @@ local function is_marked()
   return ARGV[4] == '' or (is_string(KEYS[3]) and redis.call('GET', KEYS[3]) == ARGV[4])
 end
 """
+# Who repeats a command whose reply was lost finds what it has put there. Nobody else makes its id,
+# and whatever came between has put another one there, or nothing.
+_IS_THERE: Final = f"""
+local function is_there(id)
+  return is_string(KEYS[1])
+    and redis.call('GETRANGE', KEYS[1], {ENTRY_ID_OFFSET}, {ENTRY_ID_OFFSET + 15}) == id
+end
+"""
 _REMOVE_MARK: Final = """
 if ARGV[4] ~= '' then redis.call('DEL', KEYS[3]) end
 """
@@ -74,6 +82,7 @@ COMMIT: Final = f"""
 {IS_STRING}
 {_WAKE}
 {_MARKED}
+{_IS_THERE}
 local function held(name, fence)
   if not is_string(name) then return nil end
   if #fence ~= {LEASE_BYTES} then
@@ -83,7 +92,7 @@ local function held(name, fence)
 end
 if held(KEYS[1], ARGV[1]) ~= ARGV[1] or not is_marked() then
   wake(KEYS[2])
-  return 0
+  return is_there(string.sub(ARGV[2], {ENTRY_ID_OFFSET + 1}, {ENTRY_ID_OFFSET + 16})) and 1 or 0
 end
 redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
 {_REMOVE_MARK}
@@ -95,6 +104,8 @@ return 1
 STAMP: Final = f"""
 {IS_STRING}
 {_MARKED}
+{_IS_THERE}
+if is_there(string.sub(ARGV[2], 1, 16)) then return 1 end
 if not is_string(KEYS[1]) or not is_marked() then return 0 end
 if redis.call('GETRANGE', KEYS[1], {ENTRY_ID_OFFSET}, {ENTRY_ID_OFFSET + 15}) ~= ARGV[1] then
   return 0

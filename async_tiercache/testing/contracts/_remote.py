@@ -361,6 +361,24 @@ class RemoteContract(CoherencePromises):
 
         assert await contents(remote, ["k"]) == [FRAME]
 
+    @pytest.mark.parametrize("fence", [LEASE, ID], ids=["lease", "refresh"])
+    async def test_commit_repeated_finds_its_own_frame(self, remote: Remote, fence: bytes) -> None:
+        """A first try whose reply was lost has stored it, unless something came between."""
+        mark = LEASE if fence is ID else None
+        await put(remote, "k", LEASE if mark is None else FRAME)
+        if mark is not None:
+            await remote.mark("k", mark, LONG)
+        assert await remote.commit("k", NEW_FRAME, LONG, fence=fence, mark=mark)
+        await remote.mark("k", OTHER_LEASE, LONG)
+
+        assert await remote.commit("k", NEW_FRAME, LONG, fence=fence, mark=mark)
+
+        assert await contents(remote, ["k"]) == [NEW_FRAME]
+        assert not await remote.mark("k", LEASE, LONG)
+        await remote.invalidate(Invalidation(b"i" * 16, ("k",)))
+        assert not await remote.commit("k", NEW_FRAME, LONG, fence=fence, mark=mark)
+        assert await contents(remote, ["k"]) == [None]
+
     async def test_commit_of_many_stores_one(self, remote: Remote) -> None:
         """To compare and to store is one step."""
         await put(remote, "k", FRAME)
@@ -430,6 +448,18 @@ class RemoteContract(CoherencePromises):
         assert not await remote.stamp("k", OTHER_FRAME[ENTRY_ID_OFFSET:][:16], LONG, fence=ID)
 
         assert await contents(remote, ["k"]) == [NEW_FRAME]
+
+    async def test_stamp_repeated_finds_its_own_stamp(self, remote: Remote) -> None:
+        """A first try whose reply was lost has written it, unless something came between."""
+        await put(remote, "k", FRAME)
+        await remote.mark("k", LEASE, LONG)
+        assert await remote.stamp("k", NEW_STAMP, LONG, fence=ID, mark=LEASE)
+
+        assert await remote.stamp("k", NEW_STAMP, LONG, fence=ID, mark=LEASE)
+
+        assert await contents(remote, ["k"]) == [NEW_FRAME]
+        await remote.invalidate(Invalidation(b"i" * 16, ("k",)))
+        assert not await remote.stamp("k", NEW_STAMP, LONG, fence=ID, mark=LEASE)
 
     # Invalidations.
 

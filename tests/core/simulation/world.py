@@ -56,6 +56,7 @@ FATES: Final = {
     "come twice": Fate(again=0.0),
     "come again": Fate(again=0.5),
     "come again late": Fate(again=4.0),
+    "are repeated": Fate(reply=NEVER, again=0.01),
     "are refused": Fate(refused="OOM command not allowed"),
     "kill before": Fate(kills="before"),
     "kill after": Fate(kills="after"),
