@@ -7,14 +7,14 @@ of a client are used: its connections are driven by `wires`, and a Cluster's map
 
 import inspect
 from typing import Any, Final, TypeAlias, cast
-from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
 from redis.asyncio import Redis
 from redis.asyncio.cluster import ClusterNode, RedisCluster
 from redis.asyncio.connection import parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import RedisClusterException, RedisError
 
 from async_tiercache.backends.redis.sentinel import VotingSentinel
 from async_tiercache.errors import ConfigurationError
@@ -34,6 +34,11 @@ _FORMS: Final = (
     "Use redis://host:6379/0, rediss://host:6380/0 (TLS), unix:///path/to/socket, "
     "redis+sentinel://host:26379,host:26379/service/0 or redis+cluster://host:6379,host:6379; "
     "rediss+sentinel:// and rediss+cluster:// are those with TLS."
+)
+
+# What is no text, as parameters are; and what would let replies be text, as none may be.
+_NOT_FOR_URLS: Final = frozenset(
+    {"credential_provider", "decode_responses", "redis_connect_func", "retry", "retry_on_error"}
 )
 
 
@@ -78,6 +83,7 @@ def check_url(url: str) -> str:
         shown = scheme if "@" not in scheme else "..."
         raise ConfigurationError(f"The URL scheme {shown!r} is not supported", hint=_FORMS)
     try:
+        _check_parameters(urlsplit(url).query)
         client: Any = connect(url)
         if isinstance(client, RedisCluster):
             node = next(iter(cast("Any", client).nodes_manager.startup_nodes.values()))
@@ -86,7 +92,9 @@ def check_url(url: str) -> str:
             client.connection_pool.make_connection()
     except ConfigurationError:
         raise
-    except (TypeError, ValueError, OSError, RedisError) as error:
+    except (
+        AttributeError, TypeError, ValueError, OSError, RedisError, RedisClusterException,
+    ) as error:  # fmt: skip
         if str(error).startswith("Port "):
             # What stands for a port may be the half of a password.
             raise ConfigurationError(
@@ -167,6 +175,16 @@ def _cluster(parts: SplitResult) -> RedisCluster:
     nodes = [ClusterNode(host, port) for host, port in _hosts(parts, 6379)]
     cluster = cast("Any", RedisCluster)(startup_nodes=nodes, **_settings(parts))
     return cast("RedisCluster", cluster)
+
+
+def _check_parameters(query: str) -> None:
+    refused = sorted(_NOT_FOR_URLS & parse_qs(query).keys())
+    if refused:
+        raise ConfigurationError(
+            f"{refused[0]!r} cannot stand in a Redis URL",
+            hint="Stored values are bytes, so responses are never decoded; what is no text can be "
+            "said by a client of your own: pass client=.",
+        )
 
 
 def _settings(parts: SplitResult) -> dict[str, Any]:
