@@ -96,6 +96,7 @@ async def test_a_disabled_cache_says_so_once(
         pytest.param({"url": "redis+sentinel://a/shop/b"}, id="database that is no number"),
         pytest.param({"url": "redis+cluster://"}, id="no node"),
         pytest.param({"url": "redis+cluster://a/1"}, id="database of a Cluster"),
+        pytest.param({"url": "redis+cluster://a?db=1"}, id="database of a Cluster, a parameter"),
         pytest.param({"url": "redis+cluster://a?sslcerts=b"}, id="misspelt parameter, Cluster"),
         pytest.param({"url": "redis://a?decode_responses=false"}, id="decoding"),
         pytest.param({"url": "unix:///a?decode_responses=true"}, id="decoding, a socket"),

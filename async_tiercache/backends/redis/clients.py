@@ -152,6 +152,8 @@ def _sentinel(parts: SplitResult) -> Redis:
     service, _, database = unquote(parts.path).strip("/").partition("/")
     if not service:
         raise ConfigurationError("The Redis URL names no service of the Sentinels", hint=_FORMS)
+    # As in the URL of a server, the parameter counts where both are given.
+    number = settings.pop("db", _database(database))
     # Sentinels have users of their own; else they are reached like the servers.
     login = ("username", "password")
     watchers = {name: value for name, value in settings.items() if name not in login}
@@ -164,16 +166,17 @@ def _sentinel(parts: SplitResult) -> Redis:
         if own is not None:
             watchers[name] = own
     sentinel: Any = cast("Any", VotingSentinel)(hosts, sentinel_kwargs=watchers)
-    master = sentinel.master_for(service, **settings, db=_database(database))
+    master = sentinel.master_for(service, **settings, db=number)
     return cast("Redis", master)
 
 
 def _cluster(parts: SplitResult) -> RedisCluster:
     """Return a client that holds what reaching the nodes of a Cluster takes."""
-    if parts.path.strip("/") not in {"", "0"}:
+    settings = _settings(parts)
+    if parts.path.strip("/") not in {"", "0"} or settings.pop("db", 0):
         raise ConfigurationError("A Cluster has database 0 only", hint=_FORMS)
     nodes = [ClusterNode(host, port) for host, port in _hosts(parts, 6379)]
-    cluster = cast("Any", RedisCluster)(startup_nodes=nodes, **_settings(parts))
+    cluster = cast("Any", RedisCluster)(startup_nodes=nodes, **settings)
     return cast("RedisCluster", cluster)
 
 
@@ -192,7 +195,7 @@ def _settings(parts: SplitResult) -> dict[str, Any]:
     scheme = parts.scheme.partition("+")[0]
     login, at, _ = parts.netloc.rpartition("@")
     given: dict[str, Any] = dict(parse_url(f"{scheme}://{login}{at}host/?{parts.query}"))
-    for name in ("host", "connection_class", "db"):
+    for name in ("host", "connection_class"):
         given.pop(name, None)
     secure = {"ssl": True, "ssl_check_hostname": True} if scheme == "rediss" else {}
     return _fast() | secure | given
