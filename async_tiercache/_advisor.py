@@ -6,6 +6,7 @@ Pure; the remote tier knows its own server and speaks for itself.
 from collections.abc import Iterator
 
 from async_tiercache._options import UNSET, Policy, seconds
+from async_tiercache.errors import TierRefusedError
 
 
 def advice_on(policy: Policy) -> Iterator[tuple[str, str]]:
@@ -19,3 +20,9 @@ def advice_on(policy: Policy) -> Iterator[tuple[str, str]]:
                 "waits for load_limit, 30 s by default. Set soft_timeout or load_limit."
             ),
         )
+
+
+def refusal(error: TierRefusedError) -> str:
+    """Return what to say about a command that the remote tier has refused."""
+    said = f"{error.args[0]}. What L2 refuses, each process does without."
+    return f"{said} {error.hint}" if error.hint else said

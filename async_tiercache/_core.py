@@ -13,6 +13,7 @@ from functools import partial
 from math import inf
 from typing import Final, Literal
 
+from async_tiercache._advisor import refusal
 from async_tiercache._blocks import Blocks
 from async_tiercache._bulkhead import Bulkhead
 from async_tiercache._bus import Bus
@@ -46,10 +47,12 @@ from async_tiercache.abc import NAMESPACE, TAG_EPOCH, Clock, Observer, Remote, T
 from async_tiercache.backends.memory import MemoryStore
 from async_tiercache.backends.null import NullRemote
 from async_tiercache.codecs.compression import Compressor
-from async_tiercache.errors import CacheClosedError, TierError, UsageError
+from async_tiercache.errors import CacheClosedError, TierError, TierRefusedError, UsageError
 
 FIRST_PROOF_SECONDS: Final = 0.25
 """How long entering a cache waits for the bus; until it is heard L1 serves hardly anything."""
+MAX_ADVISED: Final = 50
+"""With more advice than this, no more is given about what L2 refuses."""
 
 _log = logging.getLogger("async_tiercache")
 
@@ -105,7 +108,7 @@ class Core:
         self.compressor = Compressor(partial(self.advise, "compression"))
         self.flights = Flights()
         self.ledger = Ledger()
-        self.guard = Guard(self._remote.probe, clock, self._tier_changed)
+        self.guard = Guard(self._remote.probe, clock, self._tier_changed, self._refused)
         self._fences = Fences(self._remote, self.guard, self.tasks, clock)
         self.tokens = Tokens(remote, self.guard, clock)
         tracing = Tracing(tracer, namespace)
@@ -331,6 +334,12 @@ class Core:
             _log.warning("L2 is out of reach, reads go around it: %s", event.error)
             self.bus.wake_all()
         self.notify(event)
+
+    def _refused(self, error: TierRefusedError) -> None:
+        """Say what nothing else would: L2 answers, so it is not down, and yet it is of no use."""
+        # What it says may name a key, and there are many.
+        if self.has_remote and len(self._advised) < MAX_ADVISED:
+            self.advise("redis-refuses", refusal(error))
 
     def advise(self, name: str, message: str) -> None:
         """Tell the owner of the cache something about its set-up, once.

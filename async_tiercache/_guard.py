@@ -20,20 +20,23 @@ class Guard:
             answers reads with what may be older than an invalidation.
         clock: The clock of this process.
         notify: Is told when the tier goes down and when it is back.
+        refused: Is told what it refuses while it answers.
     """
 
-    __slots__ = ("_breaker", "_clock", "_notify", "_probe")
+    __slots__ = ("_breaker", "_clock", "_notify", "_probe", "_refused")
 
     def __init__(
         self,
         probe: Callable[[], Awaitable[None]],
         clock: Clock,
         notify: Callable[[TierChanged], None],
+        refused: Callable[[TierRefusedError], None],
     ) -> None:
         self._breaker = Breaker()
         self._probe = probe
         self._clock = clock
         self._notify = notify
+        self._refused = refused
 
     @property
     def up(self) -> bool:
@@ -58,9 +61,11 @@ class Guard:
                 await self._probe()
                 self._back()
             return await operation(*args, **kwargs)
-        except (TierPartError, TierRefusedError):
+        except (TierPartError, TierRefusedError) as error:
             if probing:
                 self._back()
+            if isinstance(error, TierRefusedError):
+                self._refused(error)
             raise
         except TierError as error:
             self._failed(error)
@@ -76,7 +81,9 @@ class Guard:
         if not isinstance(outcome, TierError):
             answered(outcome)
             return
-        if not isinstance(outcome, TierPartError | TierRefusedError):
+        if isinstance(outcome, TierRefusedError):
+            self._refused(outcome)
+        elif not isinstance(outcome, TierPartError):
             self._failed(outcome)
         answered(None)
 

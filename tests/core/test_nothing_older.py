@@ -192,7 +192,7 @@ async def test_an_answer_to_an_old_question_does_not_close_the_breaker(clock: Fa
     async def failing() -> None:
         raise TierError("down", tier="l2")
 
-    guard = Guard(probe, clock, lambda event: told.append(event.up))
+    guard = Guard(probe, clock, lambda event: told.append(event.up), refused=print)
     old = asyncio.ensure_future(guard.call(slow))
     await ticks()
     await asyncio.gather(guard.call(failing), return_exceptions=True)

@@ -47,7 +47,7 @@ class Desk:
         self.forgotten: list[str] = []
         self.recovery = Recovery(
             remote=self.remote,
-            guard=Guard(self.remote.probe, clock, self.events.append),
+            guard=Guard(self.remote.probe, clock, self.events.append, refused=print),
             ledger=self.ledger,
             forget=lambda record: self.forgotten.extend(record.keys),
             clock=clock,

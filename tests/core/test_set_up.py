@@ -5,12 +5,14 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from redis.exceptions import ResponseError
 
 from async_tiercache import L1, MISSING, Advice, Policy, TierCache
 from async_tiercache.errors import ConfigurationError, UnkeyableError, UsageError
-from async_tiercache.testing import FakeClock, Recorder
+from async_tiercache.testing import FakeClock, MemoryServer, Recorder
 from tests.conftest import MakeCache
 from tests.core.source import KEY, Source, function_of, ticks
+from tests.core.wire import Wire
 
 # Disabled.
 
@@ -73,6 +75,31 @@ async def test_a_disabled_cache_says_so_once(
 
     assert len(events.of(Advice)) == 1
     assert caplog.text.count("is disabled") == 1
+
+
+async def test_what_l2_refuses_is_told_once(
+    make_cache: MakeCache, server: MemoryServer, events: Recorder
+) -> None:
+    """Not of each key again, though the server may name them."""
+    wire = Wire(server)
+    cache = await make_cache(client=wire.client, observers=[events])
+    for key in ("a", "b"):
+        said = f"unknown command 'MGET', with args beginning with: 'test:{{{key}}}'"
+        wire.refuse("GET", ResponseError(said))
+        await cache.get(key)
+
+    (advice,) = [each for each in events.of(Advice) if each.name == "redis-refuses"]
+    assert advice.message.startswith("Redis refused: unknown command 'MGET'. ")
+    assert cache.l2 == "up"
+
+
+async def test_without_l2_nobody_is_told_that_it_refuses(
+    alone: TierCache, events: Recorder
+) -> None:
+    """There is none on purpose."""
+    await function_of(alone, Source())(1)
+
+    assert events.of(Advice) == []
 
 
 # What is refused at once.

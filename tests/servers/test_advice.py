@@ -2,10 +2,14 @@
 
 import pytest
 
+from async_tiercache import Advice
 from async_tiercache._clock import SYSTEM_CLOCK
 from async_tiercache.backends.redis import RedisRemote
-from async_tiercache.testing import MemoryServer
+from async_tiercache.errors import TierRefusedError
+from async_tiercache.testing import MemoryServer, Recorder, settled
+from tests.servers.conftest import ONE_SERVER, OpenCache
 from tests.servers.process import Server
+from tests.servers.source import Source
 from tests.servers.topologies import ClusterGroup, SentinelGroup
 
 pytestmark = pytest.mark.redis
@@ -84,3 +88,29 @@ async def test_a_memory_server_needs_no_advice(server: MemoryServer) -> None:
     assert await remote.advice() == []
 
     await remote.aclose()
+
+
+@ONE_SERVER
+async def test_a_user_who_may_not_read_is_advised_of_it(
+    redis: Server, open_cache: OpenCache, events: Recorder, source: Source
+) -> None:
+    """The server answers, so it is not down; without a word it would be asked in vain for ever."""
+    redis.command("ACL", "SETUSER", "shop", "on", ">secret", "~*", "&*", "+@all", "-mget")
+    cache = await open_cache(redis.url.replace("://", "://shop:secret@"), observers=[events])
+    for key in ("a", "b"):
+        await source.read(cache, key)
+        await settled(cache)
+
+    advice = [each for each in events.of(Advice) if each.name == "redis-refuses"]
+    assert [each.message for each in advice if "mget" in each.message] == [advice[0].message]
+
+
+async def test_a_node_of_a_cluster_is_no_single_server(cluster: ClusterGroup) -> None:
+    """Whatever it refuses, it is for one reason, which is named with what to do."""
+    urls = [f"redis://127.0.0.1:{node.port}" for node in cluster.masters]
+    remotes = [RedisRemote(url, namespace="shop", clock=SYSTEM_CLOCK) for url in urls]
+    for remote in remotes:
+        for keys in (["a", "b"], ["a"]):
+            with pytest.raises(TierRefusedError, match=r"Cluster\nHint: Use redis\+cluster"):
+                await remote.get_many(keys, ["t"])
+        await remote.aclose()

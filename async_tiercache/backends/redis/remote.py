@@ -4,6 +4,7 @@ Holds one string per key and one per tag; what else there is, and how all is cal
 """
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
 from secrets import token_bytes
@@ -12,7 +13,7 @@ from typing import Any, Final
 
 from redis.asyncio.cluster import RedisCluster
 from redis.asyncio.sentinel import SentinelConnectionPool
-from redis.exceptions import OutOfMemoryError, TryAgainError
+from redis.exceptions import AskError, ClusterCrossSlotError, OutOfMemoryError, TryAgainError
 
 from async_tiercache._clock import SYSTEM_CLOCK
 from async_tiercache.abc import (
@@ -528,10 +529,15 @@ def _translated(
     if isinstance(error, NodeDownError):
         text = f"Redis serves in part: {error}"
         return TierPartError(text, tier="l2", keys=keys, tags=tags)
+    # Not what is about this one command: one text says once what is the matter.
+    said = re.split(r",? (?:with args|script:)", str(error), maxsplit=1)[0]
     if isinstance(error, OutOfMemoryError):
-        return TierRefusedError(f"Redis is full: {error}", tier="l2")
+        return TierRefusedError(f"Redis is full: {said}", tier="l2")
+    if isinstance(error, AskError | ClusterCrossSlotError):
+        hint = "Use redis+cluster:// or a RedisCluster."
+        return TierRefusedError("Redis refused: it is a node of a Cluster", tier="l2", hint=hint)
     if not is_down(error):
-        return TierRefusedError(f"Redis refused: {error}", tier="l2")
+        return TierRefusedError(f"Redis refused: {said}", tier="l2")
     if isinstance(error, TypeError | ValueError):
         # No command could be made of it, whatever the server does.
         return TierRefusedError(f"Redis was not asked: {error}", tier="l2")
