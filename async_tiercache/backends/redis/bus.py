@@ -1,11 +1,13 @@
 """The bus as a remote has it: one line to one server, or one to each master of a Cluster."""
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, Protocol
 
 from redis.asyncio.sentinel import SentinelConnectionPool
 
 from async_tiercache.abc import Clock, Invalidation, Listener
+from async_tiercache.backends.redis.connections import connection_of
 from async_tiercache.backends.redis.line import Line
 from async_tiercache.backends.redis.names import Names
 
@@ -62,7 +64,7 @@ def bus_of(
         last: Returns the id of the last message, after putting the one given where there is none.
     """
     return Line(
-        pool.make_connection,
+        partial(connection_of, pool),
         names,
         _Whole(listener),
         clock=clock,

@@ -12,10 +12,9 @@ from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 from redis.asyncio import Redis
 from redis.asyncio.cluster import ClusterNode, RedisCluster
 from redis.asyncio.connection import parse_url
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.exceptions import RedisClusterException, RedisError
 
+from async_tiercache.backends.redis.connections import no_retry
 from async_tiercache.backends.redis.sentinel import VotingSentinel
 from async_tiercache.errors import ConfigurationError
 
@@ -207,7 +206,7 @@ def _fast() -> dict[str, Any]:
         "socket_timeout": None,
         "socket_connect_timeout": None,
         "socket_keepalive": True,
-        "retry": Retry(cast("Any", NoBackoff)(), 0),
+        "retry": no_retry(),
     }
 
 

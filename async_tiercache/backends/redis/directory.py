@@ -10,10 +10,9 @@ from functools import partial
 from typing import Any, Final, TypeAlias, cast
 
 from redis.asyncio.cluster import ClusterNode, NodesManager, RedisCluster
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS
 
+from async_tiercache.backends.redis.connections import no_retry
 from async_tiercache.backends.redis.hedging import hedged
 
 Address: TypeAlias = tuple[str, int]
@@ -42,7 +41,7 @@ class Directory:
         } | {
             "socket_timeout": None,
             "socket_connect_timeout": None,
-            "retry": Retry(cast("Any", NoBackoff)(), 0),
+            "retry": no_retry(),
         }
         self._remap: Any = manager.address_remap
         self.seeds: list[Address] = [

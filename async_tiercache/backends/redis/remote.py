@@ -38,6 +38,7 @@ from async_tiercache.backends.redis.bus import Bus, bus_of
 from async_tiercache.backends.redis.clients import Client, check_client, check_url, close, connect
 from async_tiercache.backends.redis.cluster import Cluster
 from async_tiercache.backends.redis.cluster_bus import ClusterBus
+from async_tiercache.backends.redis.connections import connection_of
 from async_tiercache.backends.redis.directory import Directory
 from async_tiercache.backends.redis.failures import NodeDownError, is_down
 from async_tiercache.backends.redis.line import WAIT_SECONDS, Line
@@ -445,7 +446,7 @@ class RedisRemote:
             proof = ("SET", self._names.key("*"), b"", "PX", 1)
             wires: Wires = MasterWires(pool, proof=proof, **told)
         else:
-            wires = Wires(pool.make_connection, **told)
+            wires = Wires(partial(connection_of, pool), **told)
         self._runs.hold(None, wires.leave)
         return Turns(wires, limit=OPERATION_LIMIT)
 

@@ -7,11 +7,13 @@ Sentinels are asked on each new connection, as redis-py does, and every second w
 import asyncio
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 from redis.asyncio.sentinel import MasterNotFoundError, Sentinel, SentinelConnectionPool
 
 from async_tiercache.abc import Clock
+from async_tiercache.backends.redis.connections import connection_of
 from async_tiercache.backends.redis.hedging import HEDGE_SECONDS
 from async_tiercache.backends.redis.wire import Command, Turn
 from async_tiercache.backends.redis.wires import Wires
@@ -91,7 +93,7 @@ class MasterWires(Wires):
         single: bool,
     ) -> None:
         super().__init__(
-            pool.make_connection,
+            partial(connection_of, pool),
             clock=clock,
             told_time=told_time,
             told_run=told_run,
