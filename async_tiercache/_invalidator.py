@@ -62,7 +62,7 @@ class Invalidator:
         texts, tagged = tuple(dict.fromkeys(keys)), tuple(dict.fromkeys(tags))
         record = Invalidation(token_bytes(16), texts, tagged, soft, at=at)
         if self._remote is not None:
-            self._ledger.remember(record, self._clock.monotonic() + RECENT_SECONDS)
+            self._ledger.remember(record, self._clock.monotonic(), RECENT_SECONDS)
         return record
 
     async def invalidate(
@@ -122,7 +122,7 @@ class Invalidator:
         if self._remote is None or self._ledger.is_own(record.id):
             return
         # The same token comes with each request.
-        self._ledger.remember(record, self._clock.monotonic() + RECENT_SECONDS)
+        self._ledger.remember(record, self._clock.monotonic(), RECENT_SECONDS)
         self._forget(record)
         if queued:
             self._ledger.hold(replace(record, id=token_bytes(16)))

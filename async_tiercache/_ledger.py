@@ -8,6 +8,7 @@ served only while the bus proves that no message is missing.
 
 import itertools
 from array import array
+from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Mapping
 from math import inf
 from secrets import token_bytes
@@ -160,7 +161,8 @@ class Ledger:
         self._soft: set[str] = set()
         self._patterns: dict[Pattern, tuple[bytes, Callable[[str], bool]]] = {}
         self._owed: dict[Pattern, None] = {}
-        self._recent: dict[bytes, tuple[float, Invalidation]] = {}
+        # Its oldest are taken out again and again, which a plain dict searches for each time.
+        self._recent = OrderedDict[bytes, tuple[float, Invalidation]]()
         self._lost_deadline = -inf
         self._floors: dict[str, float] = {}
         self._known: dict[str, tuple[int, bytes]] = {}
@@ -459,12 +461,22 @@ class Ledger:
 
     # Recent.
 
-    def remember(self, record: Invalidation, deadline: float) -> None:
-        """Remember an own invalidation, to be repeated if L2 loses it, until a monotonic time."""
-        if len(self._recent) >= MAX_RECENT:
-            deadline, _ = self._recent.pop(next(iter(self._recent)))
-            self._lost_deadline = max(self._lost_deadline, deadline)
-        self._recent[record.id] = deadline, record
+    def remember(self, record: Invalidation, now: float, seconds: float) -> None:
+        """Remember an own invalidation for a while, to be repeated if L2 loses it.
+
+        Args:
+            record: The invalidation.
+            now: The monotonic time.
+            seconds: For how long.
+        """
+        while self._recent:
+            oldest, (deadline, _) = next(iter(self._recent.items()))
+            if now < deadline:
+                if len(self._recent) < MAX_RECENT:
+                    break
+                self._lost_deadline = max(self._lost_deadline, deadline)
+            del self._recent[oldest]
+        self._recent[record.id] = now + seconds, record
 
     def is_own(self, record_id: bytes) -> bool:
         """Return whether a message is the echo of an own invalidation."""
@@ -478,5 +490,6 @@ class Ledger:
         if now < self._lost_deadline:
             return [Invalidation(token_bytes(16), tags=(NAMESPACE,))]
         # Repeated ones are remembered for less long than those before them.
-        self._recent = {key: each for key, each in self._recent.items() if now < each[0]}
+        for record_id in [key for key, (until, _) in self._recent.items() if until <= now]:
+            del self._recent[record_id]
         return [record for _, record in self._recent.values()]

@@ -119,7 +119,7 @@ class Recovery:
         stuck: set[tuple[str, str]] = set()
         while self._ledger.names > len(stuck):
             record, known = self._ledger.batch(token_bytes(16), BATCH)
-            self._ledger.remember(record, self._clock.monotonic() + ECHO_SECONDS)
+            self._ledger.remember(record, self._clock.monotonic(), ECHO_SECONDS)
             try:
                 await tell(record)
             except TierPartError as error:

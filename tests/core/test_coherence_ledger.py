@@ -140,8 +140,8 @@ def test_a_doubt_becomes_an_invalidation_that_is_forgotten_here_too() -> None:
 def test_recent_invalidations_are_forgotten_in_time() -> None:
     """Each at its own, whatever stands before it."""
     ledger = Ledger()
-    ledger.remember(record(1, "a"), 30.0)
-    ledger.remember(record(2, "b"), 5.0)
+    ledger.remember(record(1, "a"), 0.0, 30.0)
+    ledger.remember(record(2, "b"), 0.0, 5.0)
 
     assert [each.keys for each in ledger.recent(4.0)] == [("a",), ("b",)]
     assert [each.keys for each in ledger.recent(6.0)] == [("a",)]
@@ -154,17 +154,43 @@ def test_what_was_forgotten_for_want_of_room_is_everything_as_long_as_it_is_rece
     """Also when what was forgotten last was to be remembered for a shorter time."""
     monkeypatch.setattr(_ledger, "MAX_RECENT", 2)
     ledger = Ledger()
-    for number, deadline in enumerate((30.0, 5.0, 31.0, 32.0)):
-        ledger.remember(record(number, "k"), deadline)
+    for number, seconds in enumerate((30.0, 5.0, 31.0, 32.0)):
+        ledger.remember(record(number, "k"), 0.0, seconds)
 
     assert [each.tags for each in ledger.recent(10.0)] == [(NAMESPACE,)]
     assert [each.tags for each in ledger.recent(inf)] == []
 
 
+def test_an_invalidation_is_recent_whatever_came_before_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """However many there have been, they do not shorten its time."""
+    monkeypatch.setattr(_ledger, "MAX_RECENT", 2)
+    ledger = Ledger()
+    for number in range(3):
+        ledger.remember(record(number, "k"), 0.0, 30.0)
+
+    ledger.remember(record(3, "last"), 100.0, 30.0)
+
+    assert [each.keys for each in ledger.recent(101.0)] == [("last",)]
+
+
+def test_what_is_no_longer_recent_takes_no_memory() -> None:
+    """A large one is gone with the next that is remembered."""
+    ledger = Ledger()
+    for number in range(3):
+        ledger.remember(record(number, "k"), 0.0, 30.0)
+
+    ledger.remember(record(3, "last"), 30.0, 30.0)
+
+    assert not any(ledger.is_own(record(number).id) for number in range(3))
+    assert ledger.is_own(record(3).id)
+
+
 def test_a_message_is_known_as_ones_own_while_it_may_still_come() -> None:
     """By its record's id."""
     ledger = Ledger()
-    ledger.remember(record(1, "k"), 30.0)
+    ledger.remember(record(1, "k"), 0.0, 30.0)
 
     assert ledger.is_own(record(1).id)
     assert not ledger.is_own(record(2).id)
