@@ -15,7 +15,7 @@ from async_tiercache._family import Family
 from async_tiercache._invalidator import Invalidator
 from async_tiercache._report import Report
 from async_tiercache._writer import Writer
-from async_tiercache.abc import NAMESPACE
+from async_tiercache.abc import NAMESPACE, Invalidation
 from async_tiercache.errors import UsageError
 
 QUEUED: Final = Report("queued", "queued")
@@ -175,14 +175,18 @@ class Commits:
                     outer.note(name, change)
 
     async def _make(self, changes: dict[Name, Change]) -> None:
-        # All of them first: whoever is cancelled in between must leave nothing old behind.
+        # All of them begin before the first is told: whoever is cancelled in between must leave
+        # nothing old behind.
+        begun = list[Invalidation]()
         windows = {change for change in changes.values() if isinstance(change, float)}
         for soft in (None, *sorted(windows)):
             keys, tags = list[str](), list[str]()
             for (kind, text), change in changes.items():
                 if soft == (change if isinstance(change, float) else None):
                     (keys if kind == "key" else tags).append(text)
-            await self._invalidator.invalidate(keys, tags, soft=soft)
+            begun.append(self._invalidator.begin(keys, tags, soft))
+        for record in begun:
+            await self._invalidator.tell(record)
         for (_, key), change in changes.items():
             if isinstance(change, Put):
                 await self._writer.put(change.family, key, change.value, change.tags)

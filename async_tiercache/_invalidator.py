@@ -86,19 +86,34 @@ class Invalidator:
         Raises:
             InvalidationQueuedError: L2 has not confirmed; it will be told again.
         """
+        return await self.tell(self.begin(keys, tags, soft), strict=strict, block=block)
+
+    def begin(
+        self, keys: Iterable[str], tags: Iterable[str] = (), soft: float | None = None
+    ) -> Invalidation:
+        """Forget keys and tags, which are pending from here on; return what is to be told."""
         keys, tags = tuple(keys), tuple(tags)
         if soft is not None and self._ledger.is_pending(keys, tags):
             # A hard one that is still to be confirmed must not be forgotten for it.
             soft = None
         record = self.record(keys, tags, soft)
+        if record:
+            self._forget(record)
+            if self._remote is not None:
+                self._ledger.hold(record)
+        return record
+
+    async def tell(
+        self, record: Invalidation, *, strict: bool = False, block: bytes | None = None
+    ) -> Report:
+        """Tell L2 and the observers of what has begun; arguments and errors as of `invalidate`."""
         if not record:
             return self.confirmed()
-        self._forget(record)
         l2: Literal["done", "queued", "off"] = "off"
         if self._remote is not None:
             operation = Operation("invalidate", "", record.keys, tags=record.tags)
             with self._tracing.around(operation):
-                l2 = operation.stored = await self._tell(self._remote, record, block)
+                l2 = operation.stored = await self._told(self._remote, record, block)
         self._notify(Invalidated(record.keys, l2, record.tags))
         token = "" if l2 == "off" else self._token(record, queued=l2 == "queued")
         report = Report(l2, token=token)
@@ -166,23 +181,21 @@ class Invalidator:
             record = self.record(keys, tags)
         return self._tokens.token(record, queued=any(queued for _, queued in told))
 
-    async def _tell(
+    async def _told(
         self, remote: Remote, record: Invalidation, block: bytes | None
     ) -> Literal["done", "queued"]:
-        self._ledger.hold(record)
         try:
             if block is None:
                 await self._guard.call(remote.invalidate, record)
             else:
                 await self._guard.call(remote.unblock, record, block)
-        except TierPartError as error:
-            self._ledger.confirm(record.without(error.keys, error.tags))
-            return "queued"
-        except TierError:
-            return "queued"
-        else:
-            self._ledger.confirm(record)
-            return "done"
-        finally:
+        except BaseException as error:
+            if isinstance(error, TierPartError):
+                self._ledger.confirm(record.without(error.keys, error.tags))
             # Also when the caller was cancelled: a record that is not confirmed is repeated.
             self._recovery.wake()
+            if not isinstance(error, TierError):
+                raise
+            return "queued"
+        self._ledger.confirm(record)
+        return "done"

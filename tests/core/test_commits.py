@@ -8,7 +8,7 @@ import pytest
 
 from async_tiercache import MISSING, Report, TierCache
 from async_tiercache.errors import EncodeError, UsageError
-from async_tiercache.testing import MemoryServer, settled
+from async_tiercache.testing import FakeClock, MemoryServer, settled
 from tests.conftest import MakeCache
 from tests.core.source import Source, function_of, soon, ticks
 from tests.core.wire import Wire
@@ -203,6 +203,33 @@ async def test_a_cancelled_end_loses_nothing(
     await ticks()
 
     assert await soon(other.get_many(["a", "b"])) == {}
+
+
+async def test_a_cancelled_end_loses_nothing_that_was_to_become_stale(
+    make_cache: MakeCache, server: MemoryServer, clock: FakeClock
+) -> None:
+    """It is pending before the first of them is told."""
+    wire = Wire(server)
+    cache = await make_cache(client=wire.client)
+    for key in "abc":
+        await cache.set(key, "old")
+    gate = wire.hold("INVALIDATE")
+
+    async def transaction() -> None:
+        async with cache.after_commit():
+            await cache.invalidate(keys=["a"])
+            await cache.invalidate(keys=["b"], soft="1m")
+            await cache.invalidate(keys=["c"], soft="2m")
+
+    task = asyncio.create_task(transaction())
+    await soon(gate.reached.wait())
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+    assert await soon(kept(cache)) == {}
+    wire.let_pass("INVALIDATE")
+    await clock.advance(1)
+    assert await soon(kept(cache)) == {}
 
 
 async def test_a_cancelled_block_invalidates_what_it_may_have_changed(
