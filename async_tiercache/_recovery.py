@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from secrets import token_bytes
@@ -23,6 +24,8 @@ ECHO_SECONDS: Final = 5.0
 """For how long a repeated record is known as this process's own."""
 MAX_DOUBTS: Final = 100_000
 """With more keys pending than this, loads around L2 are no longer remembered."""
+
+_log = logging.getLogger("async_tiercache")
 
 
 class Recovery:
@@ -65,8 +68,13 @@ class Recovery:
 
     def wake(self) -> None:
         """Start repeating, if something is pending and nobody does."""
-        idle = not self._stopped and (self._task is None or self._task.done())
-        if self._remote is not None and self._owing and idle:
+        if self._remote is None or not self._owing:
+            return
+        if self._stopped:
+            # What changes the source may end after the close; it has been changed all the same.
+            count = self._ledger.pending
+            _log.warning("Ended after the close: L2 is not told to remove %d keys any more", count)
+        elif self._task is None or self._task.done():
             work = self._repeat(self._remote)
             self._task = self._tasks.start(work, name="tiercache-recovery")
 
@@ -106,7 +114,7 @@ class Recovery:
         """
         if self._remote is None or self._ledger.pending >= MAX_DOUBTS:
             return
-        if self._ledger.doubt(key, token_bytes(16)):
+        if self._ledger.doubt(key, token_bytes(16)) and not self._stopped:
             self.wake()
 
     async def flush(self) -> None:

@@ -1,5 +1,6 @@
 """The decorator that invalidates: after success, by keys made before the call."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ from async_tiercache import Invalidated, TierCache
 from async_tiercache.errors import CacheClosedError, ConfigurationError, UnkeyableError
 from async_tiercache.testing import Recorder, settled
 from tests.conftest import MakeCache
-from tests.core.source import Source, function_of
+from tests.core.source import Source, function_of, soon, ticks
 
 
 class Rows:
@@ -72,6 +73,37 @@ async def test_a_closed_cache_fails_before_the_source_changes(make_cache: MakeCa
         await rows.rename(1, "new")
 
     assert rows.source.value == "old"
+
+
+@pytest.mark.parametrize("end", ["decorated", "after_commit"])
+async def test_what_ends_after_the_close_is_done_and_the_log_says_what_is_not_told(
+    make_cache: MakeCache, caplog: pytest.LogCaptureFixture, end: str
+) -> None:
+    """An error would say that nothing has happened, and the source has changed."""
+    cache = await make_cache()
+    rows = Rows(cache)
+    closed = asyncio.Event()
+
+    @cache.invalidates(keys=["value:{key}"])
+    async def decorated(key: int) -> str:
+        await closed.wait()
+        return await rows.rename.__wrapped__(key, "new")  # type: ignore[attr-defined,no-any-return]
+
+    async def after_commit(key: int) -> str:
+        async with cache.after_commit():
+            renamed = await rows.rename(key, "new")
+            await closed.wait()
+        return renamed
+
+    renaming = asyncio.ensure_future({"decorated": decorated, "after_commit": after_commit}[end](1))
+    await ticks()
+    await cache.aclose()
+    assert "Closed with" not in caplog.text
+    closed.set()
+
+    assert await soon(renaming) == "renamed 1"
+    assert rows.source.value == "new"
+    assert "Ended after the close: L2 is not told to remove 1 keys any more" in caplog.text
 
 
 async def test_the_keys_are_those_of_the_call_whatever_the_function_does(
