@@ -63,13 +63,14 @@ class Blocks:
 
         They are invalidated too when the block of code raises: nobody knows what was committed.
         """
+        keys, tags = tuple(keys), tuple(tags)
         record, block = self._invalidator.record(keys, tags), _Block(token_bytes(16))
         self._forget(record)
         renewal: asyncio.Task[None] | None = None
         try:
             if self._remote is not None:
                 # Until the block has ended nothing that L2 says of them is believed here.
-                self._ledger.hold(record)
+                self._ledger.block(record)
                 await asyncio.shield(self._send(self._remote, record, block))
                 self._forget(record)
                 renewal = self._tasks.start(
@@ -79,7 +80,9 @@ class Blocks:
         finally:
             if renewal is not None:
                 renewal.cancel()
-            leaving = self._tasks.start(self._leave(record, block), name="tiercache-unblock")
+            ending = self._invalidator.begin(keys, tags)
+            self._ledger.unblock(record)
+            leaving = self._tasks.start(self._leave(ending, block), name="tiercache-unblock")
             await asyncio.shield(leaving)
 
     def _send(
@@ -105,7 +108,7 @@ class Blocks:
         if block.sending is not None:
             # Carried out after the end it would block what nobody changes any more.
             await asyncio.wait([block.sending])
-        await self._invalidator.invalidate(record.keys, record.tags, block=block.token)
+        await self._invalidator.tell(record, block=block.token)
 
 
 @dataclass(slots=True)

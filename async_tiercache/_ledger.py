@@ -129,6 +129,7 @@ class Ledger:
 
     __slots__ = (
         "_base",
+        "_blocks",
         "_doubts",
         "_floors",
         "_generations",
@@ -161,6 +162,7 @@ class Ledger:
         self._soft: set[str] = set()
         self._patterns: dict[Pattern, tuple[bytes, Callable[[str], bool]]] = {}
         self._owed: dict[Pattern, None] = {}
+        self._blocks: dict[bytes, tuple[frozenset[str], frozenset[str]]] = {}
         # Its oldest are taken out again and again, which a plain dict searches for each time.
         self._recent = OrderedDict[bytes, tuple[float, Invalidation]]()
         self._lost_deadline = -inf
@@ -395,14 +397,31 @@ class Ledger:
         """Remember that L2 may hold something older than this process has shown.
 
         Returns:
-            Whether that is news: a key that is pending is removed in any case, unless softly.
+            Whether that is news: a key that is pending is removed in any case, unless softly, and
+            one that is blocked at the end of the block.
         """
         if key in self._pending and key not in self._soft:
+            return False
+        if any(key in keys for keys, _ in self._blocks.values()):
             return False
         self._soft.discard(key)
         self._pending[key] = record_id
         self._doubts.add(key)
         return True
+
+    def block(self, record: Invalidation) -> None:
+        """Do not believe L2 about a record's keys and tags, whatever it confirms of them."""
+        self._blocks[record.id] = frozenset(record.keys), frozenset(record.tags)
+
+    def unblock(self, record: Invalidation) -> None:
+        """End that; if something has changed it is pending by now."""
+        self._blocks.pop(record.id, None)
+
+    def abandon_blocks(self) -> None:
+        """Let what is blocked be pending like all else, for nobody is left who would end it."""
+        for record_id, (keys, tags) in self._blocks.items():
+            self.hold(Invalidation(record_id, tuple(keys), tuple(tags)))
+        self._blocks.clear()
 
     def confirm(self, record: Invalidation) -> None:
         """Forget what L2 has confirmed; a later record of a key still waits for its own."""
@@ -449,13 +468,17 @@ class Ledger:
     @property
     def may_ask_all(self) -> bool:
         """Whether what L2 holds may be believed whatever it is about."""
-        return not (self._pending or self._tags or self._patterns)
+        return not (self._pending or self._tags or self._patterns or self._blocks)
 
     def may_ask(self, key: str, tags: Iterable[str] = ()) -> bool:
         """Return whether what L2 holds for a key under these tags may be believed."""
         if key in self._pending:
             return False
         if self._tags and (NAMESPACE in self._tags or any(tag in self._tags for tag in tags)):
+            return False
+        if any(
+            key in keys or not tagged.isdisjoint(tags) for keys, tagged in self._blocks.values()
+        ):
             return False
         return not (self._patterns and any(match(key) for _, match in self._patterns.values()))
 

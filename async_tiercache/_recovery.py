@@ -86,6 +86,7 @@ class Recovery:
     def restart(self) -> None:
         """Start repeating on another loop than before."""
         self._task = None
+        self._ledger.abandon_blocks()
         self.wake()
 
     async def stop(self) -> None:

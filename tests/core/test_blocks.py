@@ -9,6 +9,7 @@ import pytest
 
 from async_tiercache import Invalidated, LoadContext, TierCache
 from async_tiercache._blocks import BLOCK_SECONDS
+from async_tiercache._ledger import Ledger
 from async_tiercache.abc import Invalidation
 from async_tiercache.errors import UsageError
 from async_tiercache.testing import FakeClock, MemoryServer, Recorder, settled
@@ -233,7 +234,8 @@ async def test_two_blocks_of_one_process_are_two(
         source.value = "new"
 
     assert await soon(tagged(cache, source)(1)) == "new"
-    await settled(cache)
+    assert await soon(tagged(other, source)(1)) == "new"
+    await settled(other)
     assert await other.get(KEY) == "new"
 
 
@@ -423,6 +425,43 @@ async def test_a_redis_that_is_back_in_time_is_blocked_then(
         assert await is_blocked(cache, server, what)
 
     assert not await is_blocked(cache, server, what)
+
+
+@pytest.mark.parametrize("what", WHAT)
+async def test_what_redis_is_told_meanwhile_does_not_end_the_block_here(
+    cache: TierCache, other: TierCache, server: MemoryServer, clock: FakeClock, what: str
+) -> None:
+    """It may have been out of reach at the begin, and another key wakes the recovery."""
+    source = Source("old")
+    here, there = tagged(cache, source), tagged(other, source)
+    server.faults.drop("block")
+    async with entered(cache, what):
+        server.faults.drop("invalidate", times=1)
+        assert (await cache.invalidate(keys=["another"])).l2 == "queued"
+        await clock.advance(2)
+        assert cache._core.ledger.pending == 0
+        await soon(there(1))
+        await settled(other)
+        source.value = "new"
+
+        assert await soon(here(1)) == "new"
+    server.faults.clear()
+
+
+def test_a_block_of_a_loop_that_is_gone_does_not_stand_for_ever() -> None:
+    """What it has blocked is invalidated on the next one."""
+    ledger = Ledger()
+    record = Invalidation(b"i" * 16, (KEY,), ("t",))
+    ledger.block(record)
+    assert not ledger.doubt(KEY, b"d" * 16)
+    assert ledger.names == 0
+
+    ledger.abandon_blocks()
+
+    assert not ledger.may_ask(KEY)
+    assert not ledger.may_ask("another", ("t",))
+    ledger.confirm(record)
+    assert ledger.may_ask_all
 
 
 @pytest.mark.parametrize("what", WHAT)

@@ -233,8 +233,8 @@ FENCES: Final = (
         safeguard="An invalidation forgets here before it tells L2.",
         guards="G2, G5",
         file=_INVALIDATOR,
-        before='        self._forget(record)\n        l2: Literal["done", "queued", "off"] = "off"',
-        after='        l2: Literal["done", "queued", "off"] = "off"',
+        before="            self._forget(record)\n            if self._remote is not None:",
+        after="            if self._remote is not None:",
         named=(
             "tests/core/test_safeguards.py::test_what_is_invalidated_is_forgotten_before_l2_has_been_told",
         ),
