@@ -119,7 +119,8 @@ class Commits:
         scope = self.scope
         if scope is None:
             return await self._writer.put(family, key, value, tags)
-        family.codec.encode(value)
+        # What the caller does with its own until then is no part of what it has said.
+        value = family.codec.decode(family.codec.encode(value))
         scope.note(("key", key), Put(family, value, tags))
         return QUEUED
 

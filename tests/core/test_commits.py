@@ -123,6 +123,24 @@ async def test_what_cannot_be_stored_is_refused_at_once(stored: TierCache) -> No
             await stored.set("a", object())
 
 
+async def test_what_is_put_is_what_the_value_was_when_it_was_said(
+    cache: TierCache, other: TierCache
+) -> None:
+    """Its owner may change it before the end, even so that it could not be stored any more."""
+    first, second = list[Any](["first"]), list[Any](["second"])
+    async with cache.after_commit():
+        await cache.set("first", first)
+        await cache.set("second", second)
+        first.append(object())
+        second.append("more")
+
+    for each in (cache, other):
+        assert await each.get_many(["first", "second"]) == {
+            "first": ["first"],
+            "second": ["second"],
+        }
+
+
 async def test_writing_inside_is_refused(stored: TierCache) -> None:
     """It would store what is not committed yet."""
     async with stored.after_commit():
