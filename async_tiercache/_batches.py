@@ -18,7 +18,7 @@ from async_tiercache._callpath import EXACT, Arguments
 from async_tiercache._context import LoadContext, context_parameter
 from async_tiercache._family import Family, Load
 from async_tiercache._flight import keep_nothing
-from async_tiercache._gatherer import Gatherer, Part, check_found
+from async_tiercache._gatherer import Gatherer, Part, found_of
 from async_tiercache._operations import Operations
 from async_tiercache._report import Report
 from async_tiercache.codecs.returned import hints_of
@@ -98,11 +98,9 @@ class Batch:
         if not core.enabled or operations.uncommitted:
             if core.enabled:
                 keep_nothing()
-            loaded: dict[Any, Any] = {}
-            if ids:
-                loaded = await self._call(owner, bound, ids, LoadContext())
-                check_found(loaded, ids)
-            return {each: loaded[each] for each in ids if each in loaded}
+            if not ids:
+                return {}
+            return found_of(await self._call(owner, bound, ids, LoadContext()), ids)
         core.admit()
         values = self._values(bound)
         texts, tags = operations.keys_of(owner, list(map(values, ids)))

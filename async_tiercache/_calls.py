@@ -18,7 +18,7 @@ from async_tiercache._families import Families
 from async_tiercache._family import Load
 from async_tiercache._filler import awaited
 from async_tiercache._flight import CURRENT, RUNNING, keep_nothing
-from async_tiercache._gatherer import Gatherer, check_found
+from async_tiercache._gatherer import Gatherer, found_of
 from async_tiercache._looks import Look
 from async_tiercache._options import MISSING, Policy, PolicyFields
 from async_tiercache._report import Report
@@ -215,8 +215,9 @@ class Calls:
         if not core.enabled or core.commits.scope is not None:
             if core.enabled:
                 keep_nothing()
-            loaded: Mapping[str, R] = await load_many(wanted, LoadContext()) if wanted else {}
-            check_found(loaded, wanted)
+            if not wanted:
+                return {}
+            loaded = found_of(await load_many(wanted, LoadContext()), wanted)
             return {
                 key: loaded[asked[text]] for key, text in texts.items() if asked[text] in loaded
             }

@@ -214,8 +214,7 @@ class Gatherer:
         context = LoadContext()
         try:
             found = await self._run(call.loading.flights, lambda: self._load_many(ids, context))
-            check_found(found, ids)
-            values = {each: found[each] for each in ids if each in found}
+            values = answers_of(found, ids)
         except Exception as error:  # noqa: BLE001 - each part raises its own copy
             return error
         for each in call.contexts:
@@ -236,8 +235,22 @@ class Gatherer:
         )
 
 
-def check_found(found: object, ids: list[Any]) -> None:
-    """Refuse what is no answer to a batch load.
+def found_of(found: object, ids: list[Any]) -> dict[Any, Any]:
+    """Return the values of a batch load that was made for one caller, in the order of the ids.
+
+    Raises:
+        Exception: The error of the first id that has one.
+        UsageError: See `answers_of`.
+    """
+    answers = answers_of(found, ids)
+    for answer in answers.values():
+        if isinstance(answer, Exception):
+            raise answer
+    return answers
+
+
+def answers_of(found: object, ids: list[Any]) -> dict[Any, Any]:
+    """Return what a batch load has found for the ids, in their order: values and errors.
 
     Raises:
         UsageError: It is no mapping, or its keys are none of the ids although it is not empty.
@@ -253,3 +266,4 @@ def check_found(found: object, ids: list[Any]) -> None:
             f"The batch loader was asked for {ids[0]!r} and answered for {next(iter(answers))!r}",
             hint="The keys of its result must equal the ids, their type included.",
         )
+    return {each: answers[each] for each in ids if each in answers}

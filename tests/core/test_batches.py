@@ -229,6 +229,44 @@ async def test_the_error_of_an_id_is_its_own(cache: TierCache, rows: Rows, form:
     assert rows.calls == [[1, 2, 3]]
 
 
+async def test_the_error_of_an_id_is_raised_where_nothing_is_kept(make_cache: MakeCache) -> None:
+    """A cache that is turned off, or a block whose data are not committed, returns no errors."""
+    off, on, rows = await make_cache(enabled=False), await make_cache(), Rows()
+    rows.rows[2] = LookupError("row 2 is locked")
+    _, disabled = methods_of(off, rows)
+    _, uncommitted = methods_of(on, rows)
+
+    async def by_key(keys: list[str]) -> dict[str, Any]:
+        return {key: rows.rows.get(int(key), "row") for key in keys}
+
+    async with on.after_commit():
+        for call in (
+            disabled([1, 2, 3]),
+            uncommitted([1, 2, 3]),
+            off.get_or_load_many(["1", "2"], by_key),
+            on.get_or_load_many(["1", "2"], by_key),
+        ):
+            with pytest.raises(LookupError, match="locked"):
+                await call
+
+
+async def test_calls_by_key_have_what_was_asked_for_where_nothing_is_kept(
+    make_cache: MakeCache,
+) -> None:
+    """In the order of the keys, as at any other time."""
+    off, on = await make_cache(enabled=False), await make_cache()
+
+    async def load(keys: list[str]) -> dict[str, int]:
+        return {"another": 0, "c": 3, "a": 1}
+
+    async with on.after_commit():
+        found = [await cache.get_or_load_many(["a", "b", "c"], load) for cache in (off, on)]
+        none = [await cache.get_or_load_many([], load) for cache in (off, on)]
+
+    assert [list(each.items()) for each in found] == [[("a", 1), ("c", 3)]] * 2
+    assert none == [{}, {}]
+
+
 @both_forms
 async def test_the_error_of_a_load_is_raised(cache: TierCache, rows: Rows, form: Form) -> None:
     """Once, as the loader raised it; nothing is left behind."""
