@@ -210,7 +210,9 @@ class Calls:
         check_loader(loader, ", ".join(wanted[:3]))
 
         async def load_many(missing: list[str], _context: LoadContext) -> Mapping[str, R]:
-            return cast("Mapping[str, R]", await awaited(partial(loader, missing), missing[0]))
+            # Its own list, which it may take the keys from as it loads them.
+            mine = partial(loader, list(missing))
+            return cast("Mapping[str, R]", await awaited(mine, missing[0]))
 
         if not core.enabled or core.commits.scope is not None:
             if core.enabled:

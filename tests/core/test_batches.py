@@ -267,6 +267,23 @@ async def test_calls_by_key_have_what_was_asked_for_where_nothing_is_kept(
     assert none == [{}, {}]
 
 
+@pytest.mark.parametrize("enabled", [True, False], ids=["enabled", "disabled"])
+async def test_a_loader_may_empty_the_list_that_it_is_given(
+    make_cache: MakeCache, enabled: bool
+) -> None:
+    """It is the loader's own, so that what it has loaded is not taken for absent."""
+    cache = await make_cache(enabled=enabled)
+
+    async def load(keys: list[str]) -> dict[str, str]:
+        found = {}
+        while keys:
+            key = keys.pop()
+            found[key] = key.upper()
+        return found
+
+    assert await cache.get_or_load_many(["a", "b"], load) == {"a": "A", "b": "B"}
+
+
 @both_forms
 async def test_the_error_of_a_load_is_raised(cache: TierCache, rows: Rows, form: Form) -> None:
     """Once, as the loader raised it; nothing is left behind."""
