@@ -262,6 +262,8 @@ class Filler:
         timeout = self._clock.timeout(limit)
         loading = flight.loading = Loading(flight)
         outer = CURRENT.set(loading)
+        if fence is not None:
+            self._flights.fenced[key] = flight
         try:
             part = _part_of(flight, load)
             lost = partial(self._tiers.leave_behind, flight)
@@ -286,6 +288,7 @@ class Filler:
                 raise
             raise LoadCancelledError(f"The loader of {key!r} cancelled itself") from error
         finally:
+            self._flights.end_fenced(flight)
             loading.running = False
             flight.loading = None
             CURRENT.reset(outer)

@@ -335,12 +335,14 @@ class Flights:
 
     Attributes:
         by_key: The flight that readers of each key join.
+        fenced: The flight that loads each key under a fence, which may be detached; the last one.
     """
 
-    __slots__ = ("by_key",)
+    __slots__ = ("by_key", "fenced")
 
     def __init__(self) -> None:
         self.by_key: dict[str, Flight] = {}
+        self.fenced: dict[str, Flight] = {}
 
     def __len__(self) -> int:
         return len(self.by_key)
@@ -369,6 +371,30 @@ class Flights:
     def forget(self) -> None:
         """Drop flights that belong to a loop that is gone."""
         self.by_key.clear()
+        self.fenced.clear()
+
+    def end_fenced(self, flight: Flight) -> None:
+        """Note that a flight loads no more."""
+        if self.fenced.get(flight.key) is flight:
+            del self.fenced[flight.key]
+
+    @contextmanager
+    def behind_fence(self, flight: Flight) -> Generator[None]:
+        """Let what hurries a flight hurry the one whose fence it waits for.
+
+        That may wait for the turn of the very loader that waits for this one.
+        """
+        fenced = self.fenced.get(flight.key)
+        if fenced is None:
+            yield
+            return
+        flight.hurry = fenced.urge
+        if flight.urgent:
+            fenced.urge()
+        try:
+            yield
+        finally:
+            flight.hurry = None
 
     async def join(self, flight: Flight, *, patient: bool = False) -> Outcome:
         """Return the flight's outcome, or what it offers meanwhile.

@@ -283,7 +283,7 @@ class Pilot:
     async def _wait(
         self, flight: Flight, family: Family, load: Load, found: Found, patience: float
     ) -> tuple[Found, float]:
-        """Wait while another process loads.
+        """Wait while another process loads, or an earlier flight of this one.
 
         Args:
             flight: The flight.
@@ -301,17 +301,18 @@ class Pilot:
         with self._tracing.around(Operation("wait", family.name, (flight.key,))):
             while found.raw == seen and waited < patience:
                 began = self._clock.monotonic()
-                if (
-                    found.what == "lease"
-                    and seen is not None
-                    and self._bus.alive
-                    # Its holder may die, and then its lease ends without a word.
-                    and await self._bus.woken(flight.key, seen, look)
-                ):
-                    look = LEASE_SECONDS / 2
-                else:
-                    await self._clock.sleep(pause)
-                    pause = min(pause * 2, POLL_LAST)
+                with self._flights.behind_fence(flight):
+                    if (
+                        found.what == "lease"
+                        and seen is not None
+                        and self._bus.alive
+                        # Its holder may die, and then its lease ends without a word.
+                        and await self._bus.woken(flight.key, seen, look)
+                    ):
+                        look = LEASE_SECONDS / 2
+                    else:
+                        await self._clock.sleep(pause)
+                        pause = min(pause * 2, POLL_LAST)
                 waited += self._clock.monotonic() - began
                 found = await self._finder.ask(flight.basis, family.counts, family.codec)
         return found, waited

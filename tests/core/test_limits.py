@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from async_tiercache import Advice, Loaded, Policy, TierCache
+from async_tiercache import Advice, BoundCached, LoadContext, Loaded, Policy, TierCache
 from async_tiercache.errors import ConfigurationError, LoadTimeoutError
 from async_tiercache.testing import FakeClock, MemoryServer, Recorder, settled
 from tests.conftest import MakeCache
@@ -19,6 +19,16 @@ async def callers(value: Any, *keys: int) -> list[asyncio.Task[Any]]:
     tasks = [asyncio.create_task(value(key)) for key in keys]
     await ticks()
     return tasks
+
+
+def with_context_of(cache: TierCache, rows: Rows) -> BoundCached[[int], Any]:
+    """Return a cached function whose loader could name any tag."""
+
+    @cache.cached("open:{row_id}")
+    async def row(row_id: int, context: LoadContext = LoadContext()) -> Any:
+        return await rows.one(row_id)
+
+    return row
 
 
 # The number of loads.
@@ -124,6 +134,72 @@ async def test_a_load_that_a_running_one_joins_needs_no_turn(
     await soon(waiting)
     assert (cache.statistics().loads_waiting, cache.statistics().loads_running) == (0, 0)
     assert await soon(page(2)) == "row 1"
+
+
+@pytest.mark.parametrize("kind", ["function", "batch", "context"])
+@pytest.mark.parametrize("how", ["invalidated", "refreshed"])
+async def test_a_load_that_stands_in_the_way_of_a_running_one_needs_no_turn(
+    make_cache: MakeCache, how: str, kind: str
+) -> None:
+    """It is detached, has the lease and waits for a turn; the running one needs the same key."""
+    cache, rows = await make_cache(max_loads=1), Rows()
+    row, many = functions_of(cache, rows, tags=["rows"])
+    if kind == "context":
+        row = with_context_of(cache, rows)
+    running, go = asyncio.Event(), asyncio.Event()
+
+    @cache.cached("page:{page_id}")
+    async def page(page_id: int) -> str:
+        running.set()
+        await go.wait()
+        return str(await (row.refresh(1) if how == "refreshed" else row(1)))
+
+    outer = asyncio.create_task(page(1))
+    await soon(running.wait())
+    waiting = asyncio.create_task(many([1]) if kind == "batch" else row(1))
+    await ticks()
+    assert cache.statistics().loads_waiting == 1
+    if how == "invalidated":
+        await cache.invalidate(tags=["another" if kind == "context" else "rows"])
+
+    go.set()
+
+    assert await soon(outer) == "row 1"
+    await soon(waiting)
+    await settled(cache)
+    assert not cache._core.flights.fenced
+    assert (cache.statistics().loads_waiting, cache.statistics().loads_running) == (0, 0)
+
+
+async def test_a_refresh_that_stands_in_the_way_of_a_running_load_needs_no_turn(
+    make_cache: MakeCache, clock: FakeClock
+) -> None:
+    """What it has then is no lease but the mark."""
+    cache, rows = await make_cache(max_loads=1), Rows()
+    row, _ = functions_of(cache, rows, ttl=10, jitter=0, grace=1_000)
+    running, go = asyncio.Event(), asyncio.Event()
+
+    @cache.cached("page:{page_id}")
+    async def page(page_id: int) -> str:
+        running.set()
+        await go.wait()
+        return str(await row.refresh(1))
+
+    await row(1)
+    await settled(cache)
+    await clock.advance(11)
+    outer = asyncio.create_task(page(1))
+    await soon(running.wait())
+    waiting = asyncio.create_task(row(1))
+    await ticks()
+    assert cache.statistics().loads_waiting == 1
+
+    go.set()
+    await ticks()
+    await clock.advance(1)
+
+    assert await soon(outer) == "row 1"
+    await soon(waiting)
 
 
 async def test_a_caller_that_goes_frees_its_place(make_cache: MakeCache) -> None:
