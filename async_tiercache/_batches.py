@@ -19,7 +19,7 @@ from async_tiercache._context import LoadContext, context_parameter
 from async_tiercache._family import Family, Load
 from async_tiercache._flight import keep_nothing
 from async_tiercache._gatherer import Gatherer, Part, found_of
-from async_tiercache._operations import Operations
+from async_tiercache._operations import Operations, key_of_load
 from async_tiercache._report import Report
 from async_tiercache.codecs.returned import hints_of
 from async_tiercache.errors import ConfigurationError, UsageError
@@ -73,6 +73,7 @@ class Batch:
         mine = names[1:] if self.is_method else names
         self._ids, self._over = _matched(function, mine, operations, over)
         self._place = operations.names.index(self._over)
+        self._others = [place for place in operations.keyed if place != self._place]
         single = inspect.signature(operations.function).parameters
         self._defaults = [single[name].default for name in operations.names]
         self._container = _CONTAINERS.get(get_origin(hints.get(self._ids)), list)
@@ -111,7 +112,8 @@ class Batch:
                 hint="Leave parameters out of the key only if they do not change the value.",
             )
         family = operations.family_of(owner)
-        gatherer = self._gatherer(family, owner, bound, serial=family.bound)
+        rest = self._rest(values(None)) if self._others else ()
+        gatherer = self._gatherer(family, owner, bound, rest, serial=family.bound)
 
         def load_of(key: str) -> Load:
             each = keys[key]
@@ -152,18 +154,25 @@ class Batch:
         before, after = template[:place], template[place + 1 :]
         return lambda each: (*before, each, *after)
 
+    def _rest(self, values: Arguments) -> tuple[str, ...]:
+        """Return the texts of all arguments but the id, if one of them may be changed."""
+        if EXACT.issuperset(type(values[place]) for place in self._others):
+            return ()
+        return self._operations.maker.texts_beside(self._place, values)
+
     def _gatherer(
         self,
         family: Family,
         owner: Any,
         bound: inspect.BoundArguments,
+        rest: tuple[str, ...],
         *,
         window: float = 0.0,
         serial: bool = False,
     ) -> Gatherer:
         core = self._core
         return Gatherer(
-            partial(self._load, owner, bound),
+            partial(self._load, owner, bound, rest),
             run=partial(core.filler.run, family),
             tasks=core.loads,
             clock=core.clock,
@@ -186,7 +195,11 @@ class Batch:
             self._behind, self._loop = {}, loop
         family = operations.family_of(owner)
         tenant = self._core.tenancy.prefix()
-        group: Any = (tenant, family.codec.fingerprint, type(owner), *_told_apart(values, place))
+        rest = self._rest(values)
+        if rest:
+            operations.check_unchanged(key_of_load(), owner, values)
+        apart = _told_apart(values, place)
+        group: Any = (tenant, family.codec.fingerprint, type(owner), rest, *apart)
         gatherer = self._behind.get(group)
         if gatherer is None:
             if len(self._behind) >= _IDLE_GATHERERS:
@@ -196,14 +209,22 @@ class Batch:
                 name: arguments[name] for name in self._signature.parameters if name in arguments
             }
             bound = inspect.BoundArguments(self._signature, OrderedDict(given))
-            gatherer = self._gatherer(family, owner, bound, window=GATHER_SECONDS)
+            gatherer = self._gatherer(family, owner, bound, rest, window=GATHER_SECONDS)
             self._behind[group] = gatherer
         return gatherer.part(values[place])
 
     async def _load(
-        self, owner: Any, bound: inspect.BoundArguments, ids: list[Any], context: LoadContext
+        self,
+        owner: Any,
+        bound: inspect.BoundArguments,
+        rest: tuple[str, ...],
+        ids: list[Any],
+        context: LoadContext,
     ) -> Any:
-        async with self._operations.opened(owner, self._values(bound)(ids[0])) as opened:
+        values = self._values(bound)(ids[0])
+        if self._rest(values) != rest:
+            raise self._operations.changed()
+        async with self._operations.opened(owner, values) as opened:
             return await self._call(opened, bound, ids, context)
 
     async def _call(

@@ -13,13 +13,13 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from typing import Any, TypeAlias
 
-from async_tiercache._callpath import Arguments, CallPath, Table, parts_of
+from async_tiercache._callpath import EXACT, Arguments, CallPath, Table, parts_of
 from async_tiercache._context import LoadContext, context_parameter
 from async_tiercache._core import Core
 from async_tiercache._explain import Explanation
 from async_tiercache._families import Families
 from async_tiercache._family import Alias, Family, Load
-from async_tiercache._flight import keep_nothing
+from async_tiercache._flight import CURRENT, keep_nothing
 from async_tiercache._gatherer import Part
 from async_tiercache._looks import Look, Waiter
 from async_tiercache._options import MISSING, Limits
@@ -54,6 +54,7 @@ class Operations:
         hints: Its annotations, as far as they can be resolved yet.
         maker: Makes the keys.
         names: The parameters that callers pass, without `self`.
+        keyed: The places of those that stand in the key.
         behind: Returns the part of a background refresh in a batch load, if there is such.
     """
 
@@ -97,6 +98,7 @@ class Operations:
         signature = inspect.signature(function)
         parts = parts_of(signature, self.hints, is_method=maker.is_method, context=context)
         self.names = parts.names
+        self.keyed = [place for place, name in enumerate(parts.names) if name in maker.parameters]
         # A key that holds attributes needs more than the bare arguments.
         plain = maker.is_plain and not maker.uses_self and not core.tenancy.varies
         self._table = Table(parts, maker.parameters) if plain else None
@@ -180,10 +182,34 @@ class Operations:
         behind = None
         if self.behind is not None and not self.family.bound:
             behind = partial(self.behind, owner, values)
-        alone = self._invoke if self._via is None else self._load_via
         tags = self.tags_of(owner, values)
         return Load(
-            partial(alone, owner, values), behind=behind, tags=tags, open=self.takes_context
+            partial(self._load, owner, values), behind=behind, tags=tags, open=self.takes_context
+        )
+
+    def _load(
+        self, owner: Any, values: Arguments, context: LoadContext
+    ) -> Coroutine[Any, Any, Any]:
+        """Load with the arguments of a call, which may have been answered since."""
+        if not EXACT.issuperset(type(values[place]) for place in self.keyed):
+            self.check_unchanged(key_of_load(), owner, values)
+        alone = self._invoke if self._via is None else self._load_via
+        return alone(owner, values, context)
+
+    def check_unchanged(self, key: str, owner: Any, values: Arguments) -> None:
+        """Refuse to load what would be kept under the key of other arguments.
+
+        Raises:
+            UsageError: An argument has changed since the key was made of it.
+        """
+        if self.text(owner, values) != key:
+            raise self.changed()
+
+    def changed(self) -> UsageError:
+        """Return the error of a load whose arguments are no longer those of its key."""
+        return UsageError(
+            f"An argument of {self.maker.name} was changed before its load began",
+            hint="Pass a copy of what is changed after the call: a refresh may come later.",
         )
 
     def tags_of(self, owner: Any, values: Arguments) -> tuple[str, ...]:
@@ -304,6 +330,13 @@ class Operations:
             self._families[kind] = family
             self._known.know(codec)
         return family
+
+
+def key_of_load() -> str:
+    """Return the key that is being loaded where this runs."""
+    loading = CURRENT.get()
+    assert loading is not None
+    return loading.flights[0].key
 
 
 def _understood(

@@ -352,6 +352,16 @@ class KeyMaker:
             self._verify(type(owner))
         return text if len(text) <= MAX_CHARACTERS else _bounded(text)
 
+    def texts_beside(self, place: int, args: tuple[object, ...]) -> tuple[str, ...]:
+        """Return the texts of what the key of one call holds of all arguments but one.
+
+        Args:
+            place: Which one is left out.
+            args: As for `text`.
+        """
+        kept = ((index, item) for index, item in self._picks if index not in (-1, place))
+        return tuple(canonical(item.of(args[index])) for index, item in kept)
+
     def _picked(self, args: tuple[object, ...], owner: object) -> list[object]:
         return [item.of(owner if index < 0 else args[index]) for index, item in self._picks]
 
