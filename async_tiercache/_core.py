@@ -106,7 +106,7 @@ class Core:
         self._listening = Tasks()
         self.bulkhead = Bulkhead(max_loads)
         self.compressor = Compressor(partial(self.advise, "compression"))
-        self.flights = Flights()
+        self.flights = Flights(self._remote.now)
         self.ledger = Ledger()
         self.guard = Guard(self._remote.probe, clock, self._tier_changed, self._refused)
         self._fences = Fences(self._remote, self.guard, self.tasks, clock)

@@ -487,7 +487,7 @@ def _header_of(
 def _part_of(flight: Flight, load: Load) -> Part | None:
     """Return the part of a batch load that fetches the value, if one does."""
     behind = None
-    if load.behind is not None and flight.outcome is not None:
+    if load.behind is not None and flight.answered:
         behind = load.behind()
     if behind is None:
         return load.part

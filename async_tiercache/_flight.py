@@ -44,6 +44,12 @@ class Outcome(NamedTuple):
     fresh_until: float = math.inf
     payload: bytes | memoryview = b""
 
+    def at(self, now: float) -> "Outcome":
+        """Return an old value as old as it is by now, on the remote tier's clock."""
+        if self.state == "fresh" or (self.state == "early" and now < self.fresh_until):
+            return self
+        return self._replace(state="stale", age=now - self.fresh_until)
+
 
 _NUMBERS: Final = itertools.count()
 
@@ -158,8 +164,9 @@ class Flight:
         cancel_when_abandoned: Whether the last waiter's going cancels the load.
         decode: Makes each waiter a value of its own, if they share nothing.
         offered: What readers may have at once while the flight goes on.
-        offered_until: When that is dead, on the remote tier's clock.
-        outcome: What the waiters get, once it is there.
+        offered_until: Until when they may, on the remote tier's clock.
+        answered: Whether those who waited have that, so that nobody needs to wait for the load.
+        outcome: What it has ended with, once it has.
         task: The task that runs the load, unless its first caller does.
         parent: The loader in which this flight began.
         number: Grows with each flight and each loader that begins.
@@ -181,6 +188,7 @@ class Flight:
         "_pristine",
         "_traceback",
         "_waiters",
+        "answered",
         "basis",
         "began_at",
         "cancel_when_abandoned",
@@ -231,6 +239,7 @@ class Flight:
         self.kept: Entry | None = None
         self.offered: Outcome | None = None
         self.offered_until = math.inf
+        self.answered = False
         self.outcome: Outcome | None = None
         self.parent = CURRENT.get()
         self.loading: Loading | None = None
@@ -252,9 +261,25 @@ class Flight:
         """Give the waiters their outcome; the first one counts."""
         if self.outcome is None:
             self.outcome = outcome
-            for waiter in self._waiters:
-                if not waiter.done():
-                    waiter.set_result(outcome)
+            self._give(outcome)
+
+    def answer(self, now: float) -> None:
+        """Give the waiters what is offered, unless that is dead; the load goes on behind them."""
+        offer = self.offer(now)
+        if offer is not None:
+            self.answered = True
+            self._give(offer)
+
+    def offer(self, now: float) -> Outcome | None:
+        """Return what readers may have at once by now, on the remote tier's clock."""
+        if self.offered is None or now >= self.offered_until:
+            return None
+        return self.offered.at(now)
+
+    def _give(self, outcome: Outcome) -> None:
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_result(outcome)
 
     def wait(self) -> "asyncio.Future[Outcome]":
         """Return a waiter's own future of the outcome; `leave` ends the wait."""
@@ -270,8 +295,8 @@ class Flight:
 
     @property
     def abandoned(self) -> bool:
-        """Whether nobody waits for an outcome that is still to come."""
-        return self.outcome is None and not self._waiters
+        """Whether nobody waits for an outcome that is still to come, and nobody was answered."""
+        return self.outcome is None and not self.answered and not self._waiters
 
     def value_of(self, outcome: Outcome, *, joined: bool) -> Any:
         """Return the outcome's value, or raise its error: the waiter's own copy of it.
@@ -333,14 +358,18 @@ class Answer(NamedTuple):
 class Flights:
     """The flights of one cache, one per key.
 
+    Args:
+        now: Tells the time by the remote tier's clock.
+
     Attributes:
         by_key: The flight that readers of each key join.
         fenced: The flight that loads each key under a fence, which may be detached; the last one.
     """
 
-    __slots__ = ("by_key", "fenced")
+    __slots__ = ("_now", "by_key", "fenced")
 
-    def __init__(self) -> None:
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
         self.by_key: dict[str, Flight] = {}
         self.fenced: dict[str, Flight] = {}
 
@@ -396,19 +425,30 @@ class Flights:
         finally:
             flight.hurry = None
 
+    def at_once(self, flight: Flight, *, patient: bool = False) -> Outcome | None:
+        """Return what a reader gets of a flight without waiting for it.
+
+        Args:
+            flight: The flight.
+            patient: Whether the reader waits as long as others do who began the flight.
+        """
+        if flight.outcome is not None or (patient and not flight.answered):
+            return flight.outcome
+        return flight.offer(self._now())
+
     async def join(self, flight: Flight, *, patient: bool = False) -> Outcome:
         """Return the flight's outcome, or what it offers meanwhile.
 
         Args:
             flight: The flight to join.
-            patient: Wait for the outcome even if something is offered, as the first caller does.
+            patient: Wait even if something is offered, as the first caller does.
 
         Raises:
             RecursiveLoadError: The flight waits for the load from which this is called.
         """
         current, waiter = begin_wait(flight), None
         try:
-            outcome = flight.outcome or (None if patient else flight.offered)
+            outcome = self.at_once(flight, patient=patient)
             if outcome is None:
                 waiter = flight.wait()
                 outcome = await waiter
@@ -430,7 +470,7 @@ class Flights:
 
         Args:
             flights: The flights to join.
-            patient: Those whose outcome is awaited even if something is offered.
+            patient: Those that are awaited even if something is offered.
 
         Raises:
             RecursiveLoadError: A flight waits for the load from which this is called.
@@ -442,13 +482,13 @@ class Flights:
             for flight in flights:
                 current = begin_wait(flight)
                 begun.append(flight)
-                offered = None if flight in patient else flight.offered
-                outcomes.append(flight.outcome or offered or flight.wait())
+                outcome = self.at_once(flight, patient=flight in patient)
+                outcomes.append(outcome or flight.wait())
             return [each if isinstance(each, Outcome) else await each for each in outcomes]
         finally:
-            for flight, outcome in zip(begun, outcomes, strict=False):
-                if isinstance(outcome, asyncio.Future):
-                    flight.leave(outcome)
+            for flight, each in zip(begun, outcomes, strict=False):
+                if isinstance(each, asyncio.Future):
+                    flight.leave(each)
             for flight in begun:
                 if current is not None:
                     current.end_wait(flight)

@@ -11,7 +11,7 @@ from typing import Final
 from async_tiercache._ask import Found
 from async_tiercache._bus import Bus
 from async_tiercache._entry import Entry, Tier
-from async_tiercache._events import Operation, State
+from async_tiercache._events import Operation
 from async_tiercache._family import Family, Load
 from async_tiercache._fence import LEASE_SECONDS, Fence, Fences
 from async_tiercache._filler import Filler
@@ -114,9 +114,11 @@ class Pilot:
             flight.kept = Entry(slot.value, slot.header, slot.size, slot.payload)
         if (kept := flight.kept) is not None and not forced:
             flight.offered = old_answer(kept, "l1", flight.began_at)
-            flight.offered_until = kept.header.stale_until
+            # Its own time may end earlier than the entry's, for want of a proof for example.
+            left = slot.deadline - self._clock.monotonic()
+            flight.offered_until = min(flight.began_at + left, kept.header.stale_until)
             if flight.offered.state == "early" and not family.bound:
-                flight.resolve(flight.offered)
+                flight.answer(flight.began_at)
         self._flights.begin(flight)
         return flight
 
@@ -128,9 +130,9 @@ class Pilot:
         A bound load runs here, in the life of its first caller. Any other runs as a task, so that
         it survives that caller.
         """
-        if flight.outcome is not None:
+        if flight.answered and flight.offered is not None:
             self.start(flight, family, load, None)
-            return flight.outcome
+            return flight.offered
         outcome, outer = ABANDONED, None
         try:
             outer = begin_wait(flight)
@@ -164,7 +166,7 @@ class Pilot:
         """
         work = self._fly(flight, family, load, found)
         flight.task = self._loads.start(work, name=f"tiercache-load {flight.key}")
-        if flight.outcome is not None:
+        if flight.answered:
             self._filler.count_refresh(flight.task)
         part = load.part
 
@@ -272,7 +274,7 @@ class Pilot:
                 return fresh
         if found.what == "unknown" and flight.kept is not None and flight.offered is not None:
             # L2 has no say, so this process's own copy is what a failing loader falls back on.
-            return await self._refresh(flight, family, load, flight.kept, flight.offered)
+            return await self._refresh(flight, family, load, flight.kept)
         if found.what == "block":
             # What is read now may be what the writer is about to change.
             flight.basis.sound = False
@@ -330,7 +332,8 @@ class Pilot:
         if not flight.forced:
             l1_ttl = family.limits.l1_ttl
             self._tiers.keep(flight.basis, family, entry, l1_ttl=l1_ttl, early=now)
-            if old.state == "early" and flight.outcome is None and flight.task is not None:
+            flight.offered, flight.offered_until = old, header.stale_until
+            if old.state == "early" and not flight.answered and flight.task is not None:
                 if self._filler.busy:
                     self._tiers.postpone(flight.key, header.entry_id, RETRY_SECONDS)
                     return old
@@ -339,9 +342,9 @@ class Pilot:
             marking = self._fences.mark(flight.key, header.entry_id)
             fence = await self._finder.with_states(marking, flight.basis, family)
         except TierError:
-            return await self._refresh(flight, family, load, entry, old)
+            return await self._refresh(flight, family, load, entry)
         if fence is not None:
-            return await self._refresh(flight, family, load, entry, old, fence=fence)
+            return await self._refresh(flight, family, load, entry, fence=fence)
         if flight.forced:
             return None
         if old.state == "early":
@@ -354,7 +357,6 @@ class Pilot:
         family: Family,
         load: Load,
         entry: Entry,
-        old: Outcome,
         *,
         fence: Fence | None = None,
     ) -> Outcome:
@@ -363,14 +365,14 @@ class Pilot:
             return await self._filler.fill(
                 flight, family, load, fence=fence, doubt=fence is None, old=entry
             )
-        flight.offered, flight.offered_until = old, entry.header.stale_until
-        patience = self._serve_meanwhile(flight, family, old)
+        patience = self._serve_meanwhile(flight, family)
         try:
             return await self._filler.fill(
                 flight, family, load, fence=fence, doubt=fence is None, old=entry
             )
         except Exception:
-            if self._tiers.now() >= entry.header.stale_until:
+            old = flight.offer(self._tiers.now())
+            if old is None:
                 raise
             # Not every reader shall try a source that has just failed.
             self._tiers.postpone(flight.key, entry.header.entry_id, RETRY_SECONDS)
@@ -379,23 +381,20 @@ class Pilot:
             if patience is not None:
                 patience.cancel()
 
-    def _serve_meanwhile(
-        self, flight: Flight, family: Family, old: Outcome
-    ) -> asyncio.Task[None] | None:
+    def _serve_meanwhile(self, flight: Flight, family: Family) -> asyncio.Task[None] | None:
         """Let waiting callers have the old value now or later; return the task of later."""
-        limit = family.limits.soft_timeout
-        if family.bound or (old.state == "stale" and limit is None):
+        old, limit = flight.offer(self._tiers.now()), family.limits.soft_timeout
+        if old is None or family.bound or (old.state == "stale" and limit is None):
             return None
         if old.state == "early" or not limit:
-            flight.resolve(old)
+            flight.answer(self._tiers.now())
             return None
 
-        async def resolve_later(seconds: float) -> None:
+        async def answer_later(seconds: float) -> None:
             await self._clock.sleep(seconds)
-            if self._tiers.now() < flight.offered_until:
-                flight.resolve(old)
+            flight.answer(self._tiers.now())
 
-        return self._tasks.start(resolve_later(limit), name="tiercache-soft-timeout")
+        return self._tasks.start(answer_later(limit), name="tiercache-soft-timeout")
 
 
 def _usable(flight: Flight, found: Found) -> Entry | None:
@@ -412,13 +411,5 @@ def old_answer(entry: Entry, tier: Tier, now: float) -> Outcome:
         tier: Where it is from.
         now: The time by the remote tier's clock.
     """
-    age = now - entry.header.fresh_until
-    state: State = "early" if age < 0 else "stale"
-    return Outcome(
-        entry.value,
-        tier,
-        state,
-        age=max(age, 0.0),
-        fresh_until=entry.header.fresh_until,
-        payload=entry.payload,
-    )
+    fresh_until, payload = entry.header.fresh_until, entry.payload
+    return Outcome(entry.value, tier, "early", fresh_until=fresh_until, payload=payload).at(now)

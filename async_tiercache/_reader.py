@@ -153,7 +153,7 @@ class Reader:
             outcome = ABANDONED
             if flight is not None and joined:
                 self._follow(looked, flight)
-                outcome = await self._view.join(flight)
+                outcome = await self._flights.join(flight)
                 joined = outcome.error is not None or not self._view.is_ahead(flight, outcome)
             if flight is None or not joined:
                 slot = self._view.slot(key, load.tags)
@@ -194,7 +194,7 @@ class Reader:
 
     def _follow(self, looked: Look | None, flight: Flight) -> None:
         """Let the other readers of a look have what a flight brings, without a task of each."""
-        if looked is None or looked.followed or flight.outcome or flight.offered:
+        if looked is None or looked.followed or self._flights.at_once(flight):
             return
         waiter = flight.wait()
         looked.follow(partial(self._flights.leave, flight, waiter))
@@ -379,7 +379,6 @@ class Reader:
                 )
                 leads[flight] = found
             else:
-                self._view.withdraw_dead_offer(flight)
                 joins.append(flight)
         return leads, joins
 
@@ -423,12 +422,12 @@ class Reader:
             load_of: Is asked for the load of each key that has to be loaded.
         """
         asked = [
-            flight.basis for flight, found in leads.items() if not found and not flight.outcome
+            flight.basis for flight, found in leads.items() if not found and not flight.answered
         ]
         answers = await self._finder.ask_many(asked, family.counts, family.codec)
         for flight, found in leads.items():
             held = None
-            if flight.outcome is None:
+            if not flight.answered:
                 held = found or answers[flight.key]
                 fresh = self._pilot.fresh(flight, family, held)
                 if fresh is not None:
@@ -509,7 +508,7 @@ class Reader:
         for key in keys:
             shown, again = None, False
             while shown is None and (flight := self._view.find(key)) is not None:
-                outcome = await self._view.join(flight)
+                outcome = await self._flights.join(flight)
                 failed = outcome is ABANDONED or outcome.error is not None
                 if failed or self._view.is_ahead(flight, outcome):
                     break

@@ -1,6 +1,6 @@
 """The view: what readers may see of L1 and of the flights of their keys.
 
-No method but `join` awaits, so each decision is made on one state.
+No method awaits, so each decision is made on one state.
 """
 
 from async_tiercache._ask import Found
@@ -125,13 +125,3 @@ class View:
         if again:
             self._tiers.supersede(key)
         return outcome if again else None
-
-    async def join(self, flight: Flight) -> Outcome:
-        """Return the flight's outcome, or what it offers meanwhile."""
-        self.withdraw_dead_offer(flight)
-        return await self._flights.join(flight)
-
-    def withdraw_dead_offer(self, flight: Flight) -> None:
-        """Let a flight offer nothing that is dead by now."""
-        if self._tiers.now() >= flight.offered_until:
-            flight.offered = None
