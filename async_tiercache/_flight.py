@@ -425,30 +425,35 @@ class Flights:
         finally:
             flight.hurry = None
 
-    def at_once(self, flight: Flight, *, patient: bool = False) -> Outcome | None:
+    def at_once(
+        self, flight: Flight, *, patient: bool = False, stale: bool = True
+    ) -> Outcome | None:
         """Return what a reader gets of a flight without waiting for it.
 
         Args:
             flight: The flight.
             patient: Whether the reader waits as long as others do who began the flight.
+            stale: Whether a stale value will do.
         """
         if flight.outcome is not None or (patient and not flight.answered):
             return flight.outcome
-        return flight.offer(self._now())
+        offer = flight.offer(self._now())
+        return None if offer is not None and offer.state == "stale" and not stale else offer
 
-    async def join(self, flight: Flight, *, patient: bool = False) -> Outcome:
+    async def join(self, flight: Flight, *, patient: bool = False, stale: bool = True) -> Outcome:
         """Return the flight's outcome, or what it offers meanwhile.
 
         Args:
             flight: The flight to join.
             patient: Wait even if something is offered, as the first caller does.
+            stale: Whether something stale that is offered will do.
 
         Raises:
             RecursiveLoadError: The flight waits for the load from which this is called.
         """
         current, waiter = begin_wait(flight), None
         try:
-            outcome = self.at_once(flight, patient=patient)
+            outcome = self.at_once(flight, patient=patient, stale=stale)
             if outcome is None:
                 waiter = flight.wait()
                 outcome = await waiter

@@ -486,7 +486,7 @@ class Reader:
         if left:
             operation = Operation("get", DIRECT, tuple(left))
             with self._tracing.around(operation):
-                joined = await self._join_some(left)
+                joined = await self._join_some(left, stale=stale)
                 beyond = {
                     flight.key: outcome._replace(value=flight.value_of(outcome, joined=True))
                     for flight, outcome in joined.items()
@@ -502,14 +502,15 @@ class Reader:
         found = {key: outcomes[key].value for key in keys if key in outcomes}
         return {key: value for key, value in found.items() if value is not MISSING}
 
-    async def _join_some(self, keys: Sequence[str]) -> dict[Flight, Outcome]:
+    async def _join_some(self, keys: Sequence[str], *, stale: bool) -> dict[Flight, Outcome]:
         """Return the outcomes of the flights that some of the keys have, and that gave a value."""
         joined: dict[Flight, Outcome] = {}
         for key in keys:
             shown, again = None, False
             while shown is None and (flight := self._view.find(key)) is not None:
-                outcome = await self._flights.join(flight)
+                outcome = await self._flights.join(flight, stale=stale)
                 failed = outcome is ABANDONED or outcome.error is not None
+                failed = failed or (outcome.state == "stale" and not stale)
                 if failed or self._view.is_ahead(flight, outcome):
                     break
                 shown, again = self._view.shown(flight, outcome, again=again), True

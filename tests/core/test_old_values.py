@@ -1,4 +1,4 @@
-"""A value that has died is given to nobody, whatever is under way for it."""
+"""While a value is refreshed, the old one is served to whom it may be, and until it is dead."""
 
 import asyncio
 from typing import Any
@@ -9,7 +9,7 @@ from async_tiercache import BoundCached, Read, TierCache
 from async_tiercache.testing import FakeClock, MemoryServer, Recorder, settled
 from tests.conftest import MakeCache
 from tests.core.rows import Rows, functions_of
-from tests.core.source import Source, function_of, soon, ticks
+from tests.core.source import KEY, Source, function_of, soon, ticks
 from tests.core.wire import Wire
 
 EARLY: dict[str, Any] = {"ttl": 100, "jitter": 0, "early": 10, "grace": 0, "load_limit": 1000}
@@ -180,3 +180,25 @@ async def test_a_copy_is_offered_no_longer_than_l1_ttl_while_l2_does_not_answer(
     assert await soon(reading) == "new"
     wire._cuts.clear()
     await clock.advance(1)
+
+
+@both_tiers
+@pytest.mark.parametrize("fails", [False, True], ids=["loaded", "failed"])
+async def test_get_takes_nothing_stale_from_a_refresh_unless_asked_to(
+    cache: TierCache, alone: TierCache, clock: FakeClock, tiers: str, fails: bool
+) -> None:
+    """It waits for the new value; if the old one is what it falls back on, there is none."""
+    chosen = cache if tiers == "both" else alone
+    value, source = await loaded(chosen, clock, 110, **(SOFT | {"soft_timeout": None}))
+    source.error = OSError("the database is down") if fails else None
+    refreshing = asyncio.ensure_future(value(1))
+    await soon(source.loading(2))
+    getting = asyncio.ensure_future(chosen.get(KEY, "nothing"))
+    await ticks()
+    assert not getting.done()
+    assert await soon(chosen.get(KEY, "nothing", stale=True)) == "old"
+
+    source.gate.set()
+
+    assert await soon(getting) == ("nothing" if fails else "new")
+    assert await soon(refreshing) == ("old" if fails else "new")
