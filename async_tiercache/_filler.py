@@ -209,6 +209,7 @@ class Filler:
             basis.sound = False
             return "skipped"
         if value is MISSING and limits.negative_ttl is None:
+            basis.sound = False
             return "negative"
         life = lifetime(
             now=flight.load_began_at,
@@ -218,6 +219,7 @@ class Filler:
             ttl=context.ttl,
         )
         if life is None:
+            basis.sound = False
             return "negative"
         if life.fresh_until > basis.fresh_until:
             life = life.until(basis.fresh_until)

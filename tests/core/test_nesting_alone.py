@@ -9,7 +9,7 @@ from async_tiercache import TierCache
 from async_tiercache.testing import FakeClock, settled
 from tests.conftest import MakeCache
 from tests.core.pages import Read, page_of, tagged_of
-from tests.core.rows import Rows, methods_of
+from tests.core.rows import Rows, functions_of, methods_of
 from tests.core.source import KEY, Source, function_of, soon, ticks
 
 # L1 alone.
@@ -106,6 +106,26 @@ async def test_a_tag_of_a_part_in_another_cache_does_not_count(
     await cache.invalidate(tags=["part"])
 
     assert await cache.get("page") == "v"
+
+
+# Parts that are not kept.
+
+
+@pytest.mark.parametrize("tiers", ["both", "l1"])
+@pytest.mark.parametrize("way", ["None", "absent"])
+async def test_a_value_with_a_part_that_there_is_not_is_kept_as_little_as_that(
+    cache: TierCache, alone: TierCache, tiers: str, way: str
+) -> None:
+    """What is asked for each time must not stay unseen for the time of what is made from it."""
+    chosen, rows = cache if tiers == "both" else alone, Rows()
+    value = function_of(chosen, Source(None), negative_ttl=0)
+    rows.absent = {1}
+    _, many = functions_of(chosen, rows)
+    read: Read = (lambda: value(1)) if way == "None" else (lambda: many([1]))
+    await soon(page_of(chosen, read)())
+    await settled(chosen)
+
+    assert await chosen.get("page", "nothing") == "nothing"
 
 
 # Transactions and blocks.
