@@ -95,11 +95,13 @@ class Loading:
         made from a stale one is so from its begin, and not kept.
         """
         for flight in self.flights:
-            flight.basis.limit(outcome.fresh_until, sound=True)
             if flight.home is home:
                 flight.basis.absorb(part)
+                flight.basis.limit(outcome.fresh_until, sound=True)
             else:
-                flight.basis.limit(part.fresh_until, sound=part.sound)
+                # Another cache may go by another clock, so what counts is how long is left.
+                left = min(part.fresh_until, outcome.fresh_until) - home.now()
+                flight.basis.limit(flight.home.now() + left, sound=part.sound)
 
     def begin_wait(self, flight: "Flight") -> None:
         """Note that this loader waits for a flight, which must not wait for its turn then."""
@@ -358,18 +360,16 @@ class Answer(NamedTuple):
 class Flights:
     """The flights of one cache, one per key.
 
-    Args:
-        now: Tells the time by the remote tier's clock.
-
     Attributes:
+        now: Tells the time by the remote tier's clock.
         by_key: The flight that readers of each key join.
         fenced: The flight that loads each key under a fence, which may be detached; the last one.
     """
 
-    __slots__ = ("_now", "by_key", "fenced")
+    __slots__ = ("by_key", "fenced", "now")
 
     def __init__(self, now: Callable[[], float]) -> None:
-        self._now = now
+        self.now = now
         self.by_key: dict[str, Flight] = {}
         self.fenced: dict[str, Flight] = {}
 
@@ -437,7 +437,7 @@ class Flights:
         """
         if flight.outcome is not None or (patient and not flight.answered):
             return flight.outcome
-        offer = flight.offer(self._now())
+        offer = flight.offer(self.now())
         return None if offer is not None and offer.state == "stale" and not stale else offer
 
     async def join(self, flight: Flight, *, patient: bool = False, stale: bool = True) -> Outcome:

@@ -495,19 +495,26 @@ async def test_a_value_is_fresh_no_longer_than_its_parts(
     assert await soon(page()) == 2
 
 
-async def test_a_value_is_fresh_no_longer_than_a_part_in_another_cache(
-    cache: TierCache, make_cache: MakeCache, clock: FakeClock
+@pytest.mark.parametrize("way", ["L1 over both", "both over L1"])
+async def test_a_value_is_as_long_fresh_as_a_part_in_another_cache(
+    cache: TierCache, make_cache: MakeCache, clock: FakeClock, way: str
 ) -> None:
-    """Also one that L1 has."""
+    """Also one that L1 has; each goes by a clock of its own."""
     parts = await make_cache(namespace="parts", client=None)
+    outer, inner = (cache, parts) if way == "both over L1" else (parts, cache)
     source = Source(1)
-    value = function_of(parts, source, ttl=10, grace=0)
+    value = function_of(inner, source, ttl=10, jitter=0, grace=0)
     await value(1)
-    page = page_of(cache, lambda: value(1), ttl=1000, grace=0)
+    await settled(inner)
+    page = page_of(outer, lambda: value(1), ttl=1000, grace=0)
     assert await soon(page()) == 1
-    await settled(cache)
+    await settled(outer)
     source.value = 2
-    await clock.advance(11)
+    await value.refresh(1)
+    await settled(inner)
+    await clock.advance(9)
+    assert await soon(page()) == 1
+    await clock.advance(2)
 
     assert await soon(page()) == 2
 
