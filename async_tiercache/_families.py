@@ -52,10 +52,10 @@ class Families:
         self._direct: dict[Any, Family] = {}
         self._understood: dict[bytes, Family] = {}
         self._classes: dict[bytes, frozenset[type]] = {}
-        self._deferred: list[DeferredCodec] = []
+        self._deferred: list[tuple[DeferredCodec, Limits]] = []
         plain, defaults = codec_for(Any), self.limits(Policy())
         self.direct = Family(DIRECT, defaults, plain, counts=self.counts[DIRECT])
-        self.know(plain)
+        self.know(plain, defaults)
 
     def limits(self, policy: Policy) -> Limits:
         """Return a family's policy with nothing left to inherit."""
@@ -105,36 +105,45 @@ class Families:
             if len(self._direct) >= _MAX_DIRECT:
                 self._direct.clear()
             self._direct[identity] = family
-            self.know(codec)
+            self.know(codec, limits)
         return family
 
-    def know(self, codec: TypedCodec | DeferredCodec) -> None:
+    def know(self, codec: TypedCodec | DeferredCodec, limits: Limits) -> None:
         """Let calls by key understand what a codec has stored; each codec once.
 
         Classes of one name and shape have one fingerprint, whatever their modules are. A key does
         not tell which is meant, so once there are two, calls by key understand neither.
+
+        Args:
+            codec: The codec.
+            limits: Those of a family that uses it. If its callers share nothing, what a call by key
+                keeps for them is not shared either.
         """
         try:
             fingerprint, classes = codec.fingerprint, codec.classes
         except ConfigurationError:
             if isinstance(codec, DeferredCodec):
-                self._deferred.append(codec)
+                self._deferred.append((codec, limits))
             return
-        if fingerprint not in self._classes:
-            self._classes[fingerprint] = classes
-            direct = Family(DIRECT, self.direct.limits, codec, counts=self.counts[DIRECT])
-            self._understood[fingerprint] = direct
-        elif self._classes[fingerprint] != classes:
+        is_new = fingerprint not in self._classes
+        known = self._classes.setdefault(fingerprint, classes)
+        if known != classes:
             guessed = self._understood.pop(fingerprint, None)
             if guessed is not None:
                 self._forget(guessed)
+            return
+        copied, mine = limits.isolation == "copy", self.direct.limits
+        if is_new or (copied and fingerprint in self._understood):
+            mine = replace(mine, isolation="copy") if copied else mine
+            direct = Family(DIRECT, mine, codec, counts=self.counts[DIRECT])
+            self._understood[fingerprint] = direct
 
     @property
     def understood(self) -> Mapping[bytes, Family]:
         """By fingerprint, whatever a call by key can read by now."""
         waiting, self._deferred = self._deferred, []
-        for codec in waiting:
-            self.know(codec)
+        for codec, limits in waiting:
+            self.know(codec, limits)
         return self._understood
 
     def __iter__(self) -> Iterator[str]:

@@ -93,7 +93,7 @@ class Operations:
         self._generic = returned if maker.is_method and is_generic(returned) else None
         bound = maker.is_method and via is None
         self.family = Family(maker.name, limits, codec, bound=bound, counts=counts)
-        families.know(codec)
+        families.know(codec, limits)
         self._families: dict[type, Family] = {}
         signature = inspect.signature(function)
         parts = parts_of(signature, self.hints, is_method=maker.is_method, context=context)
@@ -328,7 +328,7 @@ class Operations:
             )
             family = Family(mine.name, mine.limits, codec, bound=mine.bound, counts=mine.counts)
             self._families[kind] = family
-            self._known.know(codec)
+            self._known.know(codec, mine.limits)
         return family
 
 

@@ -177,6 +177,20 @@ async def test_a_get_by_key_that_joins_a_load_gets_a_copy(cache: TierCache) -> N
     assert called is not got
 
 
+async def test_what_a_get_by_key_keeps_is_copied_for_each_caller(
+    cache: TierCache, other: TierCache
+) -> None:
+    """It knows of no function, so what any function of the same schema wants counts."""
+    value = function_of(cache, Source([1]), isolation="copy")
+    await value(1)
+    await settled(cache)
+    value = function_of(other, Source([2]), isolation="copy")
+
+    assert await other.get("value:1") == [1]
+    (await value(1)).append(2)
+    assert await value(1) == [1]
+
+
 async def test_a_set_in_another_order_is_not_taken_for_a_changed_one(
     cache: TierCache, other: TierCache, events: Recorder
 ) -> None:
