@@ -8,6 +8,7 @@ import asyncio
 import inspect
 import logging
 from collections.abc import Awaitable, Callable
+from copy import copy
 from functools import partial
 from secrets import token_bytes
 from typing import Any, Final
@@ -124,6 +125,9 @@ class Filler:
         seconds = self._clock.monotonic() - started
         created_at = flight.load_began_at
         outcome = Outcome(value, payload=payload)
+        if not context.unmodified:
+            family.remember_tags(flight.key, context.texts)
+            _drop_guesses(flight, context)
         if context.texts:
             # A load that waits for this one has to rest on them, too, even if nothing is kept.
             proving = self._finder.prove_late(flight.basis, context.texts, family)
@@ -136,7 +140,6 @@ class Filler:
         header = _header_of(life, flight, family, context, absent=value is MISSING)
         entry = Entry(value, header, len(payload), payload)
         outcome = outcome._replace(fresh_until=header.fresh_until)
-        family.remember_tags(flight.key, context.texts)
         if flight.forced:
             # Its caller has the value before L1 does, which may hold one that is still fresh.
             self._tiers.drop_older(flight.key, created_at)
@@ -484,6 +487,17 @@ def _header_of(
         etag=context.new_etag,
         absent=absent,
     )
+
+
+def _drop_guesses(flight: Flight, context: LoadContext) -> None:
+    """Let a loaded value rest on no tag that only the one before it stood under.
+
+    What is unmodified is that one. Who was offered it meanwhile rests on all of its tags still.
+    """
+    tags = {*flight.basis.declared, *flight.part_tags, *context.texts}
+    if not tags.issuperset(flight.basis.tags):
+        flight.basis = copy(flight.basis)
+        flight.basis.narrow(tags)
 
 
 def _part_of(flight: Flight, load: Load) -> Part | None:

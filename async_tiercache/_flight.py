@@ -34,6 +34,7 @@ class Outcome(NamedTuple):
         age: How long past its time a stale value is, in seconds.
         fresh_until: Until when the value is fresh, by the remote tier's clock.
         payload: The encoded value, from which callers that share nothing get their own.
+        basis: What it rests on, if that is another thing than what is being loaded.
     """
 
     value: Any = None
@@ -43,6 +44,7 @@ class Outcome(NamedTuple):
     age: float = 0.0
     fresh_until: float = math.inf
     payload: bytes | memoryview = b""
+    basis: Basis | None = None
 
     def at(self, now: float) -> "Outcome":
         """Return an old value as old as it is by now, on the remote tier's clock."""
@@ -97,6 +99,7 @@ class Loading:
         for flight in self.flights:
             if flight.home is home:
                 flight.basis.absorb(part)
+                flight.part_tags |= part.tags.keys()
                 flight.basis.limit(outcome.fresh_until, sound=True)
             else:
                 # Another cache may go by another clock, so what counts is how long is left.
@@ -160,6 +163,7 @@ class Flight:
         home: The flights of its cache.
         key: The key's text.
         basis: What its value rests on.
+        part_tags: The tags of the parts that its loader has read.
         began_at: When it began, on the remote tier's clock.
         forced: Whether a stored value must not answer it (`refresh`).
         many: Whether it was begun by a batch, for which an absent id is an answer.
@@ -212,6 +216,7 @@ class Flight:
         "operation",
         "outcome",
         "parent",
+        "part_tags",
         "proving",
         "storing",
         "task",
@@ -233,6 +238,7 @@ class Flight:
         self.key = basis.key
         self.number = next(_NUMBERS)
         self.basis = basis
+        self.part_tags: frozenset[str] = frozenset()
         self.began_at = began_at
         self.forced = forced
         self.many = many

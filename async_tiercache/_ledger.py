@@ -10,6 +10,7 @@ import itertools
 from array import array
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from math import inf
 from secrets import token_bytes
 from typing import Final, TypeAlias
@@ -106,6 +107,12 @@ class Basis:
             # Ids that another part lends later may be from after what this one was made from.
             self.pairs[NAMESPACE] = b""
         self.limit(part.fresh_until, sound=part.sound)
+
+    def narrow(self, tags: AbstractSet[str]) -> None:
+        """Rest on no other tags than these."""
+        dropped = self.tags.keys() - tags
+        self.tags = {tag: mark for tag, mark in self.tags.items() if tag in tags}
+        self._pairs = {tag: pair for tag, pair in self.pairs.items() if tag not in dropped}
 
     def limit(self, fresh_until: float, *, sound: bool) -> None:
         """Be fresh no longer than a part, and not at all if that is not sound."""

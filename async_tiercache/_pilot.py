@@ -113,7 +113,7 @@ class Pilot:
         if slot is not None:
             flight.kept = Entry(slot.value, slot.header, slot.size, slot.payload)
         if (kept := flight.kept) is not None and not forced:
-            flight.offered = old_answer(kept, "l1", flight.began_at)
+            flight.offered = old_answer(kept, "l1", flight.began_at, flight.basis)
             # Its own time may end earlier than the entry's, for want of a proof for example.
             left = slot.deadline - self._clock.monotonic()
             flight.offered_until = min(flight.began_at + left, kept.header.stale_until)
@@ -328,7 +328,7 @@ class Pilot:
             `None` if another process refreshes it and this flight must not serve it (`refresh`).
         """
         header, now = entry.header, self._tiers.now()
-        old = old_answer(entry, "l2", now)
+        old = old_answer(entry, "l2", now, flight.basis)
         if not flight.forced:
             l1_ttl = family.limits.l1_ttl
             self._tiers.keep(flight.basis, family, entry, l1_ttl=l1_ttl, early=now)
@@ -403,13 +403,17 @@ def _usable(flight: Flight, found: Found) -> Entry | None:
     return None if entry is not None and entry.header.absent and not flight.many else entry
 
 
-def old_answer(entry: Entry, tier: Tier, now: float) -> Outcome:
+def old_answer(entry: Entry, tier: Tier, now: float, basis: Basis | None = None) -> Outcome:
     """Return the answer with an entry that is due for a refresh.
 
     Args:
         entry: The entry.
         tier: Where it is from.
         now: The time by the remote tier's clock.
+        basis: What it rests on, if it is offered while another value is loaded.
     """
     fresh_until, payload = entry.header.fresh_until, entry.payload
-    return Outcome(entry.value, tier, "early", fresh_until=fresh_until, payload=payload).at(now)
+    early = Outcome(
+        entry.value, tier, "early", fresh_until=fresh_until, payload=payload, basis=basis
+    )
+    return early.at(now)

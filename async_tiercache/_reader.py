@@ -123,7 +123,7 @@ class Reader:
         """
         flight, outcome, joined = answer
         value = flight.value_of(outcome, joined=joined)
-        self._view.rest_on(flight.basis, outcome)
+        self._view.rest_on(outcome.basis or flight.basis, outcome)
         self._log.note(family, flight.key, outcome, joined=joined, started=started)
         return value
 
@@ -517,7 +517,7 @@ class Reader:
                 if shown is not None:
                     joined[flight] = shown
                     await _proven([flight])
-                    self._view.rest_on(flight.basis, shown)
+                    self._view.rest_on(shown.basis or flight.basis, shown)
         return joined
 
     async def _look_up(

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from async_tiercache import LoadContext, TierCache, _ledger
+from async_tiercache import MISSING, LoadContext, TierCache, _ledger
 from async_tiercache._family import MAX_NAMED
 from async_tiercache.abc import NAMESPACE, TAG_EPOCH, Invalidation
 from async_tiercache.tags import state_of
@@ -68,6 +68,60 @@ async def test_a_named_tag_is_asked_for_before_the_next_load(
 
     assert [name for name in wire.sent if name != "PEXPIRE"] == ["COMMIT"]
     assert await cache.get(KEY) == "v1"
+
+
+@pytest.mark.parametrize("tiers", ["both", "l1"])
+async def test_a_value_stands_under_the_tags_that_its_own_loader_has_named(
+    cache: TierCache, alone: TierCache, clock: FakeClock, tiers: str
+) -> None:
+    """Not under those of the one before, which together may also be more than there can be."""
+    chosen = cache if tiers == "both" else alone
+    page = [0]
+
+    @chosen.cached("items", ttl=10, grace=1000, early=0)
+    async def items(context: LoadContext = LoadContext()) -> int:
+        context.tags = [f"item:{page[0] + number}" for number in range(40)]
+        return page[0]
+
+    for first in (0, 100, 200):
+        page[0] = first
+        assert await soon(items()) == first
+        await settled(chosen)
+        await clock.advance(11)
+    page[0] = 300
+    await soon(items.refresh())
+    await settled(chosen)
+
+    await chosen.invalidate(tags=["item:0", "item:200"])
+    assert await chosen.get("items", "nothing") == 300
+    await chosen.invalidate(tags=["item:300"])
+    assert await chosen.get("items", "nothing") == "nothing"
+
+
+@pytest.mark.parametrize("tiers", ["both", "l1"])
+async def test_a_value_that_is_not_modified_keeps_its_tags(
+    cache: TierCache, alone: TierCache, clock: FakeClock, tiers: str
+) -> None:
+    """Its loader need not name them again, however often."""
+    chosen = cache if tiers == "both" else alone
+
+    @chosen.cached("row", ttl=10, grace=1000, early=0)
+    async def row(context: LoadContext = LoadContext()) -> str:
+        if context.stale_value is not MISSING:
+            return context.not_modified()
+        context.tags = ["author:7"]
+        return "old"
+
+    for _ in range(3):
+        assert await soon(row()) == "old"
+        await settled(chosen)
+        await clock.advance(11)
+    await soon(row())
+    await settled(chosen)
+
+    await chosen.invalidate(tags=["author:7"])
+
+    assert await chosen.get("row", "nothing", stale=True) == "nothing"
 
 
 @pytest.mark.parametrize("told", [True, False], ids=["told", "not told"])
