@@ -19,6 +19,7 @@ Stored: TypeAlias = Literal[
     "unencodable",
     "unproven",
     "unsound",
+    "expired",
 ]
 """Where a loaded value is kept: L2, L1 alone because L2 is absent or out of reach, or nowhere.
 
@@ -59,6 +60,7 @@ class Loaded:
         stored: ``"l2"``, ``"l1"`` (L2 is absent or out of reach), or why it was kept nowhere:
             ``"overtaken"`` by an invalidation, ``"negative"``, ``"oversized"``, ``"skipped"`` by
             the loader, ``"unsound"`` because it was made from what is stale or is about to change,
+            ``"expired"`` because its load took longer than it would live,
             ``"unproven"``: in memory only, without the evidence that L2 asks for,
             ``"unencodable"``: in memory only, since no frame can be made of it; or ``"error"``.
         error: The loader's error, if it raised.

@@ -228,6 +228,9 @@ class Filler:
             life = life.until(basis.fresh_until)
             if life.fresh_until <= self._tiers.now():
                 return "unsound"
+        if life.stale_until <= self._tiers.now():
+            basis.limit(life.fresh_until, sound=True)
+            return "expired"
         if limits.max_value_bytes is not None and len(payload) > limits.max_value_bytes:
             basis.limit(life.fresh_until, sound=True)
             self._warn_of_size(family, len(payload))

@@ -195,7 +195,8 @@ class Statistics:
             invalidation, ``"negative"``, ``"oversized"``, ``"skipped"`` by the loader,
             ``"unreachable"`` L2, ``"unproven"``: L2 could not say under which ids it would stand
             there, ``"unencodable"``: no frame can be made of it, ``"unsound"``: made from what was
-            stale, or while a writer was about to change it.
+            stale, or while a writer was about to change it, ``"expired"``: loaded for longer than
+            it would live.
         refused_frames: Times that bytes found in L2 were not used, by cause: ``"frame"`` damaged,
             ``"key"`` another key's, ``"format"`` another release's, ``"schema"`` another schema's,
             ``"compression"`` and ``"dictionary"`` not readable here, ``"payload"`` not decodable,

@@ -297,8 +297,11 @@ class Tiers:
         self, fence: Fence, header: Header, store: Callable[[float], Awaitable[bool]]
     ) -> Stored:
         seconds = header.stale_until - self.now()
+        if seconds <= 0:
+            self._fences.release_soon(fence)
+            return "overtaken"
         try:
-            stored = seconds > 0 and await store(seconds)
+            stored = await store(seconds)
         except TierError:
             self._fences.release_soon(fence)
             return "l1"

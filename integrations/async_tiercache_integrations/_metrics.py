@@ -38,6 +38,7 @@ _NOT_STORED: Final = (
     "unreachable",
     "unproven",
     "unsound",
+    "expired",
 )
 _REFUSED: Final[tuple[str, ...]] = get_args(get_type_hints(Refused)["cause"])
 

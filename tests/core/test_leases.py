@@ -206,6 +206,24 @@ async def test_a_failed_load_gives_its_lease_back(cache: TierCache, server: Memo
     assert await cached_names(server) == []
 
 
+async def test_a_load_that_takes_longer_than_its_value_lives_gives_its_lease_back(
+    cache: TierCache, server: MemoryServer, clock: FakeClock
+) -> None:
+    """Nothing has overtaken it, and the next reader need not wait for the lease to expire."""
+    source = Source()
+    source.close()
+    reading = asyncio.ensure_future(function_of(cache, source, ttl=1, grace=1)(1))
+    await soon(source.loading())
+    for _ in range(12):
+        await clock.advance(0.2)
+    source.gate.set()
+    await soon(reading)
+    await settled(cache)
+
+    assert await cached_names(server) == []
+    assert cache.statistics().not_stored == {"expired": 1}
+
+
 async def test_a_cancelled_load_gives_its_lease_back(
     cache: TierCache, server: MemoryServer
 ) -> None:
