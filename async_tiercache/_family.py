@@ -61,6 +61,10 @@ class Family:
     counts: Counts = field(default_factory=Counts)
     named: dict[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
 
+    def understands(self, codec: Codec) -> bool:
+        """Return whether what a codec is for has the schema of this family's values."""
+        return self.codec is codec or self.codec.fingerprint == codec.fingerprint
+
     def remember_tags(self, key: str, tags: tuple[str, ...]) -> None:
         """Remember what tags the loader has named for a key, of a bounded number of keys."""
         if tags:

@@ -158,6 +158,7 @@ class Filler:
         """Return what the loader of a key brings now; it is kept nowhere, and nobody joins it."""
         flight = Flight(
             self._flights,
+            codec=family.codec,
             basis=Basis(key, (), 0, 0, 0),
             began_at=self._tiers.now(),
             forced=True,

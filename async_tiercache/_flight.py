@@ -19,7 +19,7 @@ from typing import Any, Final, NamedTuple
 from async_tiercache._entry import Entry, Tier
 from async_tiercache._events import Operation, State
 from async_tiercache._ledger import Basis
-from async_tiercache.abc import NAMESPACE, TAG_EPOCH
+from async_tiercache.abc import NAMESPACE, TAG_EPOCH, Codec
 from async_tiercache.errors import RecursiveLoadError
 
 
@@ -161,6 +161,7 @@ class Flight:
 
     Attributes:
         home: The flights of its cache.
+        codec: The codec of its value.
         key: The key's text.
         basis: What its value rests on.
         part_tags: The tags of the parts that its loader has read.
@@ -198,6 +199,7 @@ class Flight:
         "basis",
         "began_at",
         "cancel_when_abandoned",
+        "codec",
         "decode",
         "floor",
         "floor_before",
@@ -227,6 +229,7 @@ class Flight:
         self,
         home: "Flights",
         *,
+        codec: Codec,
         basis: Basis,
         began_at: float,
         forced: bool,
@@ -235,6 +238,7 @@ class Flight:
         decode: Callable[[bytes | memoryview], Any] | None,
     ) -> None:
         self.home = home
+        self.codec = codec
         self.key = basis.key
         self.number = next(_NUMBERS)
         self.basis = basis

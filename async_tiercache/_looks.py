@@ -501,7 +501,7 @@ class Looks:
             )  # fmt: skip
             entry = Entry(value, header, len(payload), payload)
             self._tiers.keep(basis, family, entry, l1_ttl=limits.l1_ttl, early=early)
-            self._tiers.link(key, look.alias, basis.declared)
+            self._tiers.link(family, key, look.alias, basis.declared)
         self._give(look, value, payload)
         return True
 

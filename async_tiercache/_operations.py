@@ -297,7 +297,7 @@ class Operations:
         """Return what L1 answers at once, by the key's text."""
         key, alias = self.text(owner, values), self._alias(owner, values)
         tags = self.tags_of(owner, values)
-        slot = self.core.reader.peek(self.family, key, tags, alias)
+        slot = self.core.reader.peek(self.family_of(owner), key, tags, alias)
         return MISSING if slot is None else slot.value
 
     def key(self, /, *args: Any, **kwargs: Any) -> str:

@@ -103,6 +103,7 @@ class Pilot:
             guessed = (*guessed, *slot.tags)
         flight = Flight(
             self._flights,
+            codec=family.codec,
             basis=basis or self._ledger.basis(key, tags, guessed=guessed, opened=opened),
             began_at=self._tiers.now(),
             forced=forced,
@@ -111,14 +112,14 @@ class Pilot:
             decode=family.codec.decode if family.limits.isolation == "copy" else None,
         )
         if slot is not None:
-            flight.kept = Entry(slot.value, slot.header, slot.size, slot.payload)
-        if (kept := flight.kept) is not None and not forced:
-            flight.offered = old_answer(kept, "l1", flight.began_at, flight.basis)
-            # Its own time may end earlier than the entry's, for want of a proof for example.
-            left = slot.deadline - self._clock.monotonic()
-            flight.offered_until = min(flight.began_at + left, kept.header.stale_until)
-            if flight.offered.state == "early" and not family.bound:
-                flight.answer(flight.began_at)
+            kept = flight.kept = Entry(slot.value, slot.header, slot.size, slot.payload)
+            if not forced:
+                flight.offered = old_answer(kept, "l1", flight.began_at, flight.basis)
+                # Its own time may end before the entry's, for want of a proof for example.
+                left = slot.deadline - self._clock.monotonic()
+                flight.offered_until = min(flight.began_at + left, kept.header.stale_until)
+                if flight.offered.state == "early" and not family.bound:
+                    flight.answer(flight.began_at)
         self._flights.begin(flight)
         return flight
 

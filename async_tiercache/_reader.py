@@ -7,6 +7,7 @@ L2 together, and then each key goes its own way.
 import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
+from itertools import repeat
 from typing import Any, Final
 
 from async_tiercache._ask import Found
@@ -97,7 +98,7 @@ class Reader:
         if not forced:
             slot = self._servable(family, key, load.tags, started)
             if slot is not None:
-                self._tiers.link(key, alias, load.tags)
+                self._tiers.link(family, key, alias, load.tags)
                 return slot.value
         if self._tracing.on:
             operation = Operation("get", family.name, (key,))
@@ -108,7 +109,7 @@ class Reader:
         else:
             answer = await self._answer(family, key, load, forced=forced, looked=looked)
             value = self._deliver(family, answer, started)
-        self._tiers.link(key, alias, load.tags)
+        self._tiers.link(family, key, alias, load.tags)
         if self._sample is not None:
             self._sample(family, key, load)
         return value
@@ -129,7 +130,7 @@ class Reader:
 
     def _servable(self, family: Family, key: str, tags: tuple[str, ...], now: float) -> Slot | None:
         """Return the slot if L1 may answer at once, and count that."""
-        slot = self._view.slot(key, tags)
+        slot = self._view.slot(key, tags, family=family)
         if slot is None:
             return None
         if now >= slot.soft_deadline:
@@ -148,7 +149,7 @@ class Reader:
         """Return the answer of a flight, another call's or one that begins here."""
         spared, again = False, forced
         while True:
-            flight = self._view.find(key, load.tags)
+            flight = self._view.find(key, load.tags, family)
             joined = flight is not None and not forced
             outcome = ABANDONED
             if flight is not None and joined:
@@ -156,7 +157,7 @@ class Reader:
                 outcome = await self._flights.join(flight)
                 joined = outcome.error is not None or not self._view.is_ahead(flight, outcome)
             if flight is None or not joined:
-                slot = self._view.slot(key, load.tags)
+                slot = self._view.slot(key, load.tags, family=family)
                 found, basis = self._view.found(looked, slot), None
                 if looked is not None and found is not None:
                     basis = looked.basis
@@ -323,7 +324,7 @@ class Reader:
         answers: dict[str, Answer] = {}
         spared: set[str] = set()
         again: set[str] = set()
-        found = map(self._view.find, keys, keys.values())
+        found = map(self._view.find, keys, keys.values(), repeat(family))
         ahead = [each for each in found if each and self._view.is_ahead(each)]
         passed = set(ahead)
         for each, outcome in zip(ahead, await self._flights.join_all(ahead), strict=True):
@@ -368,9 +369,9 @@ class Reader:
         joins: list[Flight] = []
         for key in left:
             tags = keys[key]
-            flight = self._view.find(key, tags)
+            flight = self._view.find(key, tags, family)
             if flight is None or flight in passed:
-                slot, look = self._view.slot(key, tags), looked.pop(key, None)
+                slot, look = self._view.slot(key, tags, family=family), looked.pop(key, None)
                 found, basis = self._view.found(look, slot), None
                 if look is not None and found is not None:
                     basis = look.basis
@@ -446,13 +447,13 @@ class Reader:
             tags: The tags that the value must stand under.
             alias: Where a compiled path looks for the slot next time.
         """
-        slot = self._view.slot(key, tags)
+        slot = self._view.slot(key, tags, family=family)
         if slot is None or self._clock.monotonic() >= slot.soft_deadline:
             return None
         slot.visited = True
         family.counts.count_l1_hit()
         self._view.rest_on_slot(slot)
-        self._tiers.link(key, alias, tags)
+        self._tiers.link(family, key, alias, tags)
         return slot
 
     async def look(

@@ -124,11 +124,15 @@ class Tiers:
         slot.epoch = ledger.epoch
         return True
 
-    def link(self, key: str, alias: Alias | None, tags: Collection[str]) -> None:
+    def link(self, family: Family, key: str, alias: Alias | None, tags: Collection[str]) -> None:
         """Let a compiled call path find the slot of a key, if L1 holds one under its tags."""
         if alias is not None and self.store is not None:
             slot = self.store.slots.get(key)
-            if slot is not None and _stands_under(slot, tags):
+            if (
+                slot is not None
+                and _stands_under(slot, tags)
+                and family.understands(slot.family.codec)
+            ):
                 self.store.link(slot, *alias)
 
     def keep(

@@ -4,6 +4,7 @@ No method awaits, so each decision is made on one state.
 """
 
 from async_tiercache._ask import Found
+from async_tiercache._family import Family
 from async_tiercache._flight import Flight, Flights, Outcome, inside
 from async_tiercache._ledger import Basis, Ledger
 from async_tiercache._looks import Look
@@ -28,15 +29,25 @@ class View:
         self._flights = flights
         self._clock = clock
 
-    def slot(self, key: str, tags: tuple[str, ...] = ()) -> Slot | None:
+    def slot(
+        self, key: str, tags: tuple[str, ...] = (), *, family: Family | None = None
+    ) -> Slot | None:
         """Return what L1 holds for a key under some tags; a read inside of a load asks L2.
 
         What such a read got from L1 might be older than an invalidation that this process has not
         heard of, and would be stored under the evidence of a load that began after it.
+
+        Args:
+            key: The key's text.
+            tags: The tags that the value must stand under.
+            family: Whose schema it must have; any if there is none.
         """
         if inside() is not None and self._tiers.has_remote:
             return None
-        return self._tiers.probe(key, tags)
+        slot = self._tiers.probe(key, tags)
+        if slot is not None and family is not None and not family.understands(slot.family.codec):
+            return None
+        return slot
 
     def rest_on_slot(self, slot: Slot) -> None:
         """Let the load that this runs in, if any, rest on what L1 has given it."""
@@ -50,16 +61,21 @@ class View:
         if loading is not None:
             loading.rest_on(self._flights, basis, outcome)
 
-    def find(self, key: str, tags: tuple[str, ...] = ()) -> Flight | None:
+    def find(
+        self, key: str, tags: tuple[str, ...] = (), family: Family | None = None
+    ) -> Flight | None:
         """Return the flight that a read which begins now may join.
 
         Args:
             key: The key's text.
             tags: Those that the value must stand under; another family's may not, and then nothing
                 tells whether one of them was invalidated since the flight began.
+            family: Whose schema it must have; any if there is none.
         """
         flight = self._flights.find(key)
-        if flight is None or any(tag not in flight.basis.declared for tag in tags):
+        if flight is None or (family is not None and not family.understands(flight.codec)):
+            return None
+        if any(tag not in flight.basis.declared for tag in tags):
             return None
         ledger = self._ledger
         unproven = self._clock.monotonic() >= ledger.proof_deadline
@@ -110,7 +126,8 @@ class View:
             # What is made from it would be shown, and others make theirs from what is in L2.
             return outcome if again else None
         key, slot = flight.key, self._tiers.probe(flight.key, flight.basis.declared)
-        if slot is not None and slot.header.created_at > flight.load_began_at:
+        later = slot is not None and slot.header.created_at > flight.load_began_at
+        if slot is not None and later and slot.family.understands(flight.codec):
             fresh_until = slot.header.fresh_until
             if self._tiers.now() < fresh_until:
                 return Outcome(slot.value, "l1", fresh_until=fresh_until, payload=slot.payload)

@@ -325,8 +325,11 @@ class MemoryStore:
         else:
             queues.remove(slot)
             self._discount(slot)
-            if not all(tag in standing.tags for tag in slot.tags):
-                # A call path looks for no tags, and its function may have declared these.
+            if not (
+                all(tag in standing.tags for tag in slot.tags)
+                and family.understands(slot.family.codec)
+            ):
+                # A call path looks for neither, and its function may have declared these tags.
                 slot.unlink()
         self._expire(now)
         self._make_room(entry.size, now)

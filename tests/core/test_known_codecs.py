@@ -1,4 +1,4 @@
-"""What `get` understands, and what `client=` may be."""
+"""What `get` and annotated functions understand, and what `client=` may be."""
 
 import asyncio
 import dataclasses
@@ -11,11 +11,11 @@ from redis.asyncio import Redis
 from redis.asyncio.cluster import RedisCluster
 from redis.asyncio.sentinel import Sentinel
 
-from async_tiercache import TierCache
+from async_tiercache import MISSING, TierCache
 from async_tiercache.errors import ConfigurationError
-from async_tiercache.testing import MemoryServer, settled
+from async_tiercache.testing import FakeClock, MemoryServer, settled
 from tests.conftest import MakeCache
-from tests.core.source import soon
+from tests.core.source import Source, soon, ticks
 from tests.core.wire import Wire
 
 T = TypeVar("T")
@@ -40,22 +40,24 @@ async def test_an_annotation_that_cannot_be_resolved_does_not_disturb_get(cache:
     assert await cache.get("plain") == 1
 
 
+def repository(of: TierCache) -> Any:
+    """Return an object whose cached method is that of a generic base."""
+
+    class Base(Generic[T]):
+        kind = "rows"
+
+        @of.cached("{self.kind}:{n}")
+        async def row(self, n: int) -> T:
+            return Row(n)  # type: ignore[return-value]
+
+    class Rows(Base[Row]):
+        pass
+
+    return Rows()
+
+
 async def test_get_finds_values_of_a_generic_base(cache: TierCache, other: TierCache) -> None:
     """The codec of the runtime class is known once the class has been used."""
-
-    def repository(of: TierCache) -> Any:
-        class Base(Generic[T]):
-            kind = "rows"
-
-            @of.cached("{self.kind}:{n}")
-            async def row(self, n: int) -> T:
-                return Row(n)  # type: ignore[return-value]
-
-        class Rows(Base[Row]):
-            pass
-
-        return Rows()
-
     await repository(cache).row(1)
     await settled(cache)
     await repository(other).row(2)
@@ -123,6 +125,77 @@ async def test_a_class_that_turns_up_while_l2_is_asked_leaves_nothing_guessed(
 
     assert await soon(reading) is None
     assert "item:1" not in reader._core.store.slots  # type: ignore[union-attr]
+
+
+async def test_peek_finds_values_of_a_generic_base(cache: TierCache) -> None:
+    """It compares the schema of the runtime class."""
+    rows = repository(cache)
+    await rows.row(1)
+    await settled(cache)
+
+    assert rows.row.peek(1) == Row(1)
+
+
+@dataclass
+class User:
+    """What the annotated functions of these tests return."""
+
+    name: str
+
+
+def users_of(cache: TierCache) -> tuple[Any, Any]:
+    """Return a cached function and its batch form, whose key is also set as plain data."""
+
+    @cache.cached("user:{number}")
+    async def user(number: int) -> User:
+        return User("loaded")
+
+    @user.batch
+    async def users(numbers: list[int]) -> dict[int, User]:
+        return {number: User("loaded") for number in numbers}
+
+    return user, users
+
+
+@pytest.mark.parametrize("tiers", ["both", "l1"])
+@pytest.mark.parametrize("way", ["call", "batch", "peek"])
+async def test_what_was_set_in_another_type_is_a_miss(
+    cache: TierCache, alone: TierCache, tiers: str, way: str
+) -> None:
+    """In memory as in L2, and also where a call path knew the key already."""
+    chosen = cache if tiers == "both" else alone
+    user, users = users_of(chosen)
+    for _ in range(2):
+        await chosen.set("user:1", {"name": "set"})
+        if way == "call":
+            assert await user(1) == await user(1) == User("loaded")
+        elif way == "batch":
+            assert await users([1]) == {1: User("loaded")}
+        else:
+            assert user.peek(1) is MISSING
+        await settled(chosen)
+
+
+@pytest.mark.parametrize("tiers", ["both", "l1"])
+@pytest.mark.parametrize("way", ["call", "batch"])
+async def test_a_load_of_another_type_is_not_joined(
+    cache: TierCache, alone: TierCache, clock: FakeClock, tiers: str, way: str
+) -> None:
+    """Each caller has what its own annotation says."""
+    chosen = cache if tiers == "both" else alone
+    user, users = users_of(chosen)
+    source = Source({"name": "plain"})
+    source.close()
+    plain = asyncio.ensure_future(chosen.get_or_load("user:1", source.load))
+    await soon(source.loading())
+    typed = asyncio.ensure_future(user(1) if way == "call" else users([1]))
+    await ticks()
+    source.gate.set()
+    await ticks()
+    await clock.advance(1)
+
+    assert await soon(plain) == {"name": "plain"}
+    assert await soon(typed) == (User("loaded") if way == "call" else {1: User("loaded")})
 
 
 async def test_decorating_again_and_again_leaves_one_family_behind(alone: TierCache) -> None:
