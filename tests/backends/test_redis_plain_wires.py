@@ -9,7 +9,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
 from async_tiercache.backends.redis.wires import Wires
-from tests.backends.test_redis_wires import Asked, ask, exchange, wires_of
+from tests.backends.test_redis_wires import DEADLINE, Asked, ask, exchange, wires_of
 
 
 class FakeConnection:
@@ -162,3 +162,42 @@ async def test_a_connection_that_takes_too_long_is_given_up(fleet: Fleet) -> Non
     for each in (first, second):
         with pytest.raises(TimeoutError):
             await each.end_of
+
+
+@pytest.mark.parametrize("resent", [False, True])
+async def test_a_connection_that_is_given_up_before_it_begins_is_followed_by_another(
+    wires: Wires, fleet: Fleet, resent: bool
+) -> None:
+    """Also for a turn whose wire has ended in the tick in which its time is over."""
+    turn = Asked(("GET", "a"))
+    if resent:
+        await ask(wires)
+        fleet.made[0].gate.clear()
+    wires.send(turn)
+    if resent:
+        wires.leave()
+
+    wires.give_up(turn)
+
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(DEADLINE):
+            await turn.end_of
+    assert await ask(wires) == [len(fleet.made) - 1]
+
+
+async def test_a_connection_that_cannot_be_made_is_an_error_each_time(fleet: Fleet) -> None:
+    """What makes it may raise as well."""
+    answers: deque[Exception | None] = deque([ValueError("no"), ValueError("no"), None])
+
+    def make() -> FakeConnection:
+        answer = answers.popleft()
+        if answer is not None:
+            raise answer
+        return fleet.make()
+
+    wires = wires_of(make)
+
+    for _ in range(2):
+        with pytest.raises(ValueError, match="no"):
+            await exchange(wires, ("GET", "k"))
+    assert await ask(wires) == [0]

@@ -92,6 +92,7 @@ class Wires:
         lane.waiting.append(turn)
         if lane.opening is None:
             lane.opening = self._tasks.start(self._open(lane), name="tiercache-connect")
+            lane.opening.add_done_callback(partial(self._ended, lane))
 
     def give_up(self, turn: Turn) -> None:
         """Let a turn fail that takes too long, with all that go the same way.
@@ -148,27 +149,32 @@ class Wires:
     async def _open(self, lane: _Lane) -> None:
         """Connect, and send what waits for that."""
         epoch, connection = self._epoch, self._make()
-        wire: Wire | None = None
-        error: Exception = TimeoutError()
         try:
             await connection.connect()
             told: Any = {"lost": self._lost, "demoted": self.renew}
             if transport_of(connection) is None:
-                wire = PlainWire(connection, **told, freed=partial(self._resume, lane))
+                wire: Wire = PlainWire(connection, **told, freed=partial(self._resume, lane))
             else:
                 wire = StreamWire(connection, **told)
-        except Exception as raised:  # noqa: BLE001 - those that wait have to know
-            error = raised
-        finally:
+        except BaseException:
+            self._hang_up(connection)
+            raise
+        lane.opening = None
+        waiting, lane.waiting = lane.waiting, []
+        self._begin(lane, wire, [turn for turn in waiting if not turn.over])
+        if epoch != self._epoch:
+            self._retire(lane)
+
+    def _ended(self, lane: _Lane, opening: asyncio.Task[None]) -> None:
+        """Give what waits its error, if there is no connection.
+
+        A task that is cancelled before it has begun runs none of its own code.
+        """
+        error = TimeoutError() if opening.cancelled() else opening.exception()
+        if error is not None:
             lane.opening = None
             waiting, lane.waiting = lane.waiting, []
-            if wire is None:
-                self._hang_up(connection)
-                self._again(waiting, error)
-            else:
-                self._begin(lane, wire, [turn for turn in waiting if not turn.over])
-                if epoch != self._epoch:
-                    self._retire(lane)
+            self._again(waiting, error if isinstance(error, Exception) else TimeoutError())
 
     def _begin(self, lane: _Lane, wire: Wire, waiting: Sequence[Turn]) -> None:
         lane.wires.append(wire)
