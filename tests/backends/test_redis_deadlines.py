@@ -92,6 +92,65 @@ async def test_a_loop_that_was_busy_takes_nothing_for_late() -> None:
     assert await expired.until(1) == ["asked"]
 
 
+class Ticks(asyncio.SelectorEventLoop):
+    """A loop whose time is what the test says."""
+
+    now = 0.0
+
+    def time(self) -> float:
+        """Return it."""
+        return self.now
+
+    async def spend(self, seconds: float) -> None:
+        """Let a tick take as long."""
+        self.now += seconds
+        await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("tick", [1.4, 1.6, 10.0])
+def test_a_loop_that_stays_busy_still_finds_what_is_late(tick: float) -> None:
+    """Each timer is late; what is asked has its time twice, and what the loop loses.
+
+    That is two ticks for each of three timers: the tick that it waits for, and who is before it.
+    """
+    loop, expired = Ticks(), Expired()
+
+    async def stay_busy() -> None:
+        deadlines = Deadlines(1.0, expired)
+        deadlines.begin("asked")
+        while deadlines and loop.now < 100.0:
+            await loop.spend(tick)
+
+    with asyncio.Runner(loop_factory=lambda: loop) as runner:
+        runner.run(stay_busy())
+
+    assert expired.names == ["asked"]
+    assert loop.now < 2.0 + 6 * tick
+
+
+def test_what_begins_when_another_is_late_delays_none() -> None:
+    """Who is told may ask for something else at once; those before that are due first."""
+    loop, expired = Ticks(), Expired()
+
+    async def begin_two() -> None:
+        def ask_again(name: str) -> None:
+            expired(name)
+            if name == "first":
+                deadlines.begin("third")
+
+        deadlines = Deadlines(1.0, ask_again)
+        deadlines.begin("first")
+        await loop.spend(0.1)
+        deadlines.begin("second")
+        while loop.now < 1.5:
+            await loop.spend(0.05)
+
+    with asyncio.Runner(loop_factory=lambda: loop) as runner:
+        runner.run(begin_two())
+
+    assert expired.names == ["first", "second"]
+
+
 @pytest.mark.parametrize("ends", [True, False])
 async def test_one_task_may_be_watched_alone(ends: bool) -> None:
     """Until it ends."""

@@ -1,7 +1,7 @@
 """How long something may take that is asked of a server, for many such things by one timer.
 
 A busy loop fires its timers before it looks at the replies that wait in the socket. So a timer that
-is late starts over, and one that is not still lets the socket be drained.
+is late starts over, once, and one that is not still lets the socket be drained.
 """
 
 import asyncio
@@ -24,19 +24,29 @@ class Deadlines(Generic[T]):
         expired: Is told what has taken longer.
     """
 
-    __slots__ = ("_draining", "_due", "_expired", "_limit", "_loop", "_running", "_timer")
+    __slots__ = (
+        "_draining",
+        "_due",
+        "_expired",
+        "_limit",
+        "_loop",
+        "_restarted",
+        "_running",
+        "_timer",
+    )
 
     def __init__(self, limit: float, expired: Callable[[T], object]) -> None:
         self._limit = limit
         self._expired = expired
         self._loop = asyncio.get_running_loop()
         self._running: dict[T, float] = {}
+        self._restarted: dict[T, float] = {}
         self._draining: dict[T, float] = {}
         self._due = 0.0
         self._timer: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
-        return len(self._running) + len(self._draining)
+        return len(self._running) + len(self._restarted) + len(self._draining)
 
     def begin(self, item: T) -> None:
         """Let something take the limit from now on."""
@@ -46,7 +56,7 @@ class Deadlines(Generic[T]):
 
     def end(self, item: T) -> None:
         """Let something be: it has ended."""
-        if self._running.pop(item, None) is None:
+        if self._running.pop(item, None) is None and self._restarted.pop(item, None) is None:
             self._draining.pop(item, None)
 
     def _arm(self, due: float) -> None:
@@ -54,26 +64,32 @@ class Deadlines(Generic[T]):
         self._timer = self._loop.call_at(due, self._expire)
 
     def _expire(self) -> None:
-        now, expired = self._loop.time(), list[T]()
-        if now - self._due > self._limit * _LAG:
-            late = [*self._draining, *_due(self._running, now)]
-            self._draining.clear()
-            for item in late:
-                self._running.pop(item, None)
-                self._running[item] = now + self._limit
-        else:
-            expired = _due(self._draining, now)
-            for item in _due(self._running, now):
+        now = self._loop.time()
+        late = now - self._due > self._limit * _LAG
+        # The loop has looked into the socket since these are drained, however late it is.
+        expired = _due(self._draining, now)
+        drained = _due(self._restarted, now)
+        for item in _due(self._running, now):
+            if late:
                 del self._running[item]
-                self._draining[item] = now + self._limit * _DRAIN
-        self._timer = None
-        for item in expired:
-            # One that has ended may have taken others along.
-            if self._draining.pop(item, None) is not None:
-                self._expired(item)
-        first = [next(iter(each.values())) for each in (self._draining, self._running) if each]
-        if first and self._timer is None:
-            self._arm(min(first))
+                self._restarted[item] = now + self._limit
+            else:
+                drained.append(item)
+        for item in drained:
+            self.end(item)
+            self._draining[item] = now + self._limit * _DRAIN
+        try:
+            for item in expired:
+                # One that has ended may have taken others along.
+                if self._draining.pop(item, None) is not None:
+                    self._expired(item)
+        finally:
+            # Not before: what begins meanwhile is due after those that are left.
+            self._timer = None
+            left = (self._draining, self._restarted, self._running)
+            first = [next(iter(each.values())) for each in left if each]
+            if first:
+                self._arm(min(first))
 
 
 def _due(items: dict[T, float], now: float) -> list[T]:
