@@ -201,3 +201,16 @@ async def test_a_connection_that_cannot_be_made_is_an_error_each_time(fleet: Fle
         with pytest.raises(ValueError, match="no"):
             await exchange(wires, ("GET", "k"))
     assert await ask(wires) == [0]
+
+
+async def test_an_error_reply_to_a_connection_refuses_no_command() -> None:
+    """The server is out of reach, as by one that is cut."""
+
+    class Refused(FakeConnection):
+        async def connect(self) -> None:
+            raise ResponseError("DB index is out of range")
+
+    wires = wires_of(lambda: Refused(0))
+
+    with pytest.raises(RedisConnectionError, match="out of range"):
+        await exchange(wires, ("GET", "k"))

@@ -145,6 +145,25 @@ async def test_another_namespace_is_out_of_reach_for_the_documented_user(redis: 
     await remote.aclose()
 
 
+@pytest.mark.parametrize(("database", "user"), [(99, ""), (1, "shop:secret@")])
+async def test_a_database_that_may_not_be_entered_is_out_of_reach(
+    redis: Server, open_cache: OpenCache, source: Source, database: int, user: str
+) -> None:
+    """The tier is off, and not every read makes a connection that is of no use."""
+    allow(redis, [command for command in COMMANDS if command != "+select"])
+    cache = await open_cache(f"redis://{user}127.0.0.1:{redis.port}/{database}")
+    before = redis.command("INFO", "stats")["total_connections_received"]
+
+    for number in range(100):
+        assert await source.read(cache, f"k{number}")
+    opened = redis.command("INFO", "stats")["total_connections_received"] - before
+
+    assert cache.l2 == "down"
+    assert (await cache.invalidate(keys=["k1"])).l2 == "queued"
+    assert opened < 50
+    await cache.aclose()
+
+
 class Rotating(CredentialProvider):
     """Tells the password of the hour."""
 

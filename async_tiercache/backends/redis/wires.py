@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ResponseError
 
 from async_tiercache._tasks import Tasks
 from async_tiercache.abc import Clock
@@ -156,8 +157,11 @@ class Wires:
                 wire: Wire = PlainWire(connection, **told, freed=partial(self._resume, lane))
             else:
                 wire = StreamWire(connection, **told)
-        except BaseException:
+        except BaseException as error:
             self._hang_up(connection)
+            if isinstance(error, ResponseError):
+                # It refuses no command of a caller, but each of them a connection.
+                raise RedisConnectionError(str(error)) from error
             raise
         lane.opening = None
         waiting, lane.waiting = lane.waiting, []
