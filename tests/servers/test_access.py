@@ -282,6 +282,23 @@ async def test_a_cache_opens_no_more_connections_than_it_may(
     await borrowed.aclose()
 
 
+async def test_what_is_asked_while_connections_are_closed_opens_none(redis: Server) -> None:
+    """What is on the wire has its answer."""
+    remote = RedisRemote(redis.url, namespace="test", clock=SYSTEM_CLOCK)
+    await remote.probe()
+    before = asyncio.create_task(remote.get_many(["k"]))
+    await asyncio.sleep(0)
+    closing = asyncio.create_task(remote.aclose())
+    await asyncio.sleep(0)
+
+    with pytest.raises(TierError, match="was closed"):
+        await remote.get_many(["l"])
+
+    await closing
+    assert (await before).contents == [None]
+    await eventually(lambda: redis.connections() == 0, "all connections are closed")
+
+
 async def _later(ticks: int, work: Any) -> None:
     """Begin some ticks later, so that each has a turn of its own."""
     for _ in range(2 * ticks):

@@ -344,6 +344,7 @@ class RedisRemote:
 
     async def aclose(self) -> None:
         """Wait for the turns on the wire and close our own connections."""
+        self._closed = True  # what is asked while we wait must open none
         route, self._route = self._route, None
         if route is not None and self._loop is asyncio.get_running_loop():
             await route.aclose()
@@ -351,7 +352,6 @@ class RedisRemote:
                 await close(self._client)
         self._loop = None
         self._runs = Runs()  # the old one holds the wires, also those of a loop that has ended
-        self._closed = True
 
     async def _carry_out(self, change: changes.Change, record: Invalidation) -> None:
         """Change keys and tags; say which of them were not changed where others were.
