@@ -151,13 +151,19 @@ class Cluster:
 
     async def aclose(self) -> None:
         """Wait for the turns on the wire, each of which ends within the limit, and hang up."""
-        await self._tasks.cancel()
-        self._resolve(RedisConnectionError("The connection was closed"))
-        for node in self._nodes.values():
+        while True:
+            # Turns that fail ask for the map, and what is redirected goes to another node, which
+            # may not have been known.
+            await self._tasks.cancel()
+            await self._leaving.settle()
+            self._resolve(RedisConnectionError("The connection was closed"))
+            busy = [node.turns for node in self._nodes.values() if node.turns.busy]
+            if not busy:
+                break
+            for turns in busy:
+                await turns.settle()
+        for node in list(self._nodes.values()):
             await node.turns.aclose()
-        # Turns that failed meanwhile have asked for the map.
-        await self._tasks.cancel()
-        await self._leaving.settle()
 
     def _agrees(self, asked: _Node, told: Any) -> bool:
         """Return whether the map is what a node has told by CLUSTER SLOTS."""

@@ -127,11 +127,20 @@ class Turns:
         """Return once the server has been written."""
         await self.submit("SET", name(0), b"", "PX", 1)
 
-    async def aclose(self) -> None:
-        """Wait for the turns on the wire, each of which ends within the limit, and hang up."""
-        while self._queue or len(self._deadlines):
+    @property
+    def busy(self) -> bool:
+        """Whether anything is queued or on the wire."""
+        return bool(self._queue or self._deadlines)
+
+    async def settle(self) -> None:
+        """Return when nothing is; each turn ends within the limit."""
+        while self.busy:
             self._ended = self._loop.create_future()
             await self._ended
+
+    async def aclose(self) -> None:
+        """Wait for the turns on the wire, each of which ends within the limit, and hang up."""
+        await self.settle()
         await self._wires.aclose()
 
     def _schedule(self) -> None:
@@ -211,7 +220,7 @@ class Turns:
     def _rest(self) -> None:
         """Let a close go on, if nothing is queued or on the wire."""
         ended = self._ended
-        if ended is not None and not ended.done() and not self._queue and not self._deadlines:
+        if ended is not None and not ended.done() and not self.busy:
             ended.set_result(None)
 
 
