@@ -50,7 +50,7 @@ def wires() -> RecordingWires:
 
 
 async def test_a_large_value_has_a_turn_of_its_own(wires: RecordingWires) -> None:
-    """Those before and after it share turns as ever, and each has its own answer."""
+    """Those before and after it share one, and each has its own answer."""
     turns = Turns(wires, limit=1.0)
     small, large = b"s" * LARGE_BYTES, b"l" * (LARGE_BYTES + 1)
 
@@ -65,12 +65,11 @@ async def test_a_large_value_has_a_turn_of_its_own(wires: RecordingWires) -> Non
 
     assert list(answers) == ["a", small, large, large, "b", "c"]
     assert [[command[0] for command in turn] for turn in wires.turns] == [
-        ["GET", "EVALSHA"],
+        ["MGET", "EVALSHA"],
         ["EVALSHA"],
         ["EVALSHA"],
-        ["MGET"],
     ]
-    assert wires.large == [False, True, True, False]
+    assert wires.large == [False, True, True]
 
 
 @pytest.mark.parametrize("instead", [["not a list"], [["one", "too", "many"]], [None]])
@@ -117,6 +116,45 @@ async def test_no_more_turns_are_on_the_wire_than_it_is_wide(wires: RecordingWir
 
     assert list(answers) == ["a", "b", "c"]
     assert wires.turns == [[("GET", "a")], [("MGET", "b", "c")]]
+
+
+class HoldingWires(RecordingWires):
+    """Answer nothing by itself.
+
+    Attributes:
+        held: What was sent.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.held: list[Turn] = []
+
+    def send(self, turn: Turn) -> None:
+        """Keep it."""
+        self.held.append(turn)
+
+
+async def test_what_is_small_neither_waits_behind_what_is_large_nor_fails_with_it() -> None:
+    """However many large values are under way, and whatever waits for its own turn."""
+    wires, large = HoldingWires(), b"l" * (LARGE_BYTES + 1)
+    turns = Turns(wires, limit=5.0, width=1)
+    stores = [turns.submit("EVALSHA", "digest", 1, "k", large) for _ in range(2)]
+    await asyncio.sleep(0)
+    reads = [turns.submit("GET", "a")]
+    await asyncio.sleep(0)
+    reads.append(turns.submit("GET", "b"))
+    store, read = wires.held
+
+    store.failed(TimeoutError())
+    read.answered(["a"])
+    await asyncio.sleep(0)
+    wires.held[-1].answered(["b"])
+
+    assert [type(each) for each in await asyncio.gather(*stores, return_exceptions=True)] == [
+        TimeoutError,
+        TimeoutError,
+    ]
+    assert await asyncio.gather(*reads) == ["a", "b"]
 
 
 async def test_what_hastens_is_sent_with_what_has_gathered(wires: RecordingWires) -> None:

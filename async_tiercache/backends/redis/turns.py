@@ -45,26 +45,44 @@ Submitted: TypeAlias = tuple[Command, Reply]
 Rejected: TypeAlias = Callable[[Command, Any, Exception], bool]
 
 
+class _Lane:
+    """What has gathered for one of the connections, and what is on it.
+
+    Attributes:
+        queue: What has gathered.
+        deadlines: Those of the turns on the wire.
+        large: Whether it is for large values, each of which has a turn of its own.
+    """
+
+    __slots__ = ("deadlines", "large", "queue")
+
+    def __init__(self, deadlines: "Deadlines[_Batch]", *, large: bool) -> None:
+        self.queue: list[Submitted] = []
+        self.deadlines = deadlines
+        self.large = large
+
+
 class Turns:
     """Gathers commands for one server and sends them, a loop tick at a time.
 
     Args:
         wires: The connections that carry them.
         limit: How long one turn may take, in seconds.
-        width: How many turns are on the wire at the same time.
+        width: How many turns are on each wire at the same time.
         merging: Whether reads are merged into one MGET, which only keys of one slot can be.
         rejected: Is shown each command that failed, its future and its error; returns whether it
             sees to the future.
     """
 
     __slots__ = (
-        "_deadlines",
         "_ended",
+        "_lanes",
+        "_large",
         "_loop",
         "_merging",
-        "_queue",
         "_rejected",
         "_scheduled",
+        "_small",
         "_width",
         "_wires",
     )
@@ -80,11 +98,12 @@ class Turns:
     ) -> None:
         self._wires = wires
         self._loop = asyncio.get_running_loop()
-        self._deadlines = Deadlines[_Batch](limit, self._expired)
+        self._small = _Lane(Deadlines[_Batch](limit, self._expired), large=False)
+        self._large = _Lane(Deadlines[_Batch](limit, self._expired), large=True)
+        self._lanes = (self._small, self._large)
         self._width = width
         self._merging = merging
         self._rejected = rejected
-        self._queue: list[Submitted] = []
         self._scheduled = False
         self._ended: asyncio.Future[None] | None = None
 
@@ -99,15 +118,16 @@ class Turns:
 
     def enqueue(self, command: Command, reply: Reply) -> None:
         """Queue a command whose reply somebody waits for already."""
-        self._queue.append((command, reply))
-        self._schedule()
+        lane = self._large if _is_large(command) else self._small
+        lane.queue.append((command, reply))
+        self._schedule(lane)
 
     def hasten(self, command: Command, reply: Reply) -> None:
-        """Send a command, and what has gathered before it, without waiting for the next tick.
+        """Send a read, and what has gathered before it, without waiting for the next tick.
 
         For who has gathered what there is to ask himself.
         """
-        self._queue.append((command, reply))
+        self._small.queue.append((command, reply))
         self._flush()
 
     @property
@@ -130,7 +150,7 @@ class Turns:
     @property
     def busy(self) -> bool:
         """Whether anything is queued or on the wire."""
-        return bool(self._queue or self._deadlines)
+        return any(lane.queue or lane.deadlines for lane in self._lanes)
 
     async def settle(self) -> None:
         """Return when nothing is; each turn ends within the limit."""
@@ -143,57 +163,35 @@ class Turns:
         await self.settle()
         await self._wires.aclose()
 
-    def _schedule(self) -> None:
+    def _schedule(self, lane: _Lane) -> None:
         """Let the next turn be what has gathered by the time that the loop comes to it."""
-        if not self._scheduled and len(self._deadlines) < self._width:
+        if not self._scheduled and len(lane.deadlines) < self._width:
             self._scheduled = True
             self._loop.call_soon(self._flush)
 
     def _flush(self) -> None:
-        """Send what has gathered, in as many turns as it takes and as may be on the wire."""
+        """Send what has gathered, in as many turns as it takes and as may be on the wires."""
         self._scheduled = False
-        while self._queue and len(self._deadlines) < self._width:
-            batch = self._take()
-            if batch:
-                turn = _Batch(self, batch, merging=self._merging)
-                self._deadlines.begin(turn)
-                self._wires.send(turn)
+        for lane in self._lanes:
+            while lane.queue and len(lane.deadlines) < self._width:
+                batch = _take(lane)
+                if batch:
+                    turn = _Batch(self, lane, batch, merging=self._merging)
+                    lane.deadlines.begin(turn)
+                    self._wires.send(turn)
         self._rest()
-
-    def _take(self) -> list[Submitted]:
-        """Take from the queue what makes the next turn, but for what nobody waits for any more."""
-        batch: list[Submitted] = []
-        if len(self._queue) == 1:
-            alone, self._queue = self._queue, batch
-            return batch if alone[0][1].done() else alone
-        while self._queue and not batch:
-            count = self._together()
-            batch, self._queue = self._queue[:count], self._queue[count:]
-            batch = [(command, reply) for command, reply in batch if not reply.done()]
-        return batch
-
-    def _together(self) -> int:
-        """Return how many of the queue make the next turn."""
-        count, room = 0, MAX_READS
-        for command, _ in self._queue:
-            room -= len(command) - 1 if command[0] in _READS else 2
-            if room < 0 and count:
-                break
-            if _is_large(command):
-                return max(1, count)
-            count += 1
-        return count
 
     def answered(self, turn: "_Batch", replies: Sequence[Any]) -> None:
         """Give everybody the reply to a command."""
-        self._deadlines.end(turn)
+        turn.lane.deadlines.end(turn)
         self._settle(turn.batch, replies)
 
     def failed(self, turn: "_Batch", error: Exception) -> None:
         """Tell everybody why there are no replies."""
-        self._deadlines.end(turn)
+        lane = turn.lane
+        lane.deadlines.end(turn)
         # What waits behind a dead server would only wait as long again.
-        batch, self._queue = [*turn.batch, *self._queue], []
+        batch, lane.queue = [*turn.batch, *lane.queue], []
         self._settle(batch, [error] * len(batch))
 
     def _settle(self, batch: Sequence[Submitted], replies: Sequence[Any]) -> None:
@@ -207,8 +205,9 @@ class Turns:
                 future.set_exception(reply)
             else:
                 future.set_result(reply)
-        if self._queue:
-            self._schedule()
+        for lane in self._lanes:
+            if lane.queue:
+                self._schedule(lane)
         self._rest()
 
     def _expired(self, turn: "_Batch") -> None:
@@ -224,27 +223,48 @@ class Turns:
             ended.set_result(None)
 
 
+def _take(lane: _Lane) -> list[Submitted]:
+    """Take from the queue what makes the next turn, but for what nobody waits for any more."""
+    batch: list[Submitted] = []
+    if len(lane.queue) == 1:
+        alone, lane.queue = lane.queue, batch
+        return batch if alone[0][1].done() else alone
+    while lane.queue and not batch:
+        count = 1 if lane.large else _together(lane.queue)
+        batch, lane.queue = lane.queue[:count], lane.queue[count:]
+        batch = [(command, reply) for command, reply in batch if not reply.done()]
+    return batch
+
+
+def _together(queue: Sequence[Submitted]) -> int:
+    """Return how many of the queue make the next turn."""
+    count, room = 0, MAX_READS
+    for command, _ in queue:
+        room -= len(command) - 1 if command[0] in _READS else 2
+        if room < 0 and count:
+            break
+        count += 1
+    return count
+
+
 class _Batch(Turn):
     """What has gathered: its reads are asked for once each, and merged if they may be.
 
     Attributes:
+        lane: Where it has gathered.
         batch: The commands, as they were submitted.
     """
 
-    __slots__ = ("_merged", "_reads", "_turns", "batch")
+    __slots__ = ("_merged", "_reads", "_turns", "batch", "lane")
 
-    def __init__(self, turns: Turns, batch: list[Submitted], *, merging: bool) -> None:
+    def __init__(self, turns: Turns, lane: _Lane, batch: list[Submitted], *, merging: bool) -> None:
         self._turns = turns
+        self.lane = lane
         self.batch = batch
         self._reads: dict[tuple[type[Command], str], None] = {}
         self._merged = False
-        large = False
-        if len(batch) == 1:
-            commands = [batch[0][0]]
-            large = _is_large(commands[0])
-        else:
-            commands = self._gathered(merging=merging)
-        super().__init__(commands, large=large)
+        commands = [batch[0][0]] if len(batch) == 1 else self._gathered(merging=merging)
+        super().__init__(commands, large=lane.large)
 
     def _gathered(self, *, merging: bool) -> list[Command]:
         """Return the commands with the reads of all in front."""
