@@ -100,6 +100,7 @@ class Core:
         self._observers = observers
         self._advised: set[str] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._closing: asyncio.Task[None] | None = None
         self._remote = remote or NullRemote(clock)
         self.tasks = Tasks()
         self.loads = Tasks()
@@ -449,13 +450,21 @@ class Core:
             await self.guard.call(self._remote.ensure, (NAMESPACE, TAG_EPOCH), STATE_SECONDS)
 
     async def aclose(self) -> None:
-        """Stop: cancel loads, let stores and invalidations finish, close our connections."""
-        if self.state not in {"new", "open"}:
-            return
-        self.state = "closed"
-        self.tiers.store = None
-        if self.store is not None:
-            self.store.clear()
+        """Stop: cancel loads, let stores and invalidations finish, close our connections.
+
+        It goes on if its caller is cancelled; whoever calls again waits for its end.
+        """
+        loop = asyncio.get_running_loop()
+        if self.state in {"new", "open"}:
+            self.state = "closed"
+            self.tiers.store = None
+            if self.store is not None:
+                self.store.clear()
+            self._closing = asyncio.Task(self._close(), loop=loop, name="tiercache-close")
+        if self._closing is not None and self._closing.get_loop() is loop:
+            await asyncio.shield(self._closing)
+
+    async def _close(self) -> None:
         if self._loop is asyncio.get_running_loop():
             await self.bus.stop()
             await self._listening.cancel()

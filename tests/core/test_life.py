@@ -160,6 +160,26 @@ async def test_closing_lets_stores_finish(make_cache: MakeCache, other: TierCach
     assert await other.get(KEY) == "v1"
 
 
+async def test_a_close_whose_caller_is_cancelled_goes_on_to_its_end(make_cache: MakeCache) -> None:
+    """Who closes again waits for that."""
+    cache = await make_cache()
+    source = Source()
+    source.close()
+    loading = asyncio.ensure_future(function_of(cache, source)(1))
+    await soon(source.loading())
+    closing = asyncio.ensure_future(cache.aclose())
+    await asyncio.sleep(0)
+    closing.cancel()
+    await soon(asyncio.wait([closing]))
+
+    await soon(cache.aclose())
+
+    assert closing.cancelled()
+    assert source.ended == 1
+    assert loading.done()
+    assert not [each for each in asyncio.all_tasks() if each.get_name().startswith("tiercache")]
+
+
 # Loops.
 
 
