@@ -456,3 +456,33 @@ async def test_an_error_in_the_place_of_a_ping_is_not_what_the_first_turn_was_to
         await ask(wires)
 
     assert await ask(wires) == [1]
+
+
+@pytest.mark.parametrize("error", ["MISCONF no snapshot", "BUSY with a script"])
+async def test_a_server_that_refuses_to_be_pinged_says_why(
+    wires: Wires, server: Answerer, error: str
+) -> None:
+    """It does not serve, and the connection is used again once it does."""
+    await ask(wires)
+    answer, server.pong = server.pong, lambda *_: f"-{error}\r\n".encode()
+
+    with pytest.raises(ResponseError, match=error):
+        await ask(wires)
+
+    server.pong = answer
+    assert await ask(wires) == [0]
+
+
+async def test_a_wire_that_could_not_be_greeted_is_not_used(server: Answerer) -> None:
+    """It may lead to another server than before, which only the greeting tells."""
+    told: list[bytes] = []
+    wires = wires_of(server.make, told_run=told.append)
+    answer, server.pong = server.pong, lambda *_: b"-MISCONF no snapshot\r\n"
+    with pytest.raises(ResponseError, match="no snapshot"):
+        await ask(wires)
+    server.pong = answer
+
+    assert await ask(wires) == [1]
+
+    await wires.aclose()
+    assert told == [b"abc"]

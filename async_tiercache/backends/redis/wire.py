@@ -19,7 +19,7 @@ import hiredis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import InvalidResponse, NoPermissionError, ResponseError
 
-from async_tiercache.backends.redis.failures import is_demoted
+from async_tiercache.backends.redis.failures import is_demoted, is_down
 
 Command: TypeAlias = tuple[Any, ...]
 
@@ -185,12 +185,24 @@ class Wire(ABC):
         turn.replies.append(reply)
         if len(turn.replies) == turn.expected:
             if turn.sentinel and reply != turn.sentinel and not self.is_unchecked(reply):
-                self.abort(InvalidResponse("the replies are out of step with the commands"))
+                self._missed(turn, reply)
                 return
             turns.popleft()
             turn.end()
             if self._retired and not turns:
                 self.retire()
+
+    def _missed(self, turn: Turn, reply: Any) -> None:
+        """Give up a turn whose sentinel did not come, and all others unless it is known why."""
+        if not isinstance(reply, Exception) or not is_down(reply):
+            self.abort(InvalidResponse("the replies are out of step with the commands"))
+            return
+        # A server that does not serve may refuse to be pinged.
+        self.turns.popleft()
+        turn.over = True
+        turn.failed(reply)
+        if self._retired and not self.turns:
+            self.retire()
 
 
 class StreamWire(Wire, asyncio.Protocol):

@@ -258,7 +258,9 @@ class _Greeting(Turn):
         self._wires.greeted(self.wire, replies, self._clock.monotonic() - self._asked_at)
 
     def failed(self, error: Exception) -> None:
-        """Leave it to the turns behind it."""
+        """Let the connection go, which must not be used before it is known where it leads."""
+        assert self.wire is not None
+        self.wire.abort(error)
 
 
 def seconds_of(time: Sequence[Any]) -> float:
