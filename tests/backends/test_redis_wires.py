@@ -50,14 +50,15 @@ class Answerer:
         links: Its connections, in the order in which they were opened.
         info: What it says of itself.
         proof: What it says to a proof.
-        pong: What it says to the PING at the end of a turn, from the connection and what is right.
+        pong: What it says to the PING at the end of a turn, from the connection and what is right;
+            `None` hangs up.
     """
 
     def __init__(self) -> None:
         self.links: list[Link] = []
         self.info = b"$10\r\nrun_id:abc\r\n"
         self.proof = b"+OK\r\n"
-        self.pong: Callable[[Link, bytes], bytes] = lambda _, pong: pong
+        self.pong: Callable[[Link, bytes], bytes | None] = lambda _, pong: pong
         self.port = 0
         self._server: asyncio.Server | None = None
 
@@ -486,3 +487,19 @@ async def test_a_wire_that_could_not_be_greeted_is_not_used(server: Answerer) ->
 
     await wires.aclose()
     assert told == [b"abc"]
+
+
+async def test_a_turn_that_the_server_hangs_up_for_is_refused(
+    wires: Wires, server: Answerer
+) -> None:
+    """It would be so on the next connection; those behind it are asked there."""
+    await ask(wires)
+    server.links[0].replies.append(b"-ERR Protocol error: invalid bulk length\r\n")
+    server.pong = lambda link, pong: pong if link.number else None
+    turns = [exchange(wires, ("SET", "k", "v")), exchange(wires, ("GET", "k"))]
+
+    (error,), answer = await asyncio.gather(*turns)
+
+    assert isinstance(error, ResponseError)
+    assert answer == [1]
+    assert [command[0] for command in server.links[1].asked] == [b"GET"]

@@ -46,3 +46,8 @@ def is_down(error: BaseException) -> bool:
 def is_demoted(reply: object) -> bool:
     """Return whether a reply tells that the server is a replica by now."""
     return isinstance(reply, ReadOnlyError | MasterDownError)
+
+
+def is_cut_off(reply: object) -> bool:
+    """Return whether a reply tells that the server hangs up, for what it was sent."""
+    return isinstance(reply, ResponseError) and str(reply).startswith("Protocol error")

@@ -19,7 +19,7 @@ import hiredis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import InvalidResponse, NoPermissionError, ResponseError
 
-from async_tiercache.backends.redis.failures import is_demoted, is_down
+from async_tiercache.backends.redis.failures import is_cut_off, is_demoted, is_down
 
 Command: TypeAlias = tuple[Any, ...]
 
@@ -177,6 +177,9 @@ class Wire(ABC):
             elif isinstance(reply, RedisConnectionError):
                 self.abort(reply)
                 return
+            elif is_cut_off(reply) and self.turns:
+                self._cut_off(reply)
+                return
         turns = self.turns
         if not turns:
             self.abort(InvalidResponse("a reply that nobody has asked for"))
@@ -191,6 +194,13 @@ class Wire(ABC):
             turn.end()
             if self._retired and not turns:
                 self.retire()
+
+    def _cut_off(self, reply: Exception) -> None:
+        """Refuse the turn that the server hangs up for, which it would do each time."""
+        turn = self.turns.popleft()
+        turn.replies = [reply] * turn.expected
+        turn.end()
+        self.abort(RedisConnectionError("The server has hung up"))
 
     def _missed(self, turn: Turn, reply: Any) -> None:
         """Give up a turn whose sentinel did not come, and all others unless it is known why."""
