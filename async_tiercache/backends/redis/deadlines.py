@@ -1,7 +1,7 @@
 """How long something may take that is asked of a server, for many such things by one timer.
 
 A busy loop fires its timers before it looks at the replies that wait in the socket. So a timer that
-is late starts over, once, and one that is not still lets the socket be drained.
+is late starts over, some times, and one that is not still lets the socket be drained.
 """
 
 import asyncio
@@ -12,6 +12,7 @@ T = TypeVar("T")
 
 _DRAIN: Final = 0.04  # of the limit: how long a reply that is there may take to be read
 _LAG: Final = 0.2  # of the limit: a timer later than this tells of a busy loop, not of a server
+_RESTARTS: Final = 5  # to connect takes about as many ticks, each of which may be long
 
 
 class Deadlines(Generic[T]):
@@ -30,7 +31,7 @@ class Deadlines(Generic[T]):
         "_expired",
         "_limit",
         "_loop",
-        "_restarted",
+        "_restarts",
         "_running",
         "_timer",
     )
@@ -40,13 +41,13 @@ class Deadlines(Generic[T]):
         self._expired = expired
         self._loop = asyncio.get_running_loop()
         self._running: dict[T, float] = {}
-        self._restarted: dict[T, float] = {}
         self._draining: dict[T, float] = {}
+        self._restarts: dict[T, int] = {}
         self._due = 0.0
         self._timer: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
-        return len(self._running) + len(self._restarted) + len(self._draining)
+        return len(self._running) + len(self._draining)
 
     def begin(self, item: T) -> None:
         """Let something take the limit from now on."""
@@ -56,8 +57,9 @@ class Deadlines(Generic[T]):
 
     def end(self, item: T) -> None:
         """Let something be: it has ended."""
-        if self._running.pop(item, None) is None and self._restarted.pop(item, None) is None:
+        if self._running.pop(item, None) is None:
             self._draining.pop(item, None)
+        self._restarts.pop(item, None)
 
     def _arm(self, due: float) -> None:
         self._due = due
@@ -68,26 +70,24 @@ class Deadlines(Generic[T]):
         late = now - self._due > self._limit * _LAG
         # The loop has looked into the socket since these are drained, however late it is.
         expired = _due(self._draining, now)
-        drained = _due(self._restarted, now)
         for item in _due(self._running, now):
-            if late:
-                del self._running[item]
-                self._restarted[item] = now + self._limit
+            del self._running[item]
+            restarts = self._restarts.get(item, 0)
+            if late and restarts < _RESTARTS:
+                self._restarts[item] = restarts + 1
+                self._running[item] = now + self._limit
             else:
-                drained.append(item)
-        for item in drained:
-            self.end(item)
-            self._draining[item] = now + self._limit * _DRAIN
+                self._draining[item] = now + self._limit * _DRAIN
         try:
             for item in expired:
                 # One that has ended may have taken others along.
-                if self._draining.pop(item, None) is not None:
+                if item in self._draining:
+                    self.end(item)
                     self._expired(item)
         finally:
             # Not before: what begins meanwhile is due after those that are left.
             self._timer = None
-            left = (self._draining, self._restarted, self._running)
-            first = [next(iter(each.values())) for each in left if each]
+            first = [next(iter(each.values())) for each in (self._draining, self._running) if each]
             if first:
                 self._arm(min(first))
 
