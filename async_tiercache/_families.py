@@ -125,18 +125,19 @@ class Families:
             if isinstance(codec, DeferredCodec):
                 self._deferred.append((codec, limits))
             return
-        is_new = fingerprint not in self._classes
-        known = self._classes.setdefault(fingerprint, classes)
-        if known != classes:
-            guessed = self._understood.pop(fingerprint, None)
-            if guessed is not None:
-                self._forget(guessed)
-            return
-        copied, mine = limits.isolation == "copy", self.direct.limits
-        if is_new or (copied and fingerprint in self._understood):
-            mine = replace(mine, isolation="copy") if copied else mine
-            direct = Family(DIRECT, mine, codec, counts=self.counts[DIRECT])
+        known, mine = self._understood.get(fingerprint), self.direct.limits
+        if limits.isolation == "copy":
+            mine = replace(mine, isolation="copy")
+        direct = Family(DIRECT, mine, codec, counts=self.counts[DIRECT])
+        if fingerprint not in self._classes:
+            self._classes[fingerprint] = classes
             self._understood[fingerprint] = direct
+        elif known is not None and self._classes[fingerprint] != classes:
+            del self._understood[fingerprint]
+            self._forget(known)
+        elif known is not None and mine.isolation == "copy" != known.limits.isolation:
+            self._understood[fingerprint] = direct
+            self._forget(known)
 
     @property
     def understood(self) -> Mapping[bytes, Family]:

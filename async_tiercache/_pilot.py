@@ -112,16 +112,20 @@ class Pilot:
             decode=family.codec.decode if family.limits.isolation == "copy" else None,
         )
         if slot is not None:
-            kept = flight.kept = Entry(slot.value, slot.header, slot.size, slot.payload)
+            flight.kept = Entry(slot.value, slot.header, slot.size, slot.payload)
             if not forced:
-                flight.offered = old_answer(kept, "l1", flight.began_at, flight.basis)
-                # Its own time may end before the entry's, for want of a proof for example.
-                left = slot.deadline - self._clock.monotonic()
-                flight.offered_until = min(flight.began_at + left, kept.header.stale_until)
-                if flight.offered.state == "early" and not family.bound:
-                    flight.answer(flight.began_at)
+                self._offer(flight, flight.kept, slot, family)
         self._flights.begin(flight)
         return flight
+
+    def _offer(self, flight: Flight, kept: Entry, slot: Slot, family: Family) -> None:
+        """Offer what L1 holds to readers while the flight goes on."""
+        flight.offered = old_answer(kept, "l1", flight.began_at, flight.basis)
+        # Its own time may end earlier than the entry's, for want of a proof for example.
+        left = slot.deadline - self._clock.monotonic()
+        flight.offered_until = min(flight.began_at + left, kept.header.stale_until)
+        if flight.offered.state == "early" and not family.bound:
+            flight.answer(flight.began_at)
 
     async def lead(
         self, flight: Flight, family: Family, load: Load, found: Found | None = None

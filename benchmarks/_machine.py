@@ -2,6 +2,7 @@
 
 import os
 import platform
+import sysconfig
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,11 @@ _PACKAGES = (
 
 
 def describe() -> dict[str, Any]:
-    """Return what may move a figure: interpreter, processor, load, versions."""
+    """Return what may move a figure: interpreter and its build, processor, load, versions."""
     return {
         "python": platform.python_version(),
         "implementation": platform.python_implementation(),
+        "pgo": "--enable-optimizations" in (sysconfig.get_config_var("CONFIG_ARGS") or ""),
         "system": platform.system(),
         "machine": platform.machine(),
         "processor": _processor(),

@@ -13,7 +13,9 @@ _COLUMNS = f"{'':<44} {'clock':<5} {'floor':>9} {'takes':>9}  {'ratio [min .. ma
 def machine_line(machine: dict[str, Any]) -> str:
     """Return one line that says what the figures were measured on."""
     packages = ", ".join(f"{name} {version}" for name, version in machine["packages"].items())
-    python = f"{machine['implementation']} {machine['python']}"
+    pgo = machine.get("pgo")  # older records do not say
+    build = "" if pgo is None else " (PGO)" if pgo else " (no PGO)"
+    python = f"{machine['implementation']} {machine['python']}{build}"
     cores = f"{machine['cores']} cores, load {machine['load']}"
     return f"{python} on {machine['processor']}, {cores}\n{packages}"
 
