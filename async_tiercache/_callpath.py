@@ -270,8 +270,7 @@ class CallPath:
             f"def {_RESERVED}invoke({_RESERVED}owner, {_RESERVED}values, {_RESERVED}context):",
             f"    return {_RESERVED}function({parts.call})",
         )
-        for name in ("peek", "collect"):
-            # What an error about wrong arguments names.
+        for name in ("peek", "collect"):  # errors about wrong arguments name them
             space[f"{_RESERVED}{name}"].__qualname__ = function.__qualname__
         self.call: Callable[..., Coroutine[Any, Any, Any]] = functools.wraps(function)(
             space[f"{_RESERVED}call"]

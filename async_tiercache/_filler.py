@@ -123,7 +123,6 @@ class Filler:
             self._notify(Loaded(family.name, flight.key, seconds, "error", error))
             raise
         seconds = self._clock.monotonic() - started
-        created_at = flight.load_began_at
         outcome = Outcome(value, payload=payload)
         if not context.unmodified:
             family.remember_tags(flight.key, context.texts)
@@ -134,7 +133,7 @@ class Filler:
             flight.proving = self._tasks.start(proving, name="tiercache-prove")
         life = self._lifetime(family, value, payload, context, flight)
         if not isinstance(life, Lifetime):
-            self._keep_nothing(flight.key, created_at, fence, doubt=doubt)
+            self._keep_nothing(flight.key, flight.load_began_at, fence, doubt=doubt)
             self._note(family, flight.key, seconds, life)
             return outcome
         header = _header_of(life, flight, family, context, absent=value is MISSING)
@@ -142,7 +141,7 @@ class Filler:
         outcome = outcome._replace(fresh_until=header.fresh_until)
         if flight.forced:
             # Its caller has the value before L1 does, which may hold one that is still fresh.
-            self._tiers.drop_older(flight.key, created_at)
+            self._tiers.drop_older(flight.key, flight.load_began_at)
         if fence is None and not context.texts:
             self._conclude(flight, family, entry, "l1", doubt=doubt)
             return outcome

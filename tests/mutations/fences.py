@@ -320,7 +320,7 @@ FENCES: Final = (
         safeguard="A `refresh` removes the copy in L1 that it replaces.",
         guards="G4",
         file=_FILLER,
-        before="self._tiers.drop_older(flight.key, created_at)\n        if fence is None",
+        before="self._tiers.drop_older(flight.key, flight.load_began_at)\n        if fence is None",
         after="pass\n        if fence is None",
         named=(
             "tests/core/test_nothing_older.py::test_a_refresh_is_not_followed_by_the_copy_that_it_replaces",
