@@ -5,12 +5,10 @@ invalidation does. The commit is refused when anything came between; then the ke
 because what stands there now may be older than the source.
 """
 
-import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from secrets import token_bytes
 from typing import Any
-from weakref import WeakValueDictionary
 
 from async_tiercache._entry import ENTRY_ID_BYTES, Entry, Header
 from async_tiercache._events import Operation
@@ -83,8 +81,6 @@ class Writer:
         self._clock = clock
         self._tracing = tracing
         self._enabled = enabled
-        # By loop and key; each is there for as long as somebody has it or waits for it.
-        self._turns = WeakValueDictionary[tuple[asyncio.AbstractEventLoop, str], asyncio.Lock]()
 
     async def put(self, family: Family, key: str, value: Any, tags: tuple[str, ...] = ()) -> Report:
         """Put a value that is known now under some tags.
@@ -96,29 +92,11 @@ class Writer:
         writing.set(value)
         operation = Operation("put", family.name, (key,), size=len(writing.payload))
         with self._tracing.around(operation):
-            async with self._in_turn(key), self.writing(family, key, tags, writing):
+            async with self.writing(family, key, tags, writing):
                 pass
             assert writing.report is not None
             operation.stored = writing.report.l2
         return writing.report
-
-    @asynccontextmanager
-    async def _in_turn(self, key: str) -> AsyncGenerator[None]:
-        """Let values of one key be put one after the other, so that the last one stays.
-
-        At once each would take the other's lease away, and then what the other has put.
-        """
-        turn = self._turns.setdefault((asyncio.get_running_loop(), key), asyncio.Lock())
-        try:
-            await turn.acquire()
-        except asyncio.CancelledError:
-            # As further on: a change was made, whether its value is put or not.
-            await self._invalidator.invalidate((key,))
-            raise
-        try:
-            yield
-        finally:
-            turn.release()
 
     @asynccontextmanager
     async def writing(

@@ -49,40 +49,6 @@ async def test_the_last_of_two_writers_wins(cache: TierCache, other: TierCache) 
     assert await cache.get(KEY) == "second"
 
 
-@pytest.mark.parametrize("tiers", ["both", "l1"])
-async def test_of_writers_at_once_in_a_process_the_last_one_wins(
-    make_cache: MakeCache, tiers: str
-) -> None:
-    """None takes away what another has put, and nothing is left of their taking turns."""
-    cache = await (make_cache() if tiers == "both" else make_cache(client=None))
-
-    reports = await all_of(*(cache.set(KEY, number) for number in range(3)))
-
-    assert [report.l2 for report in reports] == ["done" if tiers == "both" else "off"] * 3
-    assert await cache.get(KEY) == 2
-    assert not cache._core.writer._turns
-
-
-async def test_a_write_that_is_cancelled_before_its_turn_invalidates(
-    make_cache: MakeCache, server: MemoryServer
-) -> None:
-    """The source has changed, whether that is put or not."""
-    wire = Wire(server)
-    cache = await make_cache(client=wire.client)
-    committing = wire.hold_reply("COMMIT")
-    first = asyncio.ensure_future(cache.set(KEY, "first"))
-    await soon(committing.reached.wait())
-    second = asyncio.ensure_future(cache.set(KEY, "second"))
-    await ticks()
-
-    second.cancel()
-    wire.let_pass("COMMIT")
-    await soon(asyncio.gather(first, second, return_exceptions=True))
-
-    assert second.cancelled()
-    assert await cache.get(KEY) is MISSING
-
-
 @pytest.mark.parametrize(
     "form", [pytest.param(function_of, id="function"), pytest.param(method_of, id="method")]
 )
