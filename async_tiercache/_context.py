@@ -21,6 +21,7 @@ class LoadContext:
 
     Attributes:
         stale_value: The value that is being refreshed; MISSING when there is none.
+        renews: Set it where the value is made of that: then it stands under all of its tags, too.
 
     Example:
         >>> from async_tiercache import LoadContext, TierCache
@@ -44,6 +45,7 @@ class LoadContext:
         "_tags",
         "_ttl",
         "_unmodified",
+        "renews",
         "stale_value",
     )
 
@@ -51,6 +53,7 @@ class LoadContext:
         self, *, stale_value: Any | Missing = MISSING, etag: str = "", prefix: str = ""
     ) -> None:
         self.stale_value = stale_value
+        self.renews = False
         self._prefix = prefix
         self._etag = etag
         self._new_etag: str | None = None

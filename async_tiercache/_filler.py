@@ -124,7 +124,7 @@ class Filler:
             raise
         seconds = self._clock.monotonic() - started
         outcome = Outcome(value, payload=payload)
-        if not context.unmodified:
+        if not (context.unmodified or context.renews):
             family.remember_tags(flight.key, context.texts)
             _drop_guesses(flight, context)
         if context.texts:
@@ -495,7 +495,8 @@ def _header_of(
 def _drop_guesses(flight: Flight, context: LoadContext) -> None:
     """Let a loaded value rest on no tag that only the one before it stood under.
 
-    What is unmodified is that one. Who was offered it meanwhile rests on all of its tags still.
+    What is unmodified is that one, and what renews it is made of it. Who was offered it meanwhile
+    rests on all of its tags still.
     """
     tags = {*flight.basis.declared, *flight.part_tags, *context.texts}
     if not tags.issuperset(flight.basis.tags):

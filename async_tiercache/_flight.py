@@ -99,7 +99,7 @@ class Loading:
         for flight in self.flights:
             if flight.home is home:
                 flight.basis.absorb(part)
-                flight.part_tags |= part.tags.keys()
+                flight.part_tags = flight.part_tags.union(part.tags)
                 flight.basis.limit(outcome.fresh_until, sound=True)
             else:
                 # Another cache may go by another clock, so what counts is how long is left.
@@ -464,9 +464,13 @@ class Flights:
         current, waiter = begin_wait(flight), None
         try:
             outcome = self.at_once(flight, patient=patient, stale=stale)
-            if outcome is None:
+            while outcome is None:
                 waiter = flight.wait()
                 outcome = await waiter
+                if outcome.state == "stale" and not stale and flight.outcome is None:
+                    # It is offered, for want of patience; the load goes on.
+                    flight.leave(waiter)
+                    outcome = None
             return outcome
         finally:
             if waiter is not None:

@@ -8,7 +8,7 @@ served only while the bus proves that no message is missing.
 
 import itertools
 from array import array
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Collection, Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from math import inf
@@ -136,6 +136,8 @@ class Ledger:
 
     __slots__ = (
         "_base",
+        "_blocked_keys",
+        "_blocked_tags",
         "_blocks",
         "_doubts",
         "_floors",
@@ -170,6 +172,8 @@ class Ledger:
         self._patterns: dict[Pattern, tuple[bytes, Callable[[str], bool]]] = {}
         self._owed: dict[Pattern, None] = {}
         self._blocks: dict[bytes, tuple[frozenset[str], frozenset[str]]] = {}
+        # How many blocks there are of each key and tag: each read asks for its own.
+        self._blocked_keys, self._blocked_tags = Counter[str](), Counter[str]()
         # Its oldest are taken out again and again, which a plain dict searches for each time.
         self._recent = OrderedDict[bytes, tuple[float, Invalidation]]()
         self._lost_deadline = -inf
@@ -409,7 +413,7 @@ class Ledger:
         """
         if key in self._pending and key not in self._soft:
             return False
-        if any(key in keys for keys, _ in self._blocks.values()):
+        if key in self._blocked_keys:
             return False
         self._soft.discard(key)
         self._pending[key] = record_id
@@ -418,17 +422,26 @@ class Ledger:
 
     def block(self, record: Invalidation) -> None:
         """Do not believe L2 about a record's keys and tags, whatever it confirms of them."""
-        self._blocks[record.id] = frozenset(record.keys), frozenset(record.tags)
+        keys, tags = self._blocks[record.id] = frozenset(record.keys), frozenset(record.tags)
+        self._blocked_keys.update(keys)
+        self._blocked_tags.update(tags)
 
     def unblock(self, record: Invalidation) -> None:
         """End that; if something has changed it is pending by now."""
-        self._blocks.pop(record.id, None)
+        keys, tags = self._blocks.pop(record.id, ((), ()))
+        for counts, texts in ((self._blocked_keys, keys), (self._blocked_tags, tags)):
+            for text in texts:
+                counts[text] -= 1
+                if not counts[text]:
+                    del counts[text]
 
     def abandon_blocks(self) -> None:
         """Let what is blocked be pending like all else, for nobody is left who would end it."""
         for record_id, (keys, tags) in self._blocks.items():
             self.hold(Invalidation(record_id, tuple(keys), tuple(tags)))
         self._blocks.clear()
+        self._blocked_keys.clear()
+        self._blocked_tags.clear()
 
     def confirm(self, record: Invalidation) -> None:
         """Forget what L2 has confirmed; a later record of a key still waits for its own."""
@@ -483,8 +496,8 @@ class Ledger:
             return False
         if self._tags and (NAMESPACE in self._tags or any(tag in self._tags for tag in tags)):
             return False
-        if any(
-            key in keys or not tagged.isdisjoint(tags) for keys, tagged in self._blocks.values()
+        if self._blocks and (
+            key in self._blocked_keys or any(tag in self._blocked_tags for tag in tags)
         ):
             return False
         return not (self._patterns and any(match(key) for _, match in self._patterns.values()))

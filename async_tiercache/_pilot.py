@@ -6,6 +6,7 @@ must not be asked, load without a fence, and only L1 keeps the value.
 """
 
 import asyncio
+from copy import copy
 from typing import Final
 
 from async_tiercache._ask import Found
@@ -98,8 +99,8 @@ class Pilot:
             self._ledger.overtake(key)
             self._tiers.detach(key)
         guessed = family.named.get(key, ())
-        if slot is not None and not self._tiers.has_remote:
-            # A load of this process may be given what is offered meanwhile, with its tags.
+        if slot is not None:
+            # What is offered meanwhile stands under them, whatever the new value stands under.
             guessed = (*guessed, *slot.tags)
         flight = Flight(
             self._flights,
@@ -239,7 +240,7 @@ class Pilot:
             return None
         # Also in place of what L1 holds, which is older than another process's refresh.
         l1_ttl = family.limits.l1_ttl
-        self._tiers.keep(flight.basis, family, entry, l1_ttl=l1_ttl, early=early)
+        self._tiers.keep(_basis_of(flight, entry), family, entry, l1_ttl=l1_ttl, early=early)
         return answer
 
     async def _produce(self, flight: Flight, family: Family, load: Load, found: Found) -> Outcome:
@@ -336,7 +337,8 @@ class Pilot:
         old = old_answer(entry, "l2", now, flight.basis)
         if not flight.forced:
             l1_ttl = family.limits.l1_ttl
-            self._tiers.keep(flight.basis, family, entry, l1_ttl=l1_ttl, early=now)
+            basis = _basis_of(flight, entry)
+            self._tiers.keep(basis, family, entry, l1_ttl=l1_ttl, early=now)
             flight.offered, flight.offered_until = old, header.stale_until
             if old.state == "early" and not flight.answered and flight.task is not None:
                 if self._filler.busy:
@@ -400,6 +402,16 @@ class Pilot:
             flight.answer(self._tiers.now())
 
         return self._tasks.start(answer_later(limit), name="tiercache-soft-timeout")
+
+
+def _basis_of(flight: Flight, entry: Entry) -> Basis:
+    """Return what an entry of L2 rests on: not on tags of the one that L1 held before."""
+    held = entry.header.tags
+    if len(flight.basis.tags) <= len(held):
+        return flight.basis
+    basis = copy(flight.basis)
+    basis.narrow({*basis.declared, *(tag for tag, _ in held)})
+    return basis
 
 
 def _usable(flight: Flight, found: Found) -> Entry | None:

@@ -302,7 +302,9 @@ class Tiers:
     ) -> Stored:
         seconds = header.stale_until - self.now()
         if seconds <= 0:
-            self._fences.release_soon(fence)
+            if fence.mark is None:
+                # Who refreshes gives the mark back for whatever is overtaken.
+                self._fences.release_soon(fence)
             return "overtaken"
         try:
             stored = await store(seconds)

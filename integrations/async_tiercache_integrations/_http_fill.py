@@ -124,10 +124,13 @@ class Fill:
         if self.run is None:
             self.run = Run(self)
             await self.run.settle()
-        elif self.run.heard and context.stale_value != self.stale:
-            # What was heard is of another one: this one has gone since, and must not come back.
+        run = self.run
+        # What is renewed may have gone since, and must not come back; and only what it replaces
+        # knows all that its content was made from.
+        context.renews = run.renewed
+        if run.broken or (run.renewed and context.stale_value != self.stale):
             return self._kept(context)
-        return self._kept(context) if self.run.broken else self.run.keep(context, self)
+        return run.keep(context, self)
 
     def _is_validated_elsewhere(self, context: LoadContext) -> bool:
         """Return whether another server has stored something in place of what was stale here."""
@@ -185,11 +188,12 @@ class Run:
         forwarded: Why the request has come to the application.
         response: What is stored, or was validated.
         kept: Whether that is so.
-        heard: Whether it has come by another way than a run of the application.
+        renewed: Whether that is what was stale, which is current.
         misled: Whether the response depends on other fields than the record says.
         unmatched: Whether it says that another response is current than the one asked about.
         broken: Whether the origin has failed, which says nothing of what is stored.
         failed: Whether it has where a stale response will do.
+        received: What the application was told of a request that validates, to be told again.
         visible: Set it once others find the record; the last byte waits for that.
     """
 
@@ -198,7 +202,7 @@ class Run:
         if fill.stale is not None:
             self.forwarded = "stale"
         self.response: StoredResponse | None = None
-        self.kept = self.heard = self.misled = False
+        self.kept = self.renewed = self.misled = False
         self.unmatched = self.broken = self.failed = False
         self.visible = asyncio.Event()
         self._fill = fill
@@ -209,6 +213,7 @@ class Run:
         self._client = Client(fill.send, fill.origin.begin)
         self._stale = fill.stale
         self._asked_at = fill.origin.clock.wall()
+        self.received: list[Message] = []
         # A client that has something of it already may not need the whole.
         self._teed = _CONDITIONS.isdisjoint(fill.fields)
         self._remarks = Remarks()
@@ -234,7 +239,6 @@ class Run:
         """Return an answer that has been heard by another way: what was stale is current."""
         run = cls(fill)
         assert fill.stale is not None
-        run.heard = True
         run._fields, run._asked_at = said, asked_at
         run._renew(fill.stale)
         return run
@@ -344,6 +348,8 @@ class Run:
     async def _hear(self) -> Message:
         """Return what the client sends, and that it has gone only when nobody else waits."""
         message = await self._fill.receive()
+        if self._stale is not None and message["type"] == "http.request":
+            self.received.append(message)
         if message.get("body"):
             # What is made of it is no answer to those who send none.
             self._remarks.private = True
@@ -422,6 +428,7 @@ class Run:
         if lines_of(stale.fields, b"date") and not lines_of(said, b"date"):
             # It is of when it came (RFC 9110, 6.6.1).
             said = [*said, (b"date", formatdate(self._asked_at, usegmt=True).encode())]
+        self.renewed = True
         held = stale.fields if edge is None else edge.plain(stale.fields)
         fields = updated(held, stored_fields(said, ResponseControl()))
         control = origin.control_of(fields)

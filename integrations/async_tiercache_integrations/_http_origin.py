@@ -159,7 +159,10 @@ class Client:
     async def send(self, message: Message) -> None:
         """Send a message after those that were posted."""
         await self.served()
-        if not self.gone:
+        if self.gone:
+            # Who does nothing but send would not come to know that it is cancelled.
+            await asyncio.sleep(0)
+        else:
             await self._send(message)
 
     async def served(self) -> None:

@@ -367,8 +367,11 @@ class ResponseCache:
                 await self._send_made(fill, made, run)
         elif not isinstance(found, StoredResponse):
             # The application may have read the request already.
-            receive = fill.receive if run is None else _read_again(fill.receive)
+            receive = fill.receive if run is None else _read_again(run.received, fill.receive)
             await self._pass(fill.scope, receive, fill.send, "stale")
+        elif run is None and found.reuse(None, now=self._origin.clock.wall()) == "validate":
+            # Somebody else has asked, and what he was told is not for all.
+            await self._pass(fill.scope, fill.receive, fill.send, "stale")
         elif run is None:
             # Somebody else has asked, for all.
             await self._send(fill, found, self._origin.clock.wall())
@@ -490,9 +493,9 @@ class ResponseCache:
         return request_control(scope["headers"]) if honoured else None
 
 
-def _read_again(receive: Receive) -> Receive:
-    """Return what tells once more that a request without content is whole, and then goes on."""
-    messages = iter([{"type": "http.request", "body": b"", "more_body": False}])
+def _read_again(received: list[Message], receive: Receive) -> Receive:
+    """Return what tells once more what was received, and then goes on."""
+    messages = iter([*received])
 
     async def again() -> Message:
         return next(messages, None) or await receive()

@@ -249,3 +249,64 @@ async def test_a_validation_for_one_client_ends_with_its_client(
 
     await ended.wait()
     assert client.messages == []
+
+
+async def test_a_sender_that_never_waits_is_ended_too(cache: TierCache, clock: FakeClock) -> None:
+    """It comes to know of it with its next message."""
+    begun, gate, sent = asyncio.Event(), asyncio.Event(), [0]
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        begun.set()
+        await gate.wait()
+        head = raw([("cache-control", "no-store")])
+        await send({"type": "http.response.start", "status": 200, "headers": head})
+        while sent[0] < 10_000:
+            sent[0] += 1
+            await send({"type": "http.response.body", "body": b"data", "more_body": True})
+
+    app = ResponseCache(application, cache=cache, clock=clock)
+    client = begin(app)
+    await begun.wait()
+    assert client.task is not None
+    client.task.cancel()
+    await ticks()
+    gate.set()
+    await ticks()
+
+    assert sent[0] < 10
+
+
+@pytest.mark.parametrize("said", ["max-age=10, must-revalidate", "no-cache"])
+async def test_another_servers_failed_validation_is_no_answer(
+    origin: Origin, server: MemoryServer, make_cache: MakeCache, clock: FakeClock, said: str
+) -> None:
+    """What must be validated is asked for by who has waited for that, too."""
+    wire = Wire(server)
+    here, there = await make_cache(), await make_cache(client=wire.client)
+    origin.fields = [("cache-control", said), ETAG]
+    apps = [ResponseCache(origin, cache=each, clock=clock) for each in (here, there)]
+    for app in apps:
+        await fetch(app)
+        await settled(here)
+    await clock.advance(11)
+    gate = asyncio.Event()
+    origin.fields, origin.status, origin.parts = [], 500, [b"down"]
+    origin.within = gate.wait  # type: ignore[assignment]
+    held = [wire.hold(name) for name in ("GET", "MGET")]
+    waiting = begin(apps[1])
+    await ticks()
+    assert any(each.reached.is_set() for each in held)
+    await clock.advance(0.01)
+    asking = begin(apps[0])
+    await ticks()
+    for name in ("GET", "MGET"):
+        wire.let_pass(name)
+    await ticks()
+    gate.set()
+    await ticks()
+    await clock.advance(1)
+    await clock.advance(1)
+
+    for each in (asking, waiting):
+        await each.done()
+        assert (each.status, each.body) == (500, b"down")

@@ -9,7 +9,7 @@ import pytest
 from async_tiercache import TierCache
 from async_tiercache.testing import FakeClock, settled
 from async_tiercache_integrations.asgi import ResponseCache, Rule, http_tags
-from tests.asgi.client import Origin, Pairs, begin, fetch, raw
+from tests.asgi.client import Origin, Pairs, begin, fetch, raw, scope_of
 from tests.core.source import ticks
 
 ETAG = ("etag", '"a"')
@@ -314,6 +314,57 @@ async def test_a_response_that_lives_on_stands_under_its_tags(
     await cache.invalidate(tags=["row:1"])
 
     assert not (await fetch(app)).hit
+
+
+async def test_a_response_that_lives_on_stands_under_what_it_was_made_from(
+    origin: Origin, cache: TierCache, clock: FakeClock
+) -> None:
+    """The application has read nothing to say that it is current."""
+
+    @cache.cached("product", tags=["products"], ttl=1000)
+    async def product() -> int:
+        return 1
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        if b"if-none-match" not in dict(scope["headers"]):
+            await product()
+        await origin(scope, receive, send)
+
+    app = ResponseCache(application, cache=cache, clock=clock)
+    await stale(app, cache, clock)
+    await fetch(app)
+    await settled(cache)
+    assert (await fetch(app)).hit
+
+    await cache.invalidate(tags=["products"])
+    assert not (await fetch(app)).hit
+
+
+async def test_what_is_asked_again_has_the_content_of_the_request(
+    cache: TierCache, clock: FakeClock
+) -> None:
+    """After a 304 about another response, though the application has read it by then."""
+    sent: list[Any] = []
+
+    async def echo(scope: Any, receive: Any, send: Any) -> None:
+        body = (await receive())["body"]
+        asked = b"if-none-match" in dict(scope["headers"])
+        fields = [("cache-control", "max-age=10"), ("etag", '"b"' if asked else '"a"')]
+        status = 304 if asked else 200
+        await send({"type": "http.response.start", "status": status, "headers": raw(fields)})
+        await send({"type": "http.response.body", "body": b"you said " + body})
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": b"this", "more_body": False}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    app = ResponseCache(echo, cache=cache, clock=clock)
+    await stale(app, cache, clock)
+    await app(scope_of("/", "GET", []), receive, send)
+
+    assert sent[-1]["body"] == b"you said this"
 
 
 async def test_variants_are_validated_one_by_one(

@@ -202,3 +202,20 @@ async def test_get_takes_nothing_stale_from_a_refresh_unless_asked_to(
 
     assert await soon(getting) == ("nothing" if fails else "new")
     assert await soon(refreshing) == ("old" if fails else "new")
+
+
+async def test_get_waits_for_a_refresh_longer_than_those_who_are_answered_stale(
+    cache: TierCache, clock: FakeClock
+) -> None:
+    """Their patience is not that of who wants nothing stale."""
+    value, source = await loaded(cache, clock, 110, **(SOFT | {"soft_timeout": 5}))
+    refreshing = asyncio.ensure_future(value(1))
+    await soon(source.loading(2))
+    getting = asyncio.ensure_future(cache.get(KEY, "nothing"))
+    await ticks()
+    await clock.advance(6)
+    assert await soon(refreshing) == "old"
+    assert not getting.done()
+
+    source.gate.set()
+    assert await soon(getting) == "new"

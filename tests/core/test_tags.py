@@ -15,7 +15,7 @@ from async_tiercache.errors import (
 )
 from async_tiercache.keys import MAX_CHARACTERS
 from async_tiercache.tags import MAX_TAGS
-from async_tiercache.testing import MemoryServer, settled
+from async_tiercache.testing import FakeClock, MemoryServer, settled
 from tests.conftest import MakeCache
 from tests.core.source import KEY, Source, function_of, method_of, soon, ticks
 from tests.core.wire import Wire
@@ -441,3 +441,64 @@ async def test_hit_after_another_tag_was_invalidated_needs_no_reader(
     await value(1)
     assert asked == [KEY]
     assert source.loads == 2
+
+
+async def test_a_tag_of_a_part_ends_what_is_offered_while_it_is_made_anew(
+    cache: TierCache, server: MemoryServer, clock: FakeClock
+) -> None:
+    """Also where L2 does not tell what that stands under: memory knows it."""
+    gate, source = asyncio.Event(), ["old"]
+    gate.set()
+    options: dict[str, Any] = {"ttl": 100, "grace": 1000, "soft_timeout": 0, "l1_ttl": 1000}
+
+    @cache.cached("part:{key}", tags=["user:{key}"], **options)
+    async def part(key: int) -> str:
+        return source[0]
+
+    @cache.cached("page:{key}", **options)
+    async def page(key: int) -> str:
+        await gate.wait()
+        return await part(key)
+
+    await page(1)
+    await settled(cache)
+    await clock.advance(120)
+    gate.clear()
+    server.faults.refuse("get_many")
+    assert await soon(page(1)) == "old"
+    source[0] = "new"
+    assert (await soon(cache.invalidate(tags=["user:1"]))).l2 == "done"
+    later = asyncio.ensure_future(page(1))
+    await ticks()
+
+    assert not later.done()
+    gate.set()
+    assert await soon(later) == "new"
+
+
+async def test_what_is_made_of_the_old_value_stands_under_its_tags(
+    cache: TierCache, other: TierCache, clock: FakeClock
+) -> None:
+    """A loader that adds to it reads no more what that was made from."""
+
+    @cache.cached("part", tags=["parts"], ttl=1000)
+    async def part() -> int:
+        return 1
+
+    @cache.cached("sum", ttl=100, grace=1000, early=0, jitter=0)
+    async def total(context: LoadContext = LoadContext()) -> int:
+        if context.stale_value is MISSING:
+            return await part()
+        context.renews = True
+        return int(context.stale_value) + 1
+
+    await total()
+    await settled(cache)
+    await clock.advance(101)
+    assert await total.refresh() == 2
+    await settled(cache)
+    assert await total() == 2
+
+    await other.invalidate(tags=["parts"])
+    await ticks()
+    assert await total() == 1

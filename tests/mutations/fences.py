@@ -428,11 +428,11 @@ FENCES: Final = (
         safeguard="What a refresh gets from another process's takes the place of the copy in L1.",
         guards="G4",
         file="async_tiercache/_pilot.py",
-        before="        self._tiers.keep(flight.basis, family, entry, l1_ttl=l1_ttl, early=early)\n"
-        "        return answer",
+        before="        self._tiers.keep(_basis_of(flight, entry), family, entry, l1_ttl=l1_ttl,"
+        " early=early)\n        return answer",
         after="        if not flight.forced:\n"
-        "            self._tiers.keep(flight.basis, family, entry, l1_ttl=l1_ttl, early=early)\n"
-        "        return answer",
+        "            self._tiers.keep(_basis_of(flight, entry), family, entry, l1_ttl=l1_ttl,"
+        " early=early)\n        return answer",
         named=(
             "tests/core/test_leases.py::test_a_refresh_that_another_process_has_made_replaces_the_copy",
         ),
