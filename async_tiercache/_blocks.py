@@ -68,9 +68,9 @@ class Blocks:
         self._forget(record)
         renewal: asyncio.Task[None] | None = None
         try:
+            # Until it has ended nothing that L2 says of them is believed here, and nothing kept.
+            self._ledger.block(record)
             if self._remote is not None:
-                # Until the block has ended nothing that L2 says of them is believed here.
-                self._ledger.block(record)
                 await asyncio.shield(self._send(self._remote, record, block))
                 self._forget(record)
                 renewal = self._tasks.start(

@@ -435,6 +435,12 @@ class Ledger:
                 if not counts[text]:
                     del counts[text]
 
+    def is_blocked(self, key: str, tags: Iterable[str]) -> bool:
+        """Return whether a write in progress may be changing what a key or a tag is about."""
+        return bool(self._blocks) and (
+            key in self._blocked_keys or any(tag in self._blocked_tags for tag in tags)
+        )
+
     def abandon_blocks(self) -> None:
         """Let what is blocked be pending like all else, for nobody is left who would end it."""
         for record_id, (keys, tags) in self._blocks.items():
@@ -496,9 +502,7 @@ class Ledger:
             return False
         if self._tags and (NAMESPACE in self._tags or any(tag in self._tags for tag in tags)):
             return False
-        if self._blocks and (
-            key in self._blocked_keys or any(tag in self._blocked_tags for tag in tags)
-        ):
+        if self.is_blocked(key, tags):
             return False
         return not (self._patterns and any(match(key) for _, match in self._patterns.values()))
 

@@ -281,7 +281,7 @@ class Pilot:
         if found.what == "unknown" and flight.kept is not None and flight.offered is not None:
             # L2 has no say, so this process's own copy is what a failing loader falls back on.
             return await self._refresh(flight, family, load, flight.kept)
-        if found.what == "block":
+        if found.what == "block" or self._ledger.is_blocked(flight.key, flight.basis.tags):
             # What is read now may be what the writer is about to change.
             flight.basis.sound = False
         doubt = found.what in {"unknown", "entry"}

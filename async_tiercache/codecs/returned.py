@@ -14,6 +14,7 @@ import types
 import typing
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, TypeVar, cast
+from weakref import WeakKeyDictionary
 
 from async_tiercache.codecs.typed import TypedCodec, codec_for
 from async_tiercache.errors import ConfigurationError
@@ -62,14 +63,33 @@ def returned_by(loader: Callable[..., Any]) -> Any:
     """
     function = _annotated(loader)
     annotation = getattr(function, "__annotations__", {}).get("return", Any)
+    if annotation is Any or isinstance(annotation, type):
+        return annotation
+    # A bound method is another object each time.
+    bearer = getattr(function, "__func__", function)
     try:
-        if not _is_resolved(annotation):
-            annotation = _resolved(function, annotation, extras=False)
+        return _RETURNED[bearer]
+    except (KeyError, TypeError):
+        pass  # not known yet, or without a hash or a place for weak references
+    try:
+        found = _returned(function, annotation)
     except _UNDEFINED as error:
         raise ConfigurationError(
             f"The return annotation {annotation!r} of the loader cannot be resolved: {error}",
             hint="Define or import the type in the loader's module.",
         ) from error
+    with contextlib.suppress(TypeError):
+        _RETURNED[bearer] = found
+    return found
+
+
+_RETURNED: Final[WeakKeyDictionary[Any, Any]] = WeakKeyDictionary()
+"""What loaders return whose annotation is more than a class: each call of one asks for it."""
+
+
+def _returned(function: Callable[..., Any], annotation: Any) -> Any:
+    if not _is_resolved(annotation):
+        annotation = _resolved(function, annotation, extras=False)
     origin = typing.get_origin(annotation)
     if isinstance(origin, type) and issubclass(origin, Awaitable):
         # Of a function that is not `async def`, or of the `__call__` of what wraps one.

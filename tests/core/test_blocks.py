@@ -514,3 +514,32 @@ async def test_in_l1_alone_it_invalidates_at_both_ends(alone: TierCache, what: s
     source.value = "new"
 
     assert await soon(value(1)) == "new"
+
+
+@pytest.mark.parametrize("way", ["single", "batch"])
+@pytest.mark.parametrize("named", [{"keys": [KEY]}, {"tags": ["all"]}], ids=["key", "tag"])
+@pytest.mark.parametrize("tiers", ["both", "l1"])
+async def test_in_a_block_nothing_is_kept_of_what_it_changes(
+    cache: TierCache, alone: TierCache, tiers: str, named: Any, way: str
+) -> None:
+    """Its own process, too, reads the source each time until it has ended."""
+    chosen, source = cache if tiers == "both" else alone, ["old"]
+
+    @chosen.cached("value:{key}", tags=["all"])
+    async def value(key: int) -> str:
+        return source[0]
+
+    @value.batch
+    async def values(keys: list[int]) -> dict[int, str]:
+        return dict.fromkeys(keys, source[0])
+
+    async def read() -> str:
+        return await value(1) if way == "single" else (await values([1]))[1]
+
+    async with chosen.invalidating(**named):
+        assert await read() == "old"
+        source[0] = "new"
+        assert await read() == "new"
+    assert dict(chosen.statistics().not_stored) == {"unsound": 2}
+    await read()
+    assert chosen.statistics().not_stored["unsound"] == 2
