@@ -13,7 +13,7 @@ from async_tiercache._ledger import Ledger
 from async_tiercache._statistics import LAG_BUCKETS, Tally
 from async_tiercache._tasks import Tasks
 from async_tiercache.abc import Clock, Invalidation, Remote
-from async_tiercache.errors import TierError
+from async_tiercache.errors import TierError, TierRefusedError
 
 RESTART_SECONDS: Final = 0.1
 """How long a task that should never have ended stays away."""
@@ -104,7 +104,7 @@ class Bus:
             seconds: How long to wait at most.
 
         Returns:
-            False if the tier does not tell of it; then this has not waited.
+            False if the tier refuses to tell of it; then this has not waited.
         """
         assert self._remote is not None
         wake: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -116,9 +116,12 @@ class Bus:
             if held == lease:
                 limit = self._tasks.start(self._clock.sleep(seconds), name="tiercache-wake")
                 await asyncio.wait([wake, limit], return_when=asyncio.FIRST_COMPLETED)
-        except TierError:
-            # It may serve all the same: one that is full refuses this, and answers reads.
+        except TierRefusedError:
+            # It serves all the same: one that is full refuses this, and answers reads.
             return False
+        except TierError:
+            # Who asks for the key next learns what is the matter.
+            return True
         else:
             return True
         finally:
