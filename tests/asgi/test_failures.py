@@ -8,7 +8,7 @@ import pytest
 from async_tiercache import TierCache
 from async_tiercache.testing import FakeClock, MemoryServer, settled
 from async_tiercache_integrations.asgi import ResponseCache
-from tests.asgi.client import Origin, begin, fetch, raw
+from tests.asgi.client import Exchange, Origin, begin, fetch, raw
 from tests.conftest import MakeCache
 from tests.core.source import ticks
 from tests.core.wire import Wire
@@ -159,6 +159,17 @@ async def test_nothing_follows_an_error(
 # Clients that go.
 
 
+async def gone(app: ResponseCache, begun: asyncio.Event, gate: asyncio.Event) -> Exchange:
+    """Return a request whose client went once the application had begun, and before it goes on."""
+    client = begin(app)
+    await begun.wait()
+    assert client.task is not None
+    client.task.cancel()
+    await ticks()
+    gate.set()
+    return client
+
+
 @pytest.mark.parametrize("held", ["GET", "SET"])
 async def test_an_application_ends_whose_client_went_before_it_began(
     origin: Origin, server: MemoryServer, make_cache: MakeCache, clock: FakeClock, held: str
@@ -206,12 +217,7 @@ async def test_a_stream_for_one_client_ends_with_its_client(
             ended.set()
 
     app = ResponseCache(application, cache=cache, clock=clock)
-    client = begin(app)
-    await begun.wait()
-    assert client.task is not None
-    client.task.cancel()
-    await ticks()
-    gate.set()
+    client = await gone(app, begun, gate)
 
     await ended.wait()
     assert client.messages == []
@@ -240,12 +246,7 @@ async def test_a_validation_for_one_client_ends_with_its_client(
     await fetch(app)
     await settled(cache)
     await clock.advance(11)
-    client = begin(app)
-    await begun.wait()
-    assert client.task is not None
-    client.task.cancel()
-    await ticks()
-    gate.set()
+    client = await gone(app, begun, gate)
 
     await ended.wait()
     assert client.messages == []
@@ -265,12 +266,7 @@ async def test_a_sender_that_never_waits_is_ended_too(cache: TierCache, clock: F
             await send({"type": "http.response.body", "body": b"data", "more_body": True})
 
     app = ResponseCache(application, cache=cache, clock=clock)
-    client = begin(app)
-    await begun.wait()
-    assert client.task is not None
-    client.task.cancel()
-    await ticks()
-    gate.set()
+    await gone(app, begun, gate)
     await ticks()
 
     assert sent[0] < 10
