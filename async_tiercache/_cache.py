@@ -58,7 +58,7 @@ from async_tiercache._sweeper import checked_pattern
 from async_tiercache._tenancy import Tenancy, Tenant
 from async_tiercache.abc import Clock, Observer, Remote, Remoting, Tracer
 from async_tiercache.errors import ConfigurationError, UsageError
-from async_tiercache.tags import checked_tags
+from async_tiercache.tags import tag_texts
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis, RedisCluster
@@ -349,7 +349,7 @@ class TierCache(Calls):
         core = self._core
         core.admit()
         texts = [self._text(key) for key in listed(keys)]
-        tagged = core.tenancy.named(checked_tags(tags))
+        tagged = core.tenancy.named(tag_texts(tags))
         window = None if soft is None else seconds(soft, name="soft")
         return await core.commits.invalidate(texts, tagged, soft=window, strict=strict)
 
@@ -469,7 +469,7 @@ class TierCache(Calls):
         core.admit()
         core.commits.refuse_blocks()
         texts = [self._text(key) for key in listed(keys)]
-        return core.blocks.invalidating(texts, core.tenancy.named(checked_tags(tags)))
+        return core.blocks.invalidating(texts, core.tenancy.named(tag_texts(tags)))
 
     def after_commit(self) -> AbstractAsyncContextManager[None]:
         """Tell the tiers at the end of the block what is changed inside it, or nothing if it fails.

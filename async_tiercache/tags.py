@@ -150,16 +150,26 @@ class TagMaker:
         )
 
 
-def checked_tags(tags: object) -> tuple[str, ...]:
+def tag_texts(tags: object) -> tuple[str, ...]:
     """Return the texts of tags that a caller wrote, each once.
+
+    Raises:
+        UnkeyableError: A text cannot be a tag.
+        UsageError: They are no list.
+    """
+    if isinstance(tags, str) or not isinstance(tags, Iterable):
+        raise UsageError(f"tags={tags!r} is no list of tags", hint='Pass tags=["user:42"].')
+    return tuple(dict.fromkeys(check_text(tag, what="tag") for tag in cast("Any", tags)))
+
+
+def checked_tags(tags: object) -> tuple[str, ...]:
+    """Return the texts of the tags that one value is to stand under, each once.
 
     Raises:
         UnkeyableError: A text cannot be a tag.
         UsageError: They are no list, or too many.
     """
-    if isinstance(tags, str) or not isinstance(tags, Iterable):
-        raise UsageError(f"tags={tags!r} is no list of tags", hint='Pass tags=["user:42"].')
-    texts = tuple(dict.fromkeys(check_text(tag, what="tag") for tag in cast("Any", tags)))
+    texts = tag_texts(tags)
     if len(texts) > MAX_TAGS:
         raise UsageError(
             f"{len(texts)} tags are more than {MAX_TAGS}",

@@ -23,7 +23,7 @@ from async_tiercache.http.rules import ORIGIN_SAFE, RFC9111
 from async_tiercache.http.status import CacheStatus, Forwarded
 from async_tiercache.http.stored import Answer, Ready, StoredResponse, answer_of
 from async_tiercache.http.target import groups_of
-from async_tiercache.tags import MAX_TAGS, checked_tags
+from async_tiercache.tags import tag_texts
 from async_tiercache_integrations._http_carrier import CarriedBy, Carrier
 from async_tiercache_integrations._http_counts import HttpStatistics, counts_of, http_statistics
 from async_tiercache_integrations._http_edge import Edge
@@ -88,7 +88,7 @@ def http_tags(*tags: str) -> None:
     """
     remarks = REMARKS.get()
     if remarks is not None:
-        remarks.tags.update(checked_tags(tags))
+        remarks.tags.update(tag_texts(tags))
 
 
 def http_private() -> None:
@@ -469,9 +469,7 @@ class ResponseCache:
         tags = [group_tag(origin_of(scope), group) for group in groups]
         urls = {url_key(scope), path_key(scope), *keys_named(scope, fields)}
         keys = [self._lookup.key(url) for url in urls]
-        await self._cache.invalidate(keys=keys, tags=tags[:MAX_TAGS])
-        for first in range(MAX_TAGS, len(tags), MAX_TAGS):
-            await self._cache.invalidate(tags=tags[first : first + MAX_TAGS])
+        await self._cache.invalidate(keys=keys, tags=tags)
 
     # Requests.
 

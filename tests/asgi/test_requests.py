@@ -8,8 +8,9 @@ import pytest
 
 from async_tiercache import TierCache
 from async_tiercache.errors import ConfigurationError
+from async_tiercache.tags import MAX_TAGS
 from async_tiercache.testing import FakeClock, settled
-from async_tiercache_integrations.asgi import ResponseCache, http_private
+from async_tiercache_integrations.asgi import ResponseCache, http_private, http_tags
 from tests.asgi.client import Origin, begin, fetch, raw, scope_of
 from tests.conftest import MakeCache
 from tests.core.source import ticks
@@ -397,6 +398,22 @@ async def test_it_can_be_told_why_nothing_is_stored(
     assert (await fetch(app, method="POST")).fields["cache-status"] == "tiercache; fwd=method"
     quiet = ResponseCache(origin, cache=cache, clock=clock, name=None)
     assert "cache-status" not in (await fetch(quiet, *fields)).fields
+
+
+async def test_an_application_may_name_more_tags_than_a_value_may_have(
+    origin: Origin, cache: TierCache, clock: FakeClock
+) -> None:
+    """Its response is sent, and kept nowhere; it does not fail for the cache."""
+
+    async def tag() -> None:
+        http_tags(*(f"row:{number}" for number in range(MAX_TAGS + 1)))
+
+    origin.within = tag
+    app = ResponseCache(origin, cache=cache, clock=clock, detail=True)
+
+    answer = await fetch(app)
+
+    assert answer.fields["cache-status"] == "tiercache; fwd=uri-miss; detail=tags"
 
 
 @pytest.mark.parametrize(

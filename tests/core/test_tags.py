@@ -96,6 +96,27 @@ async def test_a_tag_removes_what_stands_under_it_from_both_tiers_everywhere(
     assert await cache.get_many([KEY]) == await other.get_many([KEY]) == {}
 
 
+@pytest.mark.parametrize("how", ["invalidate", "invalidating"])
+async def test_more_tags_than_a_value_may_have_are_invalidated_at_once(
+    cache: TierCache, other: TierCache, how: str
+) -> None:
+    """As many rows as a change may concern, the first and the last of them."""
+    tags = [f"row:{number}" for number in range(MAX_TAGS + 1)]
+    keys = {"first": tags[0], "last": tags[-1]}
+    for key, tag in keys.items():
+        await cache.set(key, "old", tags=[tag])
+    assert len(await other.get_many(keys)) == len(keys)
+
+    if how == "invalidate":
+        await other.invalidate(tags=tags)
+    else:
+        async with other.invalidating(tags=tags):
+            pass
+    await ticks()
+
+    assert await cache.get_many(keys) == await other.get_many(keys) == {}
+
+
 @pytest.mark.parametrize("way", WAYS[:5])
 async def test_a_tag_removes_what_stands_under_it_from_l1_alone(alone: TierCache, way: str) -> None:
     """Generations do there what ids do in L2."""
