@@ -11,7 +11,6 @@ from itertools import repeat
 from typing import Any, Final
 
 from async_tiercache._ask import Found
-from async_tiercache._entry import Entry
 from async_tiercache._events import Operation
 from async_tiercache._families import DIRECT
 from async_tiercache._family import Alias, Family, Load
@@ -477,10 +476,11 @@ class Reader:
         for key in keys:
             slot = self._view.slot(key)
             if slot is not None:
-                entry = Entry(slot.value, slot.header, slot.size)
-                old = old_answer(entry, "l1", self._tiers.now())
-                if old.state == "early" or stale:
-                    outcomes[key] = old
+                past = self._tiers.now() - slot.header.fresh_until
+                if stale or past < 0:
+                    # Nobody refreshes it for a look, so it is never early.
+                    fresh = Outcome(slot.value, "l1", fresh_until=slot.header.fresh_until)
+                    outcomes[key] = fresh if past < 0 else fresh._replace(state="stale", age=past)
                     self._view.rest_on_slot(slot)
                     continue
             left.append(key)

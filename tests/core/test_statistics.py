@@ -45,6 +45,23 @@ async def test_who_joins_a_load_has_missed_too(cache: TierCache) -> None:
     assert (cache.statistics().misses, cache.statistics().loads) == (3, 1)
 
 
+@pytest.mark.parametrize("age", [0, 9], ids=["new", "early"])
+async def test_looks_into_memory_are_hits_and_early_for_nobody(
+    cache: TierCache, clock: FakeClock, age: float
+) -> None:
+    """They begin no refresh."""
+    clock.draw = 0.9
+    value = function_of(cache, Source(), ttl=10, jitter=0, early=10)
+    await value(1)
+    await settled(cache)
+    await clock.advance(age)
+
+    assert await cache.get("value:1") == (await cache.get_many(["value:1"]))["value:1"]
+
+    found = cache.statistics("get_or_load")
+    assert (found.l1_hits, found.early_reads) == (2, 0)
+
+
 async def test_load_times_fall_into_fixed_buckets(cache: TierCache, clock: FakeClock) -> None:
     """Each into the first whose bound it does not exceed."""
     source = Source()
