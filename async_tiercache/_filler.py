@@ -294,7 +294,10 @@ class Filler:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
                 raise
-            raise LoadCancelledError(f"The loader of {key!r} cancelled itself") from error
+            raise LoadCancelledError(
+                f"The loader of {key!r} cancelled itself",
+                hint="Find what it awaits that is cancelled, and let it raise an error of its own.",
+            ) from error
         finally:
             self._flights.end_fenced(flight)
             loading.running = False

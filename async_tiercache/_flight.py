@@ -20,7 +20,7 @@ from async_tiercache._entry import Entry, Tier
 from async_tiercache._events import Operation, State
 from async_tiercache._ledger import Basis
 from async_tiercache.abc import NAMESPACE, TAG_EPOCH, Codec
-from async_tiercache.errors import RecursiveLoadError
+from async_tiercache.errors import LoadCancelledError, RecursiveLoadError
 
 
 class Outcome(NamedTuple):
@@ -57,6 +57,14 @@ _NUMBERS: Final = itertools.count()
 
 ABANDONED: Final = Outcome()
 """The caller in whose life the load ran was cancelled; who still wants the value starts over."""
+
+
+def cancelled_load(what: str) -> LoadCancelledError:
+    """Return the error of a load that was ended by none of its callers."""
+    return LoadCancelledError(
+        f"{what} was cancelled",
+        hint="The cache was closed meanwhile; else the cause says what its loader raised.",
+    )
 
 
 class Loading:

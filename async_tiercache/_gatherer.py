@@ -11,11 +11,11 @@ from functools import partial
 from typing import Any, TypeAlias, cast
 
 from async_tiercache._context import LoadContext
-from async_tiercache._flight import CURRENT, Flight, Loading, copy_of
+from async_tiercache._flight import CURRENT, Flight, Loading, cancelled_load, copy_of
 from async_tiercache._options import MISSING
 from async_tiercache._tasks import Tasks
 from async_tiercache.abc import Clock
-from async_tiercache.errors import LoadCancelledError, UsageError
+from async_tiercache.errors import UsageError
 
 LoadMany: TypeAlias = Callable[[list[Any], LoadContext], Awaitable[Any]]
 """Fetches the values of several ids, as a mapping by id; what is not there is absent."""
@@ -223,7 +223,7 @@ class Gatherer:
 
     def _ended(self, call: Call, task: "asyncio.Task[dict[Any, Any] | Exception]") -> None:
         failed = task.cancelled() or task.exception() is not None
-        call.answer(LoadCancelledError("The batch load was cancelled") if failed else task.result())
+        call.answer(cancelled_load("The batch load") if failed else task.result())
         self._running.discard(call)
         self._start()
 

@@ -17,7 +17,7 @@ from async_tiercache._family import Family, Load
 from async_tiercache._fence import LEASE_SECONDS, Fence, Fences
 from async_tiercache._filler import Filler
 from async_tiercache._finder import Finder
-from async_tiercache._flight import ABANDONED, Flight, Flights, Outcome, begin_wait
+from async_tiercache._flight import ABANDONED, Flight, Flights, Outcome, begin_wait, cancelled_load
 from async_tiercache._ledger import Basis, Ledger
 from async_tiercache._looks import Looks
 from async_tiercache._tasks import Tasks
@@ -25,7 +25,7 @@ from async_tiercache._tiers import Tiers
 from async_tiercache._tracing import Tracing
 from async_tiercache.abc import Clock
 from async_tiercache.backends.memory import Slot
-from async_tiercache.errors import LoadCancelledError, TierError
+from async_tiercache.errors import TierError
 
 POLL_FIRST: Final = 0.02
 POLL_LAST: Final = 0.5
@@ -181,7 +181,7 @@ class Pilot:
             if part is not None:
                 part.give_way()
             if flight.outcome is None:
-                error = LoadCancelledError(f"The load of {flight.key!r} was cancelled")
+                error = cancelled_load(f"The load of {flight.key!r}")
                 ours = family.bound and not self._loads.closing
                 self.end(flight, ABANDONED if ours else Outcome(error=error))
 
@@ -196,7 +196,7 @@ class Pilot:
     # The flight's side.
 
     async def _fly(self, flight: Flight, family: Family, load: Load, found: Found | None) -> None:
-        cancelled = LoadCancelledError(f"The load of {flight.key!r} was cancelled")
+        cancelled = cancelled_load(f"The load of {flight.key!r}")
         outcome = Outcome(error=cancelled)
         try:
             fresh = None

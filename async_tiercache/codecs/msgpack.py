@@ -243,7 +243,11 @@ class _Level:
         if kind not in _NESTED:
             raise misfit("plain data", value)
         if self._deeper is None:
-            raise MismatchError(f"tuples and sets at most {_DEPTH} deep", "deeper ones")
+            raise MismatchError(
+                f"tuples and sets at most {_DEPTH} deep",
+                "deeper ones",
+                hint="Annotate what is returned, or use lists.",
+            )
         return _msgpack.ExtType(_NESTED[kind], self._deeper.pack(list(value)))
 
     def restore(self, code: int, data: bytes) -> Any:

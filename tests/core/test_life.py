@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from async_tiercache import MISSING, Advice, TierCache
-from async_tiercache.errors import CacheClosedError, UsageError
+from async_tiercache.errors import CacheClosedError, LoadCancelledError, UsageError
 from async_tiercache.testing import FakeClock, MemoryServer, Recorder, settled
 from tests.conftest import MakeCache
 from tests.core.source import KEY, Source, function_of, soon, ticks
@@ -129,7 +129,7 @@ async def test_closing_cancels_loads_in_the_background(make_cache: MakeCache) ->
 
     await soon(cache.aclose())
 
-    with pytest.raises(Exception, match="was cancelled"):
+    with pytest.raises(LoadCancelledError, match="was cancelled\nHint: The cache was closed"):
         await soon(loading)
     assert source.ended == 1
 

@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from redis.exceptions import ResponseError
+from redis.exceptions import NoPermissionError, OutOfMemoryError, ResponseError
 
 from async_tiercache import L1, MISSING, Advice, Policy, TierCache
 from async_tiercache.errors import ConfigurationError, UnkeyableError, UsageError
@@ -91,6 +91,28 @@ async def test_what_l2_refuses_is_told_once(
     (advice,) = [each for each in events.of(Advice) if each.name == "redis-refuses"]
     assert advice.message.startswith("Redis refused: unknown command 'MGET'. ")
     assert cache.l2 == "up"
+
+
+@pytest.mark.parametrize(
+    ("error", "next_step"),
+    [
+        (OutOfMemoryError("command not allowed when used memory > 'maxmemory'."), "allkeys-lru"),
+        (NoPermissionError("this user has no permissions to run 'mget'"), "docs/concepts/redis.md"),
+    ],
+    ids=["full", "user"],
+)
+async def test_what_l2_refuses_is_told_with_what_to_do(
+    make_cache: MakeCache, server: MemoryServer, events: Recorder, error: Any, next_step: str
+) -> None:
+    """In whole sentences."""
+    wire = Wire(server)
+    cache = await make_cache(client=wire.client, observers=[events])
+    wire.refuse("GET", error)
+    await cache.get("a")
+
+    (advice,) = [each for each in events.of(Advice) if each.name == "redis-refuses"]
+    assert next_step in advice.message
+    assert ".." not in advice.message
 
 
 async def test_without_l2_nobody_is_told_that_it_refuses(

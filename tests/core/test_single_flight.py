@@ -422,7 +422,9 @@ async def test_a_loader_that_cancels_itself_raises_an_error_of_its_own(
 
     source.gate.set()
 
-    assert [type(error) for error in await results(tasks)] == [LoadCancelledError] * 3
+    errors: list[Any] = await results(tasks)
+    assert [type(error) for error in errors] == [LoadCancelledError] * 3
+    assert "what it awaits" in errors[0].hint
 
 
 class Stop(BaseException):

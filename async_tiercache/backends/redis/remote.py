@@ -13,7 +13,13 @@ from typing import Any, Final
 
 from redis.asyncio.cluster import RedisCluster
 from redis.asyncio.sentinel import SentinelConnectionPool
-from redis.exceptions import AskError, ClusterCrossSlotError, OutOfMemoryError, TryAgainError
+from redis.exceptions import (
+    AskError,
+    ClusterCrossSlotError,
+    NoPermissionError,
+    OutOfMemoryError,
+    TryAgainError,
+)
 
 from async_tiercache._clock import SYSTEM_CLOCK
 from async_tiercache.abc import (
@@ -531,9 +537,13 @@ def _translated(
         text = f"Redis serves in part: {error}"
         return TierPartError(text, tier="l2", keys=keys, tags=tags)
     # Not what is about this one command: one text says once what is the matter.
-    said = re.split(r",? (?:with args|script:)", str(error), maxsplit=1)[0]
+    said = re.split(r",? (?:with args|script:)", str(error), maxsplit=1)[0].rstrip(".")
     if isinstance(error, OutOfMemoryError):
-        return TierRefusedError(f"Redis is full: {said}", tier="l2")
+        hint = "Set maxmemory-policy allkeys-lru or allkeys-lfu, or give it more memory."
+        return TierRefusedError(f"Redis is full: {said}", tier="l2", hint=hint)
+    if isinstance(error, NoPermissionError):
+        hint = "docs/concepts/redis.md has the commands that its user needs."
+        return TierRefusedError(f"Redis refused: {said}", tier="l2", hint=hint)
     if isinstance(error, AskError | ClusterCrossSlotError):
         hint = "Use redis+cluster:// or a RedisCluster."
         return TierRefusedError("Redis refused: it is a node of a Cluster", tier="l2", hint=hint)
