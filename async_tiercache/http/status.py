@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 Forwarded: TypeAlias = Literal[
-    "bypass", "method", "uri-miss", "vary-miss", "miss", "request", "stale", "partial"
+    "bypass", "method", "uri-miss", "vary-miss", "miss", "request", "stale"
 ]
 """Why a request went to the origin (RFC 9211, 2.2)."""
 

@@ -96,15 +96,22 @@ def main_module(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 @pytest.mark.parametrize("page", _pages())
 def test_code_of_a_page_runs(
-    page: Path, main_module: ModuleType, request: pytest.FixtureRequest
+    page: Path,
+    main_module: ModuleType,
+    request: pytest.FixtureRequest,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Every block runs after those before it, and its asserts hold."""
+    """Every block runs after those before it, its asserts hold, and nothing is advised against."""
     with asyncio.Runner() as runner:
         for block in filter(lambda block: block.runs, _blocks(page)):
             code = block.code
             if _REDIS.search(code):
                 code = _REDIS.sub(request.getfixturevalue("redis_url"), code)
             _run(Block(block.page, block.line, block.info, code), main_module, runner)
+
+    # What the test's own server is said to lack is no matter of the page.
+    advice = [each.name for each in caplog.records if ".advice." in each.name]
+    assert [name for name in advice if ".advice.redis-" not in name] == []
 
 
 def _run(block: Block, module: ModuleType, runner: asyncio.Runner) -> None:
