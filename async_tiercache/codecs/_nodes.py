@@ -210,7 +210,7 @@ def _advice(value: Any, kinds: Kinds) -> str:
         return "Await it, and return the result."
     return next(
         (advice for attribute, advice in _ADVICE.items() if hasattr(kind, attribute)),
-        "Return plain data: a model, or dicts, lists and scalars.",
+        "Return plain data: dicts, lists and scalars, or a dataclass or pydantic model made of it.",
     )
 
 

@@ -483,7 +483,7 @@ def _constant(value: Any) -> str:
 
 
 def _unsupported(annotation: Any) -> Node:
-    hint = "Use models, stdlib scalars, list, tuple, set, dict and unions of them, or Any."
+    hint = "Use dataclasses or pydantic models, scalars, list, tuple, set, dict, unions, or Any."
     origin = get_origin(annotation) or annotation
     if annotation is _SELF:
         hint = "Only a model's field may be of Self: name the class, as a string inside of it."

@@ -222,6 +222,7 @@ def test_the_error_says_what_was_expected_and_where() -> None:
         (type("Future", (), {"__await__": iter})(), "Await"),
         (type("Cursor", (), {"__aiter__": lambda self: self})(), "async for"),
         (type("Text", (str,), {})(), "subclass of str"),
+        (type("MappedRow", (), {})(), "dataclass or pydantic model"),
         (USER, "Annotate User"),
     ],
     ids=lambda part: part if isinstance(part, str) else type(part).__name__,
