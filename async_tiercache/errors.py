@@ -21,9 +21,11 @@
 Every error carries a `hint`: what the reader can do about it.
 """
 
-from typing import Any
+from typing import Any, Final
 
 from async_tiercache._report import Report
+
+_QUEUED: Final = Report("queued")
 
 
 class TierCacheError(Exception):
@@ -170,7 +172,7 @@ class InvalidationQueuedError(TierError):
     """
 
     def __init__(
-        self, message: str, *, tier: str = "", report: Report | None = None, hint: str = ""
+        self, message: str, *, tier: str = "", report: Report = _QUEUED, hint: str = ""
     ) -> None:
         super().__init__(message, tier=tier, hint=hint)
         self.report = report

@@ -24,6 +24,7 @@ from async_tiercache import (
 from async_tiercache._options import Missing
 from async_tiercache.abc import Clock, Codec, Observer, Remote
 from async_tiercache.codecs import codec_for
+from async_tiercache.errors import InvalidationQueuedError
 from async_tiercache.testing import FakeClock, MemoryServer, Recorder
 from async_tiercache.testing.contracts import CodecContract, RemoteContract
 from async_tiercache_integrations.fastapi import cached_response
@@ -136,6 +137,10 @@ async def the_cache() -> None:
         assert_type(cache.statistics().load_times, Histogram)
     assert_type(await cache.set("k", 1, ttl="5m"), Report)
     assert_type(await cache.invalidate(keys=["k"]), Report)
+    try:
+        await cache.invalidate(keys=["k"], strict=True)
+    except InvalidationQueuedError as error:
+        assert_type(error.report, Report)
     assert_type(cache.statistics(), Statistics)
     value: Any = await cache.get("k")
     assert_type(await cache.get("k", None), Any | None)
