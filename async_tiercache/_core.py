@@ -370,12 +370,7 @@ class Core:
         if self.state == "open" and loop is self._loop:
             return loop
         if self.state in {"closed", "forked"}:
-            raise CacheClosedError(
-                "The cache was closed"
-                if self.state == "closed"
-                else "The cache belongs to the parent of this forked process",
-                hint="Make a TierCache per process, and use it inside `async with cache:`.",
-            )
+            raise self._over()
         if loop is not self._loop:
             self._bind(loop)
         if self.state == "new" and self.has_remote and self.enabled:
@@ -385,6 +380,14 @@ class Core:
                 "nothing in memory. Use it inside `async with cache:`.",
             )
         return loop
+
+    def _over(self) -> CacheClosedError:
+        return CacheClosedError(
+            "The cache was closed"
+            if self.state == "closed"
+            else "The cache belongs to the parent of this forked process",
+            hint="Make a TierCache per process, and use it inside `async with cache:`.",
+        )
 
     async def settle(self) -> None:
         """Return when nothing runs in the background."""
@@ -418,6 +421,8 @@ class Core:
 
     async def open(self) -> None:
         """Connect and start serving from L1; a Redis that is down is no error."""
+        if self.state == "forked":
+            raise self._over()
         if self.state != "new":
             again = "was closed" if self.state == "closed" else "has been entered already"
             raise UsageError(f"The cache {again}", hint="Enter each TierCache once.")
@@ -478,7 +483,12 @@ class Core:
         await self._remote.aclose()
 
     def disown(self) -> None:
-        """Be unusable in a forked child: connections, loop and tasks are the parent's."""
+        """Be unusable in a forked child: connections, loop and tasks are the parent's.
+
+        One that nobody has used has none yet; a server may import its application before it forks.
+        """
+        if self.state == "new" and self._loop is None:
+            return
         self.state = "forked"
         self.tiers.store = None
         self.filler.restart()

@@ -332,3 +332,47 @@ def test_a_forked_child_is_refused(inside: bool) -> None:
     assert (
         done.stdout.splitlines() == ["The cache belongs to the parent of this forked process"] * 2
     )
+
+
+FORKED_BEFORE_USE = """
+    import asyncio, os
+    from async_tiercache import TierCache
+
+    made, used = TierCache(namespace="test"), TierCache(namespace="test")
+
+    async def load() -> int:
+        return 1
+
+    async def enter(cache: TierCache) -> str:
+        try:
+            async with cache:
+                return str([await cache.get_or_load("key", load) for _ in range(2)])
+        except BaseException as error:
+            return str(error).splitlines()[0]
+
+    asyncio.run(used.get("key", None))
+    pid = os.fork()
+    for cache in (made, used):
+        print("parent" if pid else "child", asyncio.run(enter(cache)), flush=True)
+    if not pid:
+        os._exit(0)
+    os.waitpid(pid, 0)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the platform cannot fork")
+def test_a_cache_that_was_only_made_before_a_fork_is_entered_on_both_sides() -> None:
+    """A server may import its application before it forks; nothing is the parent's then."""
+    script = textwrap.dedent(FORKED_BEFORE_USE)
+
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=20, check=True
+    )
+
+    assert done.stderr == ""
+    assert sorted(done.stdout.splitlines()) == [
+        "child The cache belongs to the parent of this forked process",
+        "child [1, 1]",
+        "parent [1, 1]",
+        "parent [1, 1]",
+    ]
