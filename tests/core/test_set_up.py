@@ -179,6 +179,19 @@ def test_an_argument_that_cannot_be_used_is_refused_with_a_hint(options: dict[st
     assert caught.value.hint
 
 
+@pytest.mark.parametrize("sign", "/?#@:")
+@pytest.mark.parametrize("scheme", ["redis", "redis+sentinel", "redis+cluster"])
+def test_no_half_of_a_password_is_in_an_error(scheme: str, sign: str) -> None:
+    """Where it is not escaped, it may read like a port or a database."""
+    said = ""
+    try:
+        TierCache(f"{scheme}://user:12{sign}secret@host:6379/0", namespace="test")
+    except ConfigurationError as error:
+        said = str(error)
+
+    assert "secret" not in said
+
+
 @pytest.mark.parametrize(
     "url",
     [

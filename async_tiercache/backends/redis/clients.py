@@ -34,6 +34,7 @@ _FORMS: Final = (
     "redis+sentinel://host:26379,host:26379/service/0 or redis+cluster://host:6379,host:6379; "
     "rediss+sentinel:// and rediss+cluster:// are those with TLS."
 )
+_ESCAPES: Final = "In a password, write /, ?, #, @ and : as %2F, %3F, %23, %40 and %3A."
 
 # What is no text, as parameters are; and what would let replies be text, as none may be.
 _NOT_FOR_URLS: Final = frozenset(
@@ -97,8 +98,7 @@ def check_url(url: str) -> str:
         if str(error).startswith("Port "):
             # What stands for a port may be the half of a password.
             raise ConfigurationError(
-                "The port in the Redis URL is no number from 0 to 65535",
-                hint="In a password, write /, ?, #, @ and : as %2F, %3F, %23, %40 and %3A.",
+                "The port in the Redis URL is no number from 0 to 65535", hint=_ESCAPES
             ) from None
         raise ConfigurationError(
             f"The Redis URL cannot be used: {error}",
@@ -221,8 +221,9 @@ def _hosts(parts: SplitResult, default_port: int) -> list[tuple[str, int]]:
 def _database(path: str) -> int:
     text = unquote(path).strip("/")
     if text and not text.isdecimal():
+        # What stands for it may be the half of a password as well.
         raise ConfigurationError(
-            f"The database {text!r} in the Redis URL is no number", hint=_FORMS
+            "The database in the Redis URL is no number", hint=f"End it in /0. {_ESCAPES}"
         )
     return int(text or 0)
 
