@@ -36,6 +36,21 @@ def test_a_missing_package_is_an_error_that_names_the_extra(module: str, package
     assert output == f'pip install "async-tiercache[{module}]"\n'
 
 
+def test_the_command_line_without_its_package_names_the_smallest_extra() -> None:
+    """Whoever trains a dictionary needs no PostgreSQL."""
+    program = (
+        "import sys; sys.modules['typer'] = None\n"
+        "from async_tiercache_integrations.cli import main; main()"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+
+    assert done.returncode == 2
+    assert done.stderr.endswith('pip install "async-tiercache[cli]"\n')
+
+
 @pytest.mark.parametrize(
     "module",
     ["django", "fastapi", "litestar", "logging", "opentelemetry", "prometheus", "starlette"],

@@ -13,7 +13,7 @@ def main() -> None:
         except ImportError as error:
             raise MissingExtraError(
                 f"The command line needs the package {error.name!r}, which is not installed",
-                hint='pip install "async-tiercache[demo]"',
+                hint='pip install "async-tiercache[cli]"',
             ) from error
         app()
     except MissingExtraError as error:
