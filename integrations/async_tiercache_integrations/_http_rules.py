@@ -56,11 +56,11 @@ class Rule:
                 raise ConfigurationError(
                     f"{name}={listed!r} is no list", hint=f"Pass {name}=[{listed!r}]."
                 )
-        fields = tuple(sorted(name.lower().encode("latin-1") for name in vary))
+        fields = tuple(sorted(name.lower().encode() for name in vary))
         for field in fields:
             if not TOKEN.fullmatch(field):
                 raise ConfigurationError(
-                    f"vary names {field.decode('latin-1')!r}, which is no field",
+                    f"vary names {field.decode()!r}, which is no field",
                     hint='Write the names of request fields, such as "accept-language".',
                 )
         self._pattern = _pattern_of(path)

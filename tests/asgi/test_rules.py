@@ -48,6 +48,7 @@ def test_a_rule_is_for_whole_paths(path: str, asked: str, tags: list[str] | None
         ("/", {"grace": -1}, ConfigurationError),
         ("/", {"vary": "accept"}, ConfigurationError),
         ("/", {"vary": ["a b"]}, ConfigurationError),
+        ("/", {"vary": ["€"]}, ConfigurationError),
         ("/", {"tags": "t"}, ConfigurationError),
         ("/{a}", {"tags": ["t:{b}"]}, KeyTemplateError),
     ],
