@@ -97,7 +97,7 @@ def check_clock(clock: object) -> None:
 
 
 def check_watchers(observers: Sequence[object], tracer: object) -> None:
-    """Refuse observers and a tracer that cannot be called.
+    """Refuse observers and a tracer that cannot be called, or would have to be awaited.
 
     Raises:
         ConfigurationError: One of them cannot.
@@ -107,6 +107,13 @@ def check_watchers(observers: Sequence[object], tracer: object) -> None:
             f"observers={observers!r} is no list of functions",
             hint="Pass observers=[watch] for `def watch(event: Event) -> None`.",
         )
+    for observer in observers:
+        kind: Any = type(observer)
+        if inspect.iscoroutinefunction(observer) or inspect.iscoroutinefunction(kind.__call__):
+            raise ConfigurationError(
+                f"The observer {observer!r} is a coroutine function, and nobody would await it",
+                hint="Write `def`, and hand what takes time to a task or a thread.",
+            )
     if tracer is not None and not callable(getattr(tracer, "around", None)):
         raise ConfigurationError(
             f"tracer={tracer!r} has no method `around`",

@@ -11,6 +11,7 @@ from async_tiercache._ledger import Ledger
 from async_tiercache._read_log import ReadLog
 from async_tiercache._tiers import UNPROVEN, Tiers
 from async_tiercache.abc import Clock
+from async_tiercache.backends.memory import Slot
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +27,7 @@ class Explanation:
         l1_why: Why L1 does not serve it, although it holds it.
         l2: What L2 holds: ``"entry"``, ``"lease"`` of a load in progress, ``"block"`` of a writer,
             ``"nothing"``, ``"dead"``, ``"unknown"`` because it is out of reach or must not be
-            believed, and whatever else is refused.
+            believed, ``"off"`` without one, and whatever else is refused.
         refused: Why what L2 holds is of no use.
         age: How long ago the load of the entry began; `None` if its key was softly invalidated.
         fresh_seconds: How long it is fresh yet.
@@ -88,11 +89,11 @@ class Explainer:
             key: The key's text.
             families: Those whose values can be read.
         """
-        monotonic, now = self._clock.monotonic(), self._tiers.now()
-        slot = None if self._tiers.store is None else self._tiers.store.slots.get(key)
-        l1_seconds = None if slot is None else slot.soft_deadline - monotonic
         codecs = [family.codec for family in families]
         found = await self._finder.ask(self._ledger.basis(key), families[0].counts, *codecs)
+        # L1 may have changed while L2 was asked; what is told of both is of one moment.
+        monotonic, now = self._clock.monotonic(), self._tiers.now()
+        slot = None if self._tiers.store is None else self._tiers.store.slots.get(key)
         header = None if found.entry is None else found.entry.header
         lease = found.raw if found.what == "lease" else None
         heard = self._tiers.heard.get(key)
@@ -100,8 +101,8 @@ class Explainer:
             key=key,
             last_read=" ".join(self._log.last.get(key, ())),
             in_l1=slot is not None,
-            l1_seconds=l1_seconds,
-            l1_why="" if slot is None else self._why_not(key, monotonic),
+            l1_seconds=None if slot is None else slot.soft_deadline - monotonic,
+            l1_why="" if slot is None else self._why_not(slot, monotonic),
             l2=found.what if self._tiers.has_remote else "off",
             refused=found.refused,
             # A soft invalidation has written over when the load began.
@@ -117,10 +118,8 @@ class Explainer:
             proof_seconds=self._ledger.proof_deadline - monotonic,
         )
 
-    def _why_not(self, key: str, monotonic: float) -> str:
-        assert self._tiers.store is not None
-        slot = self._tiers.store.slots[key]
-        if self._ledger.total(key, slot.tags) != slot.total:
+    def _why_not(self, slot: Slot, monotonic: float) -> str:
+        if self._ledger.total(slot.key, slot.tags) != slot.total:
             return "a tag of it, or everything, was invalidated"
         if slot.epoch is UNPROVEN:
             return "it was loaded without a proof, and is served for as long as the bound allows"

@@ -65,6 +65,20 @@ class Family:
         """Return whether what a codec is for has the schema of this family's values."""
         return self.codec is codec or self.codec.fingerprint == codec.fingerprint
 
+    def tells_apart(self, one: Any, other: Any) -> bool:
+        """Return whether two values are stored as different bytes, for more than their order.
+
+        Equality alone does not tell: a class may compare objects by who they are, or by their ids.
+        Of what cannot be stored nothing is known.
+        """
+        try:
+            mine, others = self.codec.encode(one), self.codec.encode(other)
+            # Equal sets and dicts may be in another order; then the bytes are, too.
+            same = mine == others or (sorted(mine) == sorted(others) and bool(one == other))
+        except Exception:  # noqa: BLE001 - of a user's class
+            return False
+        return not same
+
     def remember_tags(self, key: str, tags: tuple[str, ...]) -> None:
         """Remember what tags the loader has named for a key, of a bounded number of keys."""
         if tags:

@@ -2,7 +2,7 @@
 
 It counts what L1 still serves although L2 holds something newer, by how long ago L2 got that.
 Within the bound on staleness that is allowed; beyond it something is wrong, and is logged. A newer
-entry of an equal value is none: a refresh, or a load after an eviction, is told to nobody.
+entry of the same value is none: a refresh, or a load after an eviction, is told to nobody.
 """
 
 import logging
@@ -76,9 +76,11 @@ class SelfCheck:
         for (slot, header), basis in zip(seen, bases, strict=True):
             family = slot.family
             found = await self._finder.ask(basis, family.counts, family.codec)
-            if found.entry is None or _are_equal(found.entry.value, slot.value):
+            if found.entry is None:
                 continue
             newer = found.entry.header
+            if not (newer.absent or family.tells_apart(found.entry.value, slot.value)):
+                continue
             if newer.entry_id == header.entry_id or not self._serves(slot):
                 continue
             if newer.created_at > header.created_at and slot.header.entry_id == header.entry_id:
@@ -109,10 +111,3 @@ class SelfCheck:
             and slot.epoch is not UNPROVEN
             and self._ledger.total(slot.key, slot.tags) == slot.total
         )
-
-
-def _are_equal(one: object, other: object) -> bool:
-    try:
-        return bool(one == other)
-    except Exception:  # noqa: BLE001 - of a user's class
-        return False

@@ -15,7 +15,7 @@ from async_tiercache._filler import Filler
 from async_tiercache._options import MISSING
 from async_tiercache._statistics import AGE_BUCKETS, Tally
 from async_tiercache._tiers import Tiers
-from async_tiercache.abc import Clock, Codec
+from async_tiercache.abc import Clock
 
 SAMPLES: Final = 16
 """Reads that are loaded once more each time."""
@@ -85,7 +85,7 @@ class SourceCheck:
             value = await self._loaded(key, sample)
             if value is not MISSING:
                 self.checked += 1
-                if _differ(sample.family.codec, value, held):
+                if sample.family.tells_apart(value, held):
                     suspects[key] = entry_id
         if suspects:
             await self._clock.sleep(self._bound)
@@ -117,11 +117,3 @@ class SourceCheck:
             age,
         )
         return True
-
-
-def _differ(codec: Codec, one: Any, other: Any) -> bool:
-    """Return whether two values are stored as different bytes; what cannot be stored is none."""
-    try:
-        return codec.encode(one) != codec.encode(other)
-    except Exception:  # noqa: BLE001 - of a user's class
-        return False

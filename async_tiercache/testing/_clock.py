@@ -68,7 +68,8 @@ class FakeClock:
             self._now = max(self._now, min(due))
             self._wake()
             await _ticks()
-        self._now = end
+        # Somebody else may have advanced it further meanwhile, and time never goes back.
+        self._now = max(self._now, end)
         await _ticks()
 
     def _deadlines(self) -> list[float]:

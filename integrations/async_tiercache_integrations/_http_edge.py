@@ -53,7 +53,7 @@ class Edge:
         ttl: Duration | None = None,
         max_tags_bytes: int = 16_384,
     ) -> None:
-        name = None if tags is None else tags.lower().encode("latin-1")
+        name = None if tags is None else tags.lower().encode()
         if name is not None and not TOKEN.fullmatch(name):
             raise ConfigurationError(
                 f"tags={tags!r} is no field", hint='Name one, such as "Surrogate-Key".'

@@ -40,6 +40,7 @@ from async_tiercache_integrations._http_records import (
     Variants,
     tags_of,
 )
+from async_tiercache_integrations._http_rules import path_of
 
 KEPT_STALE: Final = 86_400.0
 """For how long a response that can be validated is kept beyond its lifetime, in seconds."""
@@ -510,7 +511,7 @@ class Run:
         tags.update(tags_of(fields, origin_of(self._scope)))
         try:
             if self._rule is not None:
-                tags.update(self._rule.tags_for(self._scope["path"]))
+                tags.update(self._rule.tags_for(path_of(self._scope)))
             checked_tags(tags)
         except TierCacheError:
             return "tags"

@@ -15,7 +15,7 @@ from async_tiercache.http.status import CacheStatus, Forwarded
 from async_tiercache_integrations._http_counts import Counts
 from async_tiercache_integrations._http_edge import Edge
 from async_tiercache_integrations._http_keys import Keys, Scope
-from async_tiercache_integrations._http_rules import Rule
+from async_tiercache_integrations._http_rules import Rule, path_of
 
 Message: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
@@ -101,7 +101,7 @@ class Origin:
 
     def rule_for(self, scope: Scope) -> Rule | None:
         """Return the first rule that is for a request's path."""
-        path: str = scope["path"]
+        path = path_of(scope)
         return next((rule for rule in self.rules if rule.fits(path)), None)
 
     def told(

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 from async_tiercache._options import Duration, seconds
 from async_tiercache.errors import ConfigurationError
@@ -20,8 +20,8 @@ class Rule:
     """What holds for the responses of a path; the first rule of a list that fits counts.
 
     Args:
-        path: Such as ``"/products/{number}"``; a placeholder is one segment, ``{rest:path}`` all
-            that is left.
+        path: Such as ``"/products/{number}"``, as the application's routes see it; a placeholder is
+            one segment, ``{rest:path}`` all that is left.
         ttl: For how long a response is fresh that does not say it. It says nothing of a request
             that comes with cookies, unless the application is not shown them.
         tags: What each response stands under, such as ``"product:{number}"``.
@@ -56,11 +56,11 @@ class Rule:
                 raise ConfigurationError(
                     f"{name}={listed!r} is no list", hint=f"Pass {name}=[{listed!r}]."
                 )
-        fields = tuple(sorted(name.lower().encode("latin-1") for name in vary))
+        fields = tuple(sorted(name.lower().encode() for name in vary))
         for field in fields:
             if not TOKEN.fullmatch(field):
                 raise ConfigurationError(
-                    f"vary names {field.decode('latin-1')!r}, which is no field",
+                    f"vary names {field.decode()!r}, which is no field",
                     hint='Write the names of request fields, such as "accept-language".',
                 )
         self._pattern = _pattern_of(path)
@@ -119,6 +119,17 @@ class Rule:
             stale_while_revalidate=grace if revalidate is None else revalidate,
             stale_if_error=grace if error is None else error,
         )
+
+
+def path_of(scope: Mapping[str, Any]) -> str:
+    """Return the path that rules are for: as the application's routes see it.
+
+    What the application is mounted at comes before that, by a framework or by a server's
+    ``--root-path``.
+    """
+    path: str = scope["path"]
+    below = path.removeprefix(scope.get("root_path", ""))
+    return below if below.startswith("/") else path
 
 
 def _pattern_of(path: str) -> re.Pattern[str]:

@@ -42,9 +42,11 @@ class Keys:
         A key that is a mere word or number is replaced only in quotes: it may stand for itself.
         """
         for key in () if self._show else keys:
-            if key in text:
-                shown = self.shown(key)
-                text = text.replace(repr(key), repr(shown))
-                if not key.isalnum():
-                    text = re.sub(rf"(?<!\w){re.escape(key)}(?!\w)", shown, text)
+            shown = self.shown(key)
+            # Who has written it may know the key without its tenant, whose name is in front.
+            for name in dict.fromkeys((key, key.rpartition("?")[2])):
+                if name and name in text:
+                    text = text.replace(repr(name), repr(shown))
+                    if not name.isalnum():
+                        text = re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", shown, text)
         return text

@@ -13,6 +13,7 @@ from typing import Final, Generic, Literal, TypeAlias, TypeVar, get_args, get_ty
 
 from async_tiercache import Histogram, Refused, Statistics, TierCache
 from async_tiercache._statistics import AGE_BUCKETS, LAG_BUCKETS
+from async_tiercache.http.rules import Refusal
 from async_tiercache_integrations._http_counts import HttpStatistics, http_statistics, is_counted
 
 S = TypeVar("S")
@@ -41,6 +42,15 @@ _NOT_STORED: Final = (
     "expired",
 )
 _REFUSED: Final[tuple[str, ...]] = get_args(get_type_hints(Refused)["cause"])
+_RESPONSES_NOT_STORED: Final[tuple[str, ...]] = (
+    *get_args(Refusal),
+    "length",
+    "misplaced",
+    "pathsend",
+    "size",
+    "tags",
+    "trailers",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +105,7 @@ def _responses(statistics: HttpStatistics) -> Points:
 
 
 def _responses_not_stored(statistics: HttpStatistics) -> Points:
-    return statistics.not_stored
+    return dict.fromkeys(_RESPONSES_NOT_STORED, 0) | dict(statistics.not_stored)
 
 
 OF_FAMILY: Final[tuple[Metric[Statistics], ...]] = (

@@ -2,7 +2,7 @@
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Annotated, Any, Final, TypeVar, cast
 
 from async_tiercache._options import Duration, seconds
@@ -111,13 +111,26 @@ def _marked(endpoint: Callable[..., Any], control: str, tags: Sequence[str]) -> 
         injected = kwargs.pop(_RESPONSE, None)
         tag(args, kwargs)
         result = endpoint(*args, **kwargs)
+        if inspect.isawaitable(result):
+            # Of an object that is called, or of a function around a coroutine function.
+            return _marked_later(result, injected, control)
         _mark(result, injected, control)
         return result
 
     return _asking(synchronous, signature)
 
 
-def _injected(response: Response) -> Response:
+async def _marked_later(
+    awaited: Awaitable[object], injected: Response | None, control: str
+) -> object:
+    """Return what an endpoint brings that FastAPI awaits, although nothing shows that it must."""
+    result = await awaited
+    _mark(result, injected, control)
+    return result
+
+
+async def _injected(response: Response) -> Response:
+    # One that is no coroutine function would take a thread for each request.
     return response
 
 
@@ -125,12 +138,13 @@ def _asking(endpoint: Callable[..., Any], signature: inspect.Signature) -> Calla
     """Let an endpoint ask for the response.
 
     It is asked for by a dependency: FastAPI hands an endpoint itself one response only, and the
-    endpoint may have a parameter of its own for that.
+    endpoint may have a parameter of its own for that. Most versions of FastAPI refuse a dependency
+    in a parameter whose type is a response.
     """
     parameter = inspect.Parameter(
         _RESPONSE,
         inspect.Parameter.KEYWORD_ONLY,
-        annotation=Annotated[Response, Depends(_injected)],
+        annotation=Annotated[Any, Depends(_injected)],
     )
     parameters = list(signature.parameters.values())
     rest = [each for each in parameters if each.kind is inspect.Parameter.VAR_KEYWORD]

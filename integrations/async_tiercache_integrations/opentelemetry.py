@@ -230,11 +230,18 @@ def instrument(*caches: TierCache, meter_provider: MeterProvider | None = None) 
         >>> cache = TierCache(namespace="shop")
         >>> instrument(cache)
     """
-    provider = _GLOBAL if meter_provider is None else meter_provider
+    current = metrics.get_meter_provider()
+    provider = current if meter_provider is None else meter_provider
     read = _instrumented.get(provider)
+    if read is None and provider is current:
+        # What stands in for the global one until that is set has handed over what was made of it.
+        read = _instrumented.get(_GLOBAL)
     if read is None:
-        read = _instrumented[provider] = Caches()
-        _make_instruments(metrics.get_meter(_SCOPE, __version__, meter_provider), read)
+        read = Caches()
+        _make_instruments(metrics.get_meter(_SCOPE, __version__, provider), read)
+    _instrumented[provider] = read
+    if provider is current:
+        _instrumented[_GLOBAL] = read
     for cache in caches:
         read.add(cache)
 

@@ -154,7 +154,9 @@ def test_tags_are_spelled_so_that_fields_can_hold_them() -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{"tags": "a b"}, {"tags": ""}, {"ttl": "soon"}, {"max_tags_bytes": 0}], ids=str
+    "options",
+    [{"tags": "a b"}, {"tags": ""}, {"tags": "€"}, {"ttl": "soon"}, {"max_tags_bytes": 0}],
+    ids=str,
 )
 def test_an_edge_that_means_nothing_is_refused(options: Any) -> None:
     """When it is made."""

@@ -48,6 +48,7 @@ def test_a_rule_is_for_whole_paths(path: str, asked: str, tags: list[str] | None
         ("/", {"grace": -1}, ConfigurationError),
         ("/", {"vary": "accept"}, ConfigurationError),
         ("/", {"vary": ["a b"]}, ConfigurationError),
+        ("/", {"vary": ["€"]}, ConfigurationError),
         ("/", {"tags": "t"}, ConfigurationError),
         ("/{a}", {"tags": ["t:{b}"]}, KeyTemplateError),
     ],
@@ -77,6 +78,31 @@ async def test_a_silent_response_lives_as_long_as_the_rule_says(
     origin.fields = [("cache-control", "no-store")]
     await fetch(app, path="/products/9")
     assert not (await fetch(app, path="/products/9")).hit
+
+
+@pytest.mark.parametrize(
+    ("root", "path", "fits"),
+    [
+        ("/shop", "/shop/products/7", True),
+        ("/shop", "/products/7", True),
+        ("/products", "/products/7", False),
+        ("/pro", "/products/7", True),
+    ],
+)
+async def test_a_rule_is_for_paths_as_the_applications_routes_see_them(
+    cache: TierCache, clock: FakeClock, root: str, path: str, *, fits: bool
+) -> None:
+    """Whatever that is mounted at; a path that a proxy has cut off already is left as it is."""
+    rules = [Rule("/products/{number}", ttl="1m", tags=["product:{number}"])]
+    app = ResponseCache(Origin(), cache=cache, clock=clock, rules=rules)
+
+    async def mounted(scope: Any, receive: Any, send: Any) -> None:
+        await app({**scope, "root_path": root}, receive, send)
+
+    await fetch(mounted, path=path)
+    assert (await fetch(mounted, path=path)).hit is fits
+    await cache.invalidate(tags=["product:7"])
+    assert not (await fetch(mounted, path=path)).hit
 
 
 async def test_a_rule_says_nothing_of_those_with_cookies(

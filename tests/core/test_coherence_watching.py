@@ -2,11 +2,12 @@
 
 import asyncio
 import logging
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 
-from async_tiercache import TierCache
+from async_tiercache import BoundCached, TierCache
 from async_tiercache.testing import FakeClock, MemoryServer, settled
 from tests.conftest import MakeCache
 from tests.core.source import KEY, Source, function_of, soon, ticks
@@ -20,6 +21,31 @@ async def check(cache: TierCache) -> int:
     """Let a cache check itself; return how many violations it has found."""
     assert cache._core.self_check is not None
     return await soon(cache._core.self_check.check())
+
+
+@dataclass(eq=False)
+class Token:
+    """Equal to nothing but itself."""
+
+    text: str
+
+
+@dataclass
+class User:
+    """Equal to whatever has its id."""
+
+    user_id: int
+    name: str = field(compare=False)
+
+
+def read_by(cache: TierCache, value: Any) -> BoundCached[[int], Any]:
+    """Return a cached function whose annotation is the class of what it returns."""
+
+    async def load(key: int) -> Any:
+        return value
+
+    load.__annotations__["return"] = type(value)
+    return cache.cached("value:{key}", **LONG)(load)
 
 
 async def test_a_healthy_cache_finds_nothing(
@@ -87,6 +113,46 @@ async def test_a_refresh_elsewhere_that_found_nothing_new_is_no_inconsistency(
 
     assert await check(cache) == 0
     assert cache.statistics().inconsistencies.count == 0
+
+
+@pytest.mark.parametrize(
+    ("here", "there"),
+    [
+        (Token("a"), Token("a")),
+        (float("nan"), float("nan")),
+        ({8, 0}, {0, 8}),
+        ({"a": 1, "b": 2}, {"b": 2, "a": 1}),
+    ],
+    ids=["object", "nan", "set", "dict"],
+)
+async def test_what_is_the_same_is_no_inconsistency_however_it_compares(
+    make_cache: MakeCache, clock: FakeClock, here: Any, there: Any
+) -> None:
+    """It is stored as the same bytes, but for an order that means nothing."""
+    cache, other = await make_cache(self_check=60), await make_cache()
+    await read_by(cache, here)(1)
+    await settled(cache)
+    await clock.advance(1)
+    await read_by(other, there).refresh(1)
+    await settled(other)
+    await clock.advance(BOUND + 1)
+
+    assert await check(cache) == 0
+
+
+async def test_what_is_older_is_counted_although_it_calls_itself_equal(
+    make_cache: MakeCache, clock: FakeClock
+) -> None:
+    """As entities do that compare their ids."""
+    cache, other = await make_cache(self_check=60), await make_cache()
+    await read_by(cache, User(1, "Anna"))(1)
+    await settled(cache)
+    await clock.advance(1)
+    await read_by(other, User(1, "Emma")).refresh(1)
+    await settled(other)
+    await clock.advance(BOUND + 1)
+
+    assert await check(cache) == 1
 
 
 async def test_what_is_replaced_while_l2_is_asked_says_nothing(

@@ -1,9 +1,13 @@
 """What `explain` says of a key."""
 
+import asyncio
+
+import pytest
+
 from async_tiercache import TierCache
-from async_tiercache.testing import FakeClock, settled
+from async_tiercache.testing import FakeClock, MemoryServer, settled
 from tests.conftest import MakeCache
-from tests.core.source import KEY, Source, function_of
+from tests.core.source import KEY, Source, function_of, soon
 
 
 async def test_an_entry_has_an_age_until_it_is_softly_invalidated(
@@ -35,3 +39,24 @@ async def test_the_last_read_of_a_key_is_told(make_cache: MakeCache) -> None:
 
     assert (here.last_read, here.in_l1, here.l1_why) == ("loader fresh", True, "")
     assert there.last_read == "l2 fresh"
+
+
+@pytest.mark.parametrize("goes", ["invalidated", "closed"])
+async def test_what_leaves_memory_while_l2_is_asked_is_told_to_be_gone(
+    cache: TierCache, server: MemoryServer, goes: str
+) -> None:
+    """What is told of both tiers is of one moment, and nothing fails."""
+    value = function_of(cache, Source())
+    await value(1)
+    await settled(cache)
+    server.faults.hang("get_many", times=1)
+    explaining = asyncio.create_task(cache.explain(KEY))
+    await soon(server.faults.reached())
+
+    going = asyncio.ensure_future(value.invalidate(1) if goes == "invalidated" else cache.aclose())
+    await asyncio.sleep(0)
+    server.faults.clear()
+    why = await soon(explaining)
+    await soon(going)
+
+    assert (why.in_l1, why.l1_seconds, why.l1_why) == (False, None, "")

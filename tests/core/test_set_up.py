@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from redis.exceptions import NoPermissionError, OutOfMemoryError, ResponseError
 
-from async_tiercache import L1, MISSING, Advice, Policy, TierCache
+from async_tiercache import L1, MISSING, Advice, Event, Policy, TierCache
 from async_tiercache.errors import ConfigurationError, UnkeyableError, UsageError
 from async_tiercache.testing import FakeClock, MemoryServer, Recorder
 from tests.conftest import MakeCache
@@ -127,6 +127,17 @@ async def test_without_l2_nobody_is_told_that_it_refuses(
 # What is refused at once.
 
 
+async def watch(event: Event) -> None:
+    """Do what nobody waits for."""
+
+
+class Watch:
+    """Does the same."""
+
+    async def __call__(self, event: Event) -> None:
+        """Do what nobody waits for."""
+
+
 @pytest.mark.parametrize(
     "options",
     [
@@ -166,6 +177,8 @@ async def test_without_l2_nobody_is_told_that_it_refuses(
         pytest.param({"self_check": 0}, id="a self-check without a pause"),
         pytest.param({"observers": print}, id="an observer alone"),
         pytest.param({"observers": [7]}, id="an observer that cannot be called"),
+        pytest.param({"observers": [watch]}, id="an observer that nobody would await"),
+        pytest.param({"observers": [Watch()]}, id="an object that nobody would await"),
         pytest.param({"tracer": print}, id="a tracer that is no tracer"),
         pytest.param({"clock": None}, id="no clock"),
         pytest.param({"enabled": "no"}, id="a text for a switch"),

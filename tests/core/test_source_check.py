@@ -84,6 +84,24 @@ async def test_an_equal_value_is_no_change(make_cache: MakeCache, clock: FakeClo
     assert cache._core.source_check.checked == 1
 
 
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [({8, 0}, {0, 8}), ({"a": 1, "b": 2}, {"b": 2, "a": 1})],
+    ids=["set", "dict"],
+)
+async def test_another_order_is_no_change(
+    make_cache: MakeCache, clock: FakeClock, before: Any, after: Any
+) -> None:
+    """Of a set it is chance, and of a dict it says nothing."""
+    cache = await watched(make_cache)
+    source = Source(before)
+    await function_of(cache, source, **LONG)(1)
+    await settled(cache)
+    source.value = after
+
+    assert await check(cache, clock) == 0
+
+
 async def test_what_cannot_be_stored_says_nothing(make_cache: MakeCache, clock: FakeClock) -> None:
     """Nor does it end the checks."""
     cache = await watched(make_cache)

@@ -1,10 +1,13 @@
 """Endpoints of FastAPI that say how their responses are shared."""
 
-from collections.abc import AsyncGenerator, Iterator
-from typing import Annotated, Any
+import functools
+import inspect
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
+from typing import Annotated, Any, get_args
 
 import pytest
 import pytest_asyncio
+from anyio.to_thread import current_default_thread_limiter
 from fastapi import Depends, FastAPI, HTTPException, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
@@ -14,6 +17,7 @@ from async_tiercache.testing import FakeClock
 from async_tiercache_integrations.asgi import ResponseCache
 from async_tiercache_integrations.fastapi import cached_response
 from tests.conftest import MakeCache
+from tests.core.source import soon
 from tests.frameworks.shop import Shop, Site
 
 
@@ -124,6 +128,66 @@ async def test_an_error_has_no_lifetime(app: FastAPI, site: Site) -> None:
     answers = [await site.fetch(path) for path in ("/raised", "/returned", "/told")]
     assert [each.status for each in answers] == [404, 410, 404]
     assert ["cache-control" in each.fields for each in answers] == [False] * 3
+
+
+class Handler:
+    """An endpoint that is an object."""
+
+    async def __call__(self, response: Response) -> str:
+        """Say that there is nothing."""
+        response.status_code = 404
+        return "nothing"
+
+
+def logged(endpoint: Callable[..., Coroutine[Any, Any, str]]) -> Callable[..., Any]:
+    """Decorate an endpoint as many do: the function around it is none to be awaited."""
+
+    @functools.wraps(endpoint)
+    def around(*args: Any, **kwargs: Any) -> Coroutine[Any, Any, str]:
+        return endpoint(*args, **kwargs)
+
+    return around
+
+
+@pytest.mark.parametrize("kind", ["object", "decorated"])
+async def test_an_error_of_what_fastapi_awaits_has_no_lifetime(
+    app: FastAPI, site: Site, kind: str
+) -> None:
+    """It is known only when that has ended, also where no coroutine function is decorated."""
+    handler = Handler()
+    endpoint: Any = handler if kind == "object" else logged(handler.__call__)
+    app.get("/")(cached_response("1m")(endpoint))
+
+    answer = await site.fetch("/")
+
+    assert (answer.status, answer.body) == (404, b'"nothing"')
+    assert "cache-control" not in answer.fields
+
+
+async def test_an_endpoint_that_waits_takes_no_thread(app: FastAPI, site: Site) -> None:
+    """Threads may all be busy, with endpoints that block."""
+
+    @app.get("/")
+    @cached_response("1m")
+    async def endpoint() -> str:
+        return "made"
+
+    threads = current_default_thread_limiter()
+    for thread in range(int(threads.total_tokens)):
+        threads.acquire_on_behalf_of_nowait(thread)
+
+    assert (await soon(site.fetch("/"))).status == 200
+
+
+def test_the_response_is_asked_for_without_its_type() -> None:
+    """Most versions of FastAPI refuse a dependency in a parameter that is a response."""
+
+    @cached_response("1m")
+    async def endpoint() -> str:
+        return "made"
+
+    (asked,) = inspect.signature(endpoint).parameters.values()
+    assert get_args(asked.annotation)[0] is Any
 
 
 async def test_tags_come_from_all_parameters(app: FastAPI, site: Site) -> None:

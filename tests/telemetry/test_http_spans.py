@@ -54,6 +54,24 @@ async def test_hits_and_loads_of_responses_are_counted(cache: TierCache, clock: 
     assert (counts.l1_hits, counts.misses, counts.loads) == (2, 1, 1)
 
 
+async def test_why_a_response_is_not_stored_is_exported_before_it_happens(
+    cache: TierCache, clock: FakeClock
+) -> None:
+    """A series that begins with its first count shows no increase."""
+    app = ResponseCache(Origin(("cache-control", "max-age=60")), cache=cache, clock=clock)
+    await fetch(app)
+
+    (unstored,) = [
+        family
+        for family in CacheCollector(cache).collect()
+        if family.name == "tiercache_http_not_stored"
+    ]
+
+    assert {sample.value for sample in unstored.samples} == {0}
+    causes = {sample.labels["cache_cause"] for sample in unstored.samples}
+    assert causes >= {"no-store", "private", "set-cookie", "lifetime", "size", "tags", "trailers"}
+
+
 async def test_what_becomes_of_requests_is_exported(
     cache: TierCache,
     other: TierCache,
@@ -75,9 +93,10 @@ async def test_what_becomes_of_requests_is_exported(
         dict(labels)["cache.status"]: point.value for labels, point in found.items() if point.value
     } == {"hit": 2, "uri-miss": 2}
     assert all(of_cache in labels for labels in found)
-    (unstored,) = points(reader)["tiercache.http.not_stored"].items()
-    assert unstored[0] == (("cache.cause", "lifetime"), of_cache)
-    assert unstored[1].value == 1
+    unstored = points(reader)["tiercache.http.not_stored"]
+    assert {labels: point.value for labels, point in unstored.items() if point.value} == {
+        (("cache.cause", "lifetime"), of_cache): 1
+    }
 
     (responses,) = [
         family

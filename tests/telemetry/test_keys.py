@@ -15,6 +15,8 @@ from async_tiercache_integrations._keys import Keys
         pytest.param("42", "42 rows, key '42'", "42 rows, key '{}'", id="a number"),
         pytest.param("it's:1", 'no "it\'s:1"', "no '{}'", id="with a quote"),
         pytest.param("user:1", "nothing of it", "nothing of it", id="not there"),
+        pytest.param("?shop?user:1", "no user:1 in '?shop?user:1'", "no {0} in '{0}'", id="tenant"),
+        pytest.param("?shop?", "is there nothing?", "is there nothing?", id="all of a tenant"),
     ],
 )
 def test_a_key_is_replaced_where_a_text_names_it(key: str, text: str, expected: str) -> None:

@@ -354,19 +354,24 @@ from async_tiercache import TierCache
 from async_tiercache_integrations.opentelemetry import instrument
 
 early, late = TierCache(namespace="early"), TierCache(namespace="late")
-instrument(early)
 reader = InMemoryMetricReader()
-metrics.set_meter_provider(MeterProvider([reader]))
-instrument(late)
+provider = MeterProvider([reader])
+instrument(early, {early})
+metrics.set_meter_provider(provider)
+instrument(late, {late})
 for metric in reader.get_metrics_data().resource_metrics[0].scope_metrics[0].metrics:
     if metric.name == "tiercache.pending":
         print(*sorted(point.attributes["cache.namespace"] for point in metric.data.data_points))
 """
 
 
-def test_a_global_provider_may_be_set_before_or_after() -> None:
-    """Which module of an application comes first is chance."""
-    output = subprocess.check_output([sys.executable, "-c", _GLOBAL], text=True)
+@pytest.mark.parametrize("early", ["", "meter_provider=provider"], ids=["unnamed", "named"])
+@pytest.mark.parametrize("late", ["", "meter_provider=provider"], ids=["unnamed", "named"])
+def test_a_global_provider_may_be_set_before_or_after(early: str, late: str) -> None:
+    """Which module of an application comes first is chance, and so is which one names it."""
+    script = _GLOBAL.format(early=early, late=late)
+
+    output = subprocess.check_output([sys.executable, "-c", script], text=True)
 
     assert output == "early late\n"
 

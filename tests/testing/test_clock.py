@@ -78,6 +78,15 @@ async def test_whoever_sleeps_again_is_woken_again() -> None:
     assert rounds == 5
 
 
+async def test_it_never_goes_back() -> None:
+    """Two tasks that advance it at once get to the later of their ends."""
+    clock = FakeClock()
+
+    await asyncio.gather(clock.advance(60), clock.advance(10))
+
+    assert clock.monotonic() == 1060.0
+
+
 async def test_a_cancelled_sleeper_is_forgotten() -> None:
     """It holds nobody up."""
     clock = FakeClock()

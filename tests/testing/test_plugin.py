@@ -28,11 +28,18 @@ TESTS = """
 
     async def test_that_changes(tiercache: TierCache) -> None:
         (await value_of(tiercache)).append(2)
+
+
+    async def test_that_changes_at_once(tiercache: TierCache) -> None:
+        async def load() -> list[int]:
+            return [1]
+
+        (await tiercache.get_or_load("numbers", load)).append(2)
 """
 
 
 def test_a_test_that_changes_a_shared_value_fails(tmp_path: Path) -> None:
-    """At its end, with the key; one that only reads does not."""
+    """At its end, with the key, also before it is in memory; one that only reads does not."""
     (tmp_path / "conftest.py").write_text(CONFTEST)
     (tmp_path / "test_user.py").write_text(dedent(TESTS))
     command = [sys.executable, "-m", "pytest", "-q", "-o", "asyncio_mode=auto", str(tmp_path)]
@@ -46,6 +53,7 @@ def test_a_test_that_changes_a_shared_value_fails(tmp_path: Path) -> None:
         check=False,
     )
 
-    assert "2 passed, 1 error" in ended.stdout
-    assert "ERROR test_user.py::test_that_changes" in ended.stdout
+    assert "3 passed, 2 errors" in ended.stdout
+    assert "ERROR test_user.py::test_that_changes " in ended.stdout
+    assert "ERROR test_user.py::test_that_changes_at_once " in ended.stdout
     assert "changed cached values of numbers:1" in ended.stdout
