@@ -99,9 +99,11 @@ class Operations:
         parts = parts_of(signature, self.hints, is_method=maker.is_method, context=context)
         self.names = parts.names
         self.keyed = [place for place, name in enumerate(parts.names) if name in maker.parameters]
-        # A key that holds attributes needs more than the bare arguments.
+        # A key that holds attributes needs more than the bare arguments, and tags of what stands
+        # in no key may be others at each call.
         plain = maker.is_plain and not maker.uses_self and not core.tenancy.varies
-        self._table = Table(parts, maker.parameters) if plain else None
+        told = self._tags.names.issubset(maker.parameters)
+        self._table = Table(parts, maker.parameters) if plain and told else None
         self.path = CallPath(
             function,
             parts,

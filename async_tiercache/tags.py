@@ -102,6 +102,7 @@ class TagMaker:
         templates: Such as ``"user:{user_id}"``, over its parameters.
 
     Attributes:
+        names: The parameters that they are made of, `self` among them.
         fixed: The texts, if they are the same for all calls.
 
     Raises:
@@ -109,7 +110,7 @@ class TagMaker:
         KeyTemplateError: One does not fit the function.
     """
 
-    __slots__ = ("_templates", "fixed")
+    __slots__ = ("_templates", "fixed", "names")
 
     def __init__(self, function: Callable[..., Any], templates: Sequence[str]) -> None:
         if isinstance(templates, str) or not isinstance(templates, Sequence):
@@ -124,8 +125,8 @@ class TagMaker:
         self._templates = [Template(template) for template in templates]
         for template in self._templates:
             template.check(tuple(inspect.signature(function).parameters))
-        plain = not any(template.placeholders for template in self._templates)
-        self.fixed = self._spelled({}) if plain else None
+        self.names = {item.name for each in self._templates for item in each.placeholders}
+        self.fixed = None if self.names else self._spelled({})
 
     def texts(
         self, names: Sequence[str], owner: object, values: Sequence[object]

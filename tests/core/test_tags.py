@@ -252,6 +252,41 @@ async def test_what_was_put_without_a_tag_is_not_served_where_it_is_declared(
     assert await elsewhere(1) == "tagged"
 
 
+@pytest.mark.parametrize("of_self", [False, True], ids=["argument", "self"])
+async def test_a_hit_stands_under_a_tag_that_the_key_does_not_tell(
+    cache: TierCache, *, of_self: bool
+) -> None:
+    """Each call has the tag of its own, though equal arguments have one key."""
+    loads = 0
+
+    class Pages:
+        def __init__(self, viewer: int) -> None:
+            self.viewer = viewer
+
+        @cache.cached(
+            "page:{page_id}",
+            exclude=["viewer"],
+            tags=["viewer:{self.viewer}" if of_self else "viewer:{viewer}"],
+        )
+        async def page(self, page_id: int, viewer: int) -> int:
+            nonlocal loads
+            loads += 1
+            return loads
+
+    async def seen_by(viewer: int) -> int:
+        return await soon(Pages(viewer).page(1, viewer))
+
+    for viewer in (1, 2, 1, 1):
+        before = await seen_by(viewer)
+        await settled(cache)
+    assert await seen_by(1) == before
+    shown = await seen_by(2)
+    await settled(cache)
+    await cache.invalidate(tags=["viewer:2"])
+
+    assert await seen_by(2) > shown > before
+
+
 async def test_a_value_put_without_the_tag_during_a_load_is_not_served_as_its_own(
     cache: TierCache,
 ) -> None:
