@@ -71,14 +71,16 @@ class Families:
     def scopes_of(self, name: str, owner: object) -> Iterable[Callable[[Any], object] | None]:
         """Return what may come first in the keys of a name that an object means.
 
-        Classes may share a template: to an object of one of them it means that class's own keys, to
-        any other those of all.
+        Classes may share a template: to an object of one of them it means the keys of that class,
+        its own or the nearest that it inherits from, to any other those of all.
         """
         known = self.scopes.get(name)
         if owner is None or not known:
             return (None,)
-        mine = (type(owner).__module__, type(owner).__qualname__)
-        return (known[mine],) if mine in known else known.values()
+        for kind in type(owner).__mro__:
+            if (kind.__module__, kind.__qualname__) in known:
+                return (known[kind.__module__, kind.__qualname__],)
+        return known.values()
 
     def direct_of(
         self, annotation: Any, policy: Policy | None, fields: Mapping[str, Any]
