@@ -130,7 +130,7 @@ class TierCache(Calls):
         clock: Clock = SYSTEM_CLOCK,
         enabled: bool = True,
     ) -> None:
-        self._namespace = checked_namespace(namespace)
+        self._namespace = namespace = checked_namespace(namespace)
         self._policy = policy_of(policy, {})
         self._alone = url is None and client is None
         l1 = checked_l1(l1, alone=self._alone)
@@ -160,7 +160,7 @@ class TierCache(Calls):
             enabled=enabled,
         )
         families = Families(
-            policy,
+            self._policy,
             alone=self._alone,
             learn=core.compressor.learn,
             forget=core.tiers.drop_family,

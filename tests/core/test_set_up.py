@@ -1,5 +1,6 @@
 """How a cache is set up: switched off, refused, configured from the environment, by policies."""
 
+import enum
 import os
 from contextlib import asynccontextmanager
 from typing import Any
@@ -155,6 +156,30 @@ def test_an_argument_that_cannot_be_used_is_refused_with_a_hint(options: dict[st
         TierCache(**({"namespace": "test"} | options))
 
     assert caught.value.hint
+
+
+class Service(str, enum.Enum):  # noqa: UP042 - this one formats as its name
+    """Names of services, as many programs keep them."""
+
+    SHOP = "shop"
+
+
+async def test_a_namespace_from_an_enum_is_its_text(
+    make_cache: MakeCache, server: MemoryServer
+) -> None:
+    """Who reads the same name from the environment shares it."""
+    cache, other = await make_cache(namespace=Service.SHOP), await make_cache(namespace="shop")
+    await cache.set(KEY, "shared")
+
+    assert await other.get(KEY, None) == "shared"
+    assert cache.namespace == "shop"
+
+
+def test_no_policy_is_the_built_in_one() -> None:
+    """As in decorators and calls."""
+    cache = TierCache(namespace="test", policy=None)  # type: ignore[arg-type]
+
+    assert cache._families.direct.limits == TierCache(namespace="test")._families.direct.limits
 
 
 @pytest.mark.parametrize(
