@@ -86,6 +86,8 @@ class Operations:
             )
         self.maker = maker
         self.takes_context = context is not None
+        if template is None:
+            families.claim(maker.name, function)
         self._tags = TagMaker(function, tags)
         families.scopes[maker.name][maker.definer] = scope
         counts = families.counts_of(maker.name)
