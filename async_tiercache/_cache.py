@@ -301,7 +301,8 @@ class TierCache(Calls):
         Raises:
             ConfigurationError: Nothing would be invalidated, or a template does not fit.
         """
-        if isinstance(keys, str) or not (keys or tags):
+        # What can be read but once would be gone when the decorator is used again.
+        if isinstance(keys, str) or not isinstance(keys, Collection) or not (keys or tags):
             raise ConfigurationError(
                 "@cache.invalidates needs the keys or tags to invalidate",
                 hint='Pass keys=["user:{user_id}:profile"], a list of templates.',
