@@ -88,7 +88,7 @@ class Operations:
         self.takes_context = context is not None
         if template is None:
             families.claim(maker.name, function)
-        self._tags = TagMaker(function, tags)
+        self._tags = TagMaker(function, tags, hidden=context)
         families.scopes[maker.name][maker.definer] = scope
         counts = families.counts_of(maker.name)
         returned = self.hints.get("return")

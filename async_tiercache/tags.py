@@ -100,6 +100,7 @@ class TagMaker:
     Args:
         function: The decorated function.
         templates: Such as ``"user:{user_id}"``, over its parameters.
+        hidden: The parameter that the cache itself passes, if there is one.
 
     Attributes:
         names: The parameters that they are made of, `self` among them.
@@ -112,7 +113,9 @@ class TagMaker:
 
     __slots__ = ("_templates", "fixed", "names")
 
-    def __init__(self, function: Callable[..., Any], templates: Sequence[str]) -> None:
+    def __init__(
+        self, function: Callable[..., Any], templates: Sequence[str], *, hidden: str | None = None
+    ) -> None:
         if isinstance(templates, str) or not isinstance(templates, Sequence):
             raise ConfigurationError(
                 f"tags={templates!r} is no list of templates", hint='Pass tags=["user:{user_id}"].'
@@ -123,8 +126,9 @@ class TagMaker:
                 hint="Give what belongs together one tag in common.",
             )
         self._templates = [Template(template) for template in templates]
+        parameters = [name for name in inspect.signature(function).parameters if name != hidden]
         for template in self._templates:
-            template.check(tuple(inspect.signature(function).parameters))
+            template.check(parameters)
         self.names = {item.name for each in self._templates for item in each.placeholders}
         self.fixed = None if self.names else self._spelled({})
 

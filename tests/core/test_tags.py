@@ -386,6 +386,16 @@ def test_a_template_that_does_not_fit_is_refused(alone: TierCache, tag: str) -> 
         function_of(alone, Source(), tags=[tag])
 
 
+def test_a_tag_of_the_load_context_is_refused(alone: TierCache) -> None:
+    """Callers do not pass it, so there would be no tag when they call."""
+    with pytest.raises(KeyTemplateError, match="uses {context}, which is no parameter"):
+
+        @alone.cached("row:{row_id}", tags=["row:{context}"])
+        async def row(row_id: int, context: LoadContext) -> int:
+            del context
+            return row_id
+
+
 @pytest.mark.parametrize("tags", ["all", ["*"], ["*te"], ["a?b"], [""], [7], None], ids=repr)
 async def test_texts_that_can_be_no_tags_are_refused(cache: TierCache, tags: Any) -> None:
     """By every call that takes tags; nothing has changed then."""
