@@ -9,7 +9,9 @@ the soft id, remembers the one before, and says until when what stands under tha
 import inspect
 import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import date, datetime
 from typing import Any, Final, Literal, NamedTuple, TypeAlias, cast
+from uuid import UUID
 
 from async_tiercache._canonical import canonical, escape
 from async_tiercache.errors import ConfigurationError, UsageError
@@ -85,13 +87,31 @@ def judge(pair: bytes, state: TagState | None) -> tuple[Verdict, float]:
     return ("stale", state.until) if soft == state.softened else ("dead", 0.0)
 
 
+# What rows have, and requests have as a text; how its content is had from a subclass, too.
+_PLAIN: Final[tuple[tuple[type, Callable[[Any], str | int]], ...]] = (
+    (str, str.__str__),
+    (int, int.__int__),
+    (UUID, UUID.__str__),
+    (date, date.isoformat),
+)
+
+
 def tag_text(value: object) -> str:
-    """Spell a value that stands in a tag: ``1`` and ``"1"`` are the same there.
+    """Spell a value that stands in a tag, by its content alone where that is a text or an id.
 
     Raises:
         UnkeyableError: The value has no text.
+
+    Example:
+        >>> tag_text(1), tag_text("1"), tag_text(UUID(int=1))
+        ('1', '1', '00000000-0000-0000-0000-000000000001')
     """
-    return escape(value) if type(value) is str else canonical(value)
+    if not isinstance(value, bool | datetime):
+        for kind, content in _PLAIN:
+            if isinstance(value, kind):
+                plain = content(value)
+                return escape(plain) if isinstance(plain, str) else canonical(plain)
+    return canonical(value)
 
 
 class TagMaker:
