@@ -450,7 +450,7 @@ def test_a_template_that_does_not_fit_is_refused(alone: TierCache, tag: str) -> 
 
 def test_a_tag_of_the_load_context_is_refused(alone: TierCache) -> None:
     """Callers do not pass it, so there would be no tag when they call."""
-    with pytest.raises(KeyTemplateError, match="uses {context}, which is no parameter"):
+    with pytest.raises(KeyTemplateError, match=r"uses \{context\}, which is no parameter"):
 
         @alone.cached("row:{row_id}", tags=["row:{context}"])
         async def row(row_id: int, context: LoadContext) -> int:
