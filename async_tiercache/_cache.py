@@ -130,7 +130,7 @@ class TierCache(Calls):
         clock: Clock = SYSTEM_CLOCK,
         enabled: bool = True,
     ) -> None:
-        self._namespace = checked_namespace(namespace)
+        self._namespace = namespace = checked_namespace(namespace)
         self._policy = policy_of(policy, {})
         self._alone = url is None and client is None
         l1 = checked_l1(l1, alone=self._alone)
@@ -160,7 +160,7 @@ class TierCache(Calls):
             enabled=enabled,
         )
         families = Families(
-            policy,
+            self._policy,
             alone=self._alone,
             learn=core.compressor.learn,
             forget=core.tiers.drop_family,
@@ -301,7 +301,8 @@ class TierCache(Calls):
         Raises:
             ConfigurationError: Nothing would be invalidated, or a template does not fit.
         """
-        if isinstance(keys, str) or not (keys or tags):
+        # What can be read but once would be gone when the decorator is used again.
+        if isinstance(keys, str) or not isinstance(keys, Collection) or not (keys or tags):
             raise ConfigurationError(
                 "@cache.invalidates needs the keys or tags to invalidate",
                 hint='Pass keys=["user:{user_id}:profile"], a list of templates.',

@@ -17,9 +17,12 @@ class Changes:
         home: The cache's.
         token_of: Makes the token of invalidations.
         outer: The block around it, of whatever cache.
+
+    Attributes:
+        ended: Whether the block is over, for tasks that outlive it.
     """
 
-    __slots__ = ("_home", "_outer", "_token_of", "_told")
+    __slots__ = ("_home", "_outer", "_token_of", "_told", "ended")
 
     def __init__(
         self, home: object, token_of: Callable[[list[Told]], str], outer: "Changes | None"
@@ -28,6 +31,7 @@ class Changes:
         self._token_of = token_of
         self._outer = outer
         self._told: list[Told] = []
+        self.ended = False
 
     @property
     def token(self) -> str:
@@ -36,7 +40,7 @@ class Changes:
 
     def note(self, home: object, told: Told) -> None:
         """Take in what a cache has been told; so do the blocks around this one."""
-        if home is self._home:
+        if home is self._home and not self.ended:
             self._told.append(told)
         if self._outer is not None:
             self._outer.note(home, told)

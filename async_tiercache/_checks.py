@@ -30,7 +30,8 @@ def checked_namespace(namespace: Any) -> str:
             f"namespace={namespace!r} cannot begin a key",
             hint="Use letters, digits and . _ - : only, for example the service's name.",
         )
-    return namespace
+    # A member of an enum that is a text formats as something else.
+    return str.__str__(namespace)
 
 
 def checked_l1(l1: Any, *, alone: bool) -> L1 | None:

@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from math import inf
+from types import CodeType
 from typing import Any, Final
 
 from async_tiercache._compression import Compression
@@ -49,6 +50,7 @@ class Families:
         self._forget = forget
         self.counts: dict[str, Counts] = {DIRECT: Counts()}
         self.scopes = defaultdict[str, dict[tuple[str, str], Callable[[Any], object] | None]](dict)
+        self._local: dict[str, CodeType] = {}
         self._direct: dict[Any, Family] = {}
         self._understood: dict[bytes, Family] = {}
         self._classes: dict[bytes, frozenset[type]] = {}
@@ -68,17 +70,38 @@ class Families:
         """Return the counts of a family, which begin with its first function."""
         return self.counts.setdefault(name, Counts())
 
+    def claim(self, name: str, function: Callable[..., Any]) -> None:
+        """Let a function have the keys that its name makes.
+
+        Raises:
+            ConfigurationError: It is defined inside a function that defines another one by that
+                name, as in two branches.
+        """
+        code: CodeType | None = getattr(function, "__code__", None)
+        if code is None or "<locals>" not in name:
+            return
+        before = self._local.setdefault(name, code)
+        # One of another file comes from a notebook's cell that was changed and run again.
+        if before != code and before.co_filename == code.co_filename:
+            raise ConfigurationError(
+                f"{name} needs a template: another function of that name, in line "
+                f"{before.co_firstlineno}, has the same default keys",
+                hint="Give it a template or another name.",
+            )
+
     def scopes_of(self, name: str, owner: object) -> Iterable[Callable[[Any], object] | None]:
         """Return what may come first in the keys of a name that an object means.
 
-        Classes may share a template: to an object of one of them it means that class's own keys, to
-        any other those of all.
+        Classes may share a template: to an object of one of them it means the keys of that class,
+        its own or the nearest that it inherits from, to any other those of all.
         """
         known = self.scopes.get(name)
         if owner is None or not known:
             return (None,)
-        mine = (type(owner).__module__, type(owner).__qualname__)
-        return (known[mine],) if mine in known else known.values()
+        for kind in type(owner).__mro__:
+            if (kind.__module__, kind.__qualname__) in known:
+                return (known[kind.__module__, kind.__qualname__],)
+        return known.values()
 
     def direct_of(
         self, annotation: Any, policy: Policy | None, fields: Mapping[str, Any]

@@ -162,6 +162,7 @@ class Invalidator:
         try:
             yield changes
         finally:
+            changes.ended = True
             CHANGES.reset(reset)
 
     def _token(self, record: Invalidation, *, queued: bool) -> str:

@@ -86,7 +86,9 @@ class Operations:
             )
         self.maker = maker
         self.takes_context = context is not None
-        self._tags = TagMaker(function, tags)
+        if template is None:
+            families.claim(maker.name, function)
+        self._tags = TagMaker(function, tags, hidden=context)
         families.scopes[maker.name][maker.definer] = scope
         counts = families.counts_of(maker.name)
         returned = self.hints.get("return")
@@ -99,9 +101,11 @@ class Operations:
         parts = parts_of(signature, self.hints, is_method=maker.is_method, context=context)
         self.names = parts.names
         self.keyed = [place for place, name in enumerate(parts.names) if name in maker.parameters]
-        # A key that holds attributes needs more than the bare arguments.
+        # A key that holds attributes needs more than the bare arguments, and tags of what stands
+        # in no key may be others at each call.
         plain = maker.is_plain and not maker.uses_self and not core.tenancy.varies
-        self._table = Table(parts, maker.parameters) if plain else None
+        told = self._tags.names.issubset(maker.parameters)
+        self._table = Table(parts, maker.parameters) if plain and told else None
         self.path = CallPath(
             function,
             parts,

@@ -100,7 +100,8 @@ class Sweeper:
     async def _carry_out(self, remote: Remote, held: Pattern, progress: Progress | None) -> None:
         (prefix, pattern), matches, count = held, matcher(*held), 0
         await self._tell(remote, _record(held))
-        glob = _LITERAL.sub(_escaped, prefix) + glob_of(pattern)
+        # To Redis a ? is one byte, and a character may have more; `matches` has the last word.
+        glob = _LITERAL.sub(_escaped, prefix) + glob_of(pattern).replace("?", "?*")
         async for batch in remote.scan(glob):
             keys = [key for key in batch if matches(key)]
             report = await self._invalidator.invalidate(keys)

@@ -274,7 +274,7 @@ class Tiers:
             fence: The right to store it.
             family: The family that it is of.
             entry: The entry, with its evidence.
-            tell: What other servers are told when it was stored.
+            tell: What other servers are told, stored or not.
 
         Returns:
             ``"l2"`` if it was stored, ``"l1"`` if L2 is out of reach, ``"overtaken"`` if refused.

@@ -1,8 +1,9 @@
 """The cache's own writes: `set`, `put` and `writing`.
 
 A value is put where a lease of ours stands. Taking that lease removes whatever the key held, as an
-invalidation does. The commit is refused when anything came between; then the key is invalidated,
-because what stands there now may be older than the source.
+invalidation does. The commit is refused when anything came between. After a block that has changed
+the source the key is invalidated then, because what stands there may have been read before the
+change. A value that was known before the lease was taken gives way to it: its making began later.
 """
 
 from collections.abc import AsyncGenerator
@@ -34,12 +35,15 @@ class Writing:
         ended: Whether the block has ended, so that nothing can be set any more.
     """
 
-    __slots__ = ("_family", "ended", "payload", "report", "value")
+    __slots__ = ("_family", "ended", "payload", "report", "told", "value")
 
     def __init__(self, family: Family) -> None:
         self._family = family
         self.value: Any = MISSING
         self.payload = b""
+        # What others are told of a value that was known before the block. It is remembered from
+        # then on: a server that is replaced meanwhile may hold what is older.
+        self.told: Invalidation | None = None
         self.report: Report | None = None
         self.ended = False
 
@@ -90,6 +94,7 @@ class Writer:
         """
         writing = Writing(family)
         writing.set(value)
+        writing.told = self._invalidator.record((key,))
         operation = Operation("put", family.name, (key,), size=len(writing.payload))
         with self._tracing.around(operation):
             async with self.writing(family, key, tags, writing):
@@ -112,7 +117,7 @@ class Writer:
         before it ended. Without `set`, or when the block raises, the key is only invalidated.
         """
         writing = writing or Writing(family)
-        self._tiers.forget(Invalidation(token_bytes(16), (key,)))
+        self._tiers.forget(writing.told or Invalidation(token_bytes(16), (key,)))
         basis = self._ledger.basis(key, tags)
         try:
             # Also when it is cancelled here: what `put` was given tells of a change that was made.
@@ -133,7 +138,10 @@ class Writer:
     async def _store(
         self, family: Family, fence: Fence | None, basis: Basis, writing: Writing
     ) -> Invalidation | None:
-        """Put what the block has set, if our lease still stands; return what others were told."""
+        """Put what the block has set, if our lease still stands; return what others were told.
+
+        They were told, too, if what stands there in place of it is no older.
+        """
         if fence is None or writing.value is MISSING:
             return None
         entry = self._entry(family, writing, self._tiers.now())
@@ -143,13 +151,17 @@ class Writer:
         if self._tiers.has_remote and not has_evidence(header, basis):
             return None
         entry = entry._replace(header=header)
-        tell = self._invalidator.record((key,))
-        if await self._tiers.commit(fence, family, entry, tell=tell) != "l2":
+        tell = writing.told or self._invalidator.record((key,))
+        stored = await self._tiers.commit(fence, family, entry, tell=tell)
+        yielded = stored == "overtaken" and writing.told is not None
+        if stored != "l2" and not (yielded and self._tiers.now() < header.stale_until):
             return None
         ours = self._ledger.holds(basis)
-        # What readers have kept meanwhile was read before the block had ended.
-        self._tiers.forget(tell)
-        if ours:
+        if writing.told is None or ours or self._tiers.has_remote:
+            # What readers have kept meanwhile was read before the block had ended, or from L2
+            # before the key was fenced. Another writer's value in L1 alone was not.
+            self._tiers.forget(tell)
+        if ours and not yielded:
             basis = self._ledger.basis(key, tuple(basis.tags))
             early = entry.header.fresh_until
             self._tiers.keep(basis, family, entry, l1_ttl=family.limits.l1_ttl, early=early)

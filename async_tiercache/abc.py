@@ -307,7 +307,8 @@ class Remote(Protocol):
             fence: Our lease, or the 16-byte id of the entry that is refreshed.
             mark: The refresh mark, which must be there too, and which is removed.
             tags: Tags whose states shall be kept as long as the frame, if they are there.
-            tell: What all listeners are told in the same step, if it was stored.
+            tell: What all listeners are told after that, stored or not: another writer's value may
+                stand there, and that writer may tell nobody any more.
 
         Returns:
             Whether it was stored, be it by this very command that is repeated; False when an

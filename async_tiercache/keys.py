@@ -390,9 +390,16 @@ def scope_text(scope: Callable[[Any], object], owner: object) -> str:
     """Return what comes first in the keys of an object, for a family with a scope.
 
     Raises:
-        UnkeyableError: What the scope returns has no text.
+        UnkeyableError: The object lacks what the scope asks for, or that has no text.
     """
-    found = scope(owner)
+    try:
+        found = scope(owner)
+    except AttributeError as error:
+        raise UnkeyableError(
+            f"scope= finds nothing in a {type_name(type(owner))}: {error}",
+            hint="The object must have the attribute whenever a key of it is made. Where another "
+            "class shares the template, write what its scope returns into the key.",
+        ) from error
     try:
         return canonical(found)
     except UnkeyableError as error:

@@ -9,7 +9,9 @@ the soft id, remembers the one before, and says until when what stands under tha
 import inspect
 import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import date, datetime
 from typing import Any, Final, Literal, NamedTuple, TypeAlias, cast
+from uuid import UUID
 
 from async_tiercache._canonical import canonical, escape
 from async_tiercache.errors import ConfigurationError, UsageError
@@ -85,13 +87,31 @@ def judge(pair: bytes, state: TagState | None) -> tuple[Verdict, float]:
     return ("stale", state.until) if soft == state.softened else ("dead", 0.0)
 
 
+# What rows have, and requests have as a text; how its content is had from a subclass, too.
+_PLAIN: Final[tuple[tuple[type, Callable[[Any], str | int]], ...]] = (
+    (str, str.__str__),
+    (int, int.__int__),
+    (UUID, UUID.__str__),
+    (date, date.isoformat),
+)
+
+
 def tag_text(value: object) -> str:
-    """Spell a value that stands in a tag: ``1`` and ``"1"`` are the same there.
+    """Spell a value that stands in a tag, by its content alone where that is a text or an id.
 
     Raises:
         UnkeyableError: The value has no text.
+
+    Example:
+        >>> tag_text(1), tag_text("1"), tag_text(UUID(int=1))
+        ('1', '1', '00000000-0000-0000-0000-000000000001')
     """
-    return escape(value) if type(value) is str else canonical(value)
+    if not isinstance(value, bool | datetime):
+        for kind, content in _PLAIN:
+            if isinstance(value, kind):
+                plain = content(value)
+                return escape(plain) if isinstance(plain, str) else canonical(plain)
+    return canonical(value)
 
 
 class TagMaker:
@@ -100,8 +120,10 @@ class TagMaker:
     Args:
         function: The decorated function.
         templates: Such as ``"user:{user_id}"``, over its parameters.
+        hidden: The parameter that the cache itself passes, if there is one.
 
     Attributes:
+        names: The parameters that they are made of, `self` among them.
         fixed: The texts, if they are the same for all calls.
 
     Raises:
@@ -109,9 +131,11 @@ class TagMaker:
         KeyTemplateError: One does not fit the function.
     """
 
-    __slots__ = ("_templates", "fixed")
+    __slots__ = ("_templates", "fixed", "names")
 
-    def __init__(self, function: Callable[..., Any], templates: Sequence[str]) -> None:
+    def __init__(
+        self, function: Callable[..., Any], templates: Sequence[str], *, hidden: str | None = None
+    ) -> None:
         if isinstance(templates, str) or not isinstance(templates, Sequence):
             raise ConfigurationError(
                 f"tags={templates!r} is no list of templates", hint='Pass tags=["user:{user_id}"].'
@@ -122,10 +146,11 @@ class TagMaker:
                 hint="Give what belongs together one tag in common.",
             )
         self._templates = [Template(template) for template in templates]
+        parameters = [name for name in inspect.signature(function).parameters if name != hidden]
         for template in self._templates:
-            template.check(tuple(inspect.signature(function).parameters))
-        plain = not any(template.placeholders for template in self._templates)
-        self.fixed = self._spelled({}) if plain else None
+            template.check(parameters)
+        self.names = {item.name for each in self._templates for item in each.placeholders}
+        self.fixed = None if self.names else self._spelled({})
 
     def texts(
         self, names: Sequence[str], owner: object, values: Sequence[object]

@@ -161,14 +161,14 @@ class SimulatedServer:
 
     def commit(self, key: str, frame: bytes, terms: Terms) -> bool:
         """Store a frame if the key still holds what the fence names."""
+        if terms.tell is not None:
+            self._publish(terms.tell)
         if not self._holds(key, terms):
             self._wake(key)
             # A repeated command finds what its lost first try has put there.
             return self._compares(key, frame[ENTRY_ID_OFFSET:][:ENTRY_ID_BYTES])
         self._put("key", key, frame, terms.seconds)
         self._done(key, terms)
-        if terms.tell is not None:
-            self._publish(terms.tell)
         return True
 
     def stamp(self, key: str, stamp: bytes, terms: Terms) -> bool:

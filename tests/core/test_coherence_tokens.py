@@ -81,6 +81,28 @@ async def test_one_token_tells_of_all_that_a_block_has_changed(
     deaf.wire.let_pass(MESSAGE)
 
 
+async def test_a_block_that_has_ended_notes_nothing_more(cache: TierCache) -> None:
+    """A task that was begun inside may live as long as the process, and invalidate all the time."""
+    going_on = asyncio.Event()
+
+    async def outlive() -> None:
+        await going_on.wait()
+        await cache.invalidate(keys=["late"])
+
+    with cache.changes() as outer:
+        with cache.changes() as changes:
+            outliving = asyncio.create_task(outlive())
+            await cache.invalidate(keys=[KEY])
+            await ticks()
+        going_on.set()
+        await soon(outliving)
+
+    for block, keys in ((changes, (KEY,)), (outer, (KEY, "late"))):
+        told = await cache._core.tokens.opened(block.token)
+        assert told is not None
+        assert told[0].keys == keys
+
+
 async def test_a_token_of_ones_own_changes_nothing_here(
     cache: TierCache, server: MemoryServer
 ) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from async_tiercache import TierCache
 from async_tiercache.errors import ConfigurationError
+from tests.conftest import MakeCache
 
 
 class Repository:
@@ -85,3 +86,36 @@ async def test_a_keyword_argument_may_be_called_self(alone: TierCache) -> None:
 
     assert await anything(self=1) == 1
     assert anything.peek(self=1) == 1
+
+
+def chosen(cache: TierCache, kind: str, template: str | None = None) -> Any:
+    """Return one of two functions that have one name."""
+    if kind == "number":
+
+        @cache.cached(template)
+        async def load(n: int) -> object:
+            return n
+    else:
+
+        @cache.cached(template)
+        async def load(n: int) -> object:
+            return str(n)
+
+    return load
+
+
+def test_a_second_local_function_of_one_name_needs_a_template(alone: TierCache) -> None:
+    """Each would return what the other has loaded."""
+    chosen(alone, "number")
+
+    with pytest.raises(ConfigurationError, match=r"load needs a template: another function"):
+        chosen(alone, "text")
+
+
+async def test_a_local_function_may_be_made_again_and_have_a_template(
+    alone: TierCache, make_cache: MakeCache
+) -> None:
+    """It is the same function then; one of another cache has that one's keys."""
+    assert await chosen(alone, "number")(1) == await chosen(alone, "number")(1) == 1
+    assert await chosen(alone, "text", "text:{n}")(1) == "1"
+    assert await chosen(await make_cache(), "text")(1) == "1"

@@ -39,6 +39,17 @@ async def test_the_decorator_invalidates_after_success(cache: TierCache) -> None
     assert await rows.read(1) == "new"
 
 
+@pytest.mark.parametrize(
+    "keys",
+    ["value:{key}", None, 7, iter(["value:{key}"]), ()],
+    ids=lambda keys: type(keys).__name__,
+)
+def test_keys_that_are_no_list_of_templates_are_refused(alone: TierCache, keys: Any) -> None:
+    """One that can be read but once would be empty where the decorator is used again."""
+    with pytest.raises(ConfigurationError, match="needs the keys or tags"):
+        alone.invalidates(keys=keys)
+
+
 async def test_the_decorator_invalidates_nothing_after_a_failure(
     cache: TierCache, events: Recorder
 ) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from async_tiercache import MISSING, TierCache
-from async_tiercache.errors import ConfigurationError, UsageError
+from async_tiercache.errors import ConfigurationError, UnkeyableError, UsageError
 from async_tiercache.keys import MAX_CHARACTERS
 from async_tiercache.testing import FakeClock, settled
 from tests.core.source import soon, ticks
@@ -408,6 +408,40 @@ async def test_invalidates_elsewhere_means_all_scopes_of_a_template(alone: TierC
 
     assert mine.plan.peek("basic") is MISSING
     assert theirs.plan.peek("basic") is MISSING
+
+
+async def test_invalidates_means_the_scope_of_the_class_that_it_inherits_from(
+    alone: TierCache,
+) -> None:
+    """An object of a subclass need not have what the others' scopes ask for."""
+    plans = Plans(alone)
+    inheriting: Any = type("Inheriting", (plans.Mine,), {})
+    mine, theirs = plans.Mine(), plans.Theirs()
+    await mine.plan("basic")
+    await theirs.plan("basic")
+
+    await inheriting().change("basic")
+
+    assert mine.plan.peek("basic") is MISSING
+    assert theirs.plan.peek("basic") == "basic"
+
+
+async def test_an_object_without_what_a_scope_asks_for_fails_before_the_source_changes(
+    alone: TierCache,
+) -> None:
+    """Whose keys are meant, nobody can tell; the error says what to write instead."""
+    Plans(alone)
+    changed: list[str] = []
+
+    class Stranger:
+        @alone.invalidates(keys=["plan:{name}"])
+        async def change(self, name: str) -> None:
+            changed.append(name)
+
+    with pytest.raises(UnkeyableError, match=r"scope= finds nothing in a .*Stranger"):
+        await Stranger().change("basic")
+
+    assert changed == []
 
 
 async def test_a_scope_that_is_no_key_is_refused(cache: TierCache) -> None:

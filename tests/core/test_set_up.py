@@ -1,5 +1,6 @@
 """How a cache is set up: switched off, refused, configured from the environment, by policies."""
 
+import enum
 import os
 from contextlib import asynccontextmanager
 from typing import Any
@@ -203,6 +204,30 @@ def test_no_half_of_a_password_is_in_an_error(scheme: str, sign: str) -> None:
         said = str(error)
 
     assert "secret" not in said
+
+
+class Service(str, enum.Enum):  # noqa: UP042 - this one formats as its name
+    """Names of services, as many programs keep them."""
+
+    SHOP = "shop"
+
+
+async def test_a_namespace_from_an_enum_is_its_text(
+    make_cache: MakeCache, server: MemoryServer
+) -> None:
+    """Who reads the same name from the environment shares it."""
+    cache, other = await make_cache(namespace=Service.SHOP), await make_cache(namespace="shop")
+    await cache.set(KEY, "shared")
+
+    assert await other.get(KEY, None) == "shared"
+    assert cache.namespace == "shop"
+
+
+def test_no_policy_is_the_built_in_one() -> None:
+    """As in decorators and calls."""
+    cache = TierCache(namespace="test", policy=None)  # type: ignore[arg-type]
+
+    assert cache._families.direct.limits == TierCache(namespace="test")._families.direct.limits
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,11 @@
 """What stands under a tag is gone when the tag is invalidated (P4)."""
 
 import asyncio
+import enum
 from collections.abc import Awaitable, Callable
+from datetime import UTC, date, datetime
 from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -141,21 +144,80 @@ async def test_another_tag_removes_nothing(cache: TierCache, other: TierCache, w
     assert await cache.get(KEY) == await other.get(KEY) == "v"
 
 
-async def test_a_number_and_its_text_are_one_tag(cache: TierCache) -> None:
-    """Who invalidates has often only one of the two."""
+class Role(enum.IntEnum):
+    """A number with a name."""
+
+    OWNER = 7
+
+
+class State(enum.StrEnum):
+    """A text with a name."""
+
+    OPEN = "in progress: 50%"
+
+
+class Owner(str):
+    """A text of a class of its own."""
+
+    __slots__ = ()
+
+
+@pytest.mark.parametrize(
+    "owner",
+    [7, Role.OWNER, "a b", Owner("a:b"), State.OPEN, UUID(int=5), date(2024, 1, 2), True, None],
+    ids=repr,
+)
+async def test_a_value_and_its_text_are_one_tag(cache: TierCache, owner: Any) -> None:
+    """Who invalidates has often only one of the two: a row has an id, and a request its text."""
 
     @cache.cached("row:{key}", tags=["owner:{owner}"], exclude=["owner"])
     async def row(key: int, owner: Any) -> Any:
         return key
 
-    await row(1, 7)
-    await row(2, "7")
+    @cache.invalidates(tags=["owner:{owner}"])
+    async def change(owner: Any) -> None:
+        """Change the source."""
+
+    keys = [row.key(1, owner), row.key(2, str(owner))]
+    for one in (owner, str(owner)):
+        await row(1, owner)
+        await row(2, str(owner))
+        await settled(cache)
+        assert [*await cache.get_many(keys)] == keys
+
+        await change(one)
+
+        assert await cache.get_many(keys) == {}
+
+
+async def test_an_id_in_a_tag_can_be_written_by_hand(cache: TierCache) -> None:
+    """As an f-string writes it."""
+    user_id = UUID("12345678-1234-5678-1234-567812345678")
+
+    @cache.cached("user:{user_id}", tags=["user:{user_id}"])
+    async def user(user_id: UUID) -> str:
+        return str(user_id)
+
+    await user(user_id)
     await settled(cache)
-    assert await cache.get_many([row.key(1, 7), row.key(2, "7")]) != {}
+    await cache.invalidate(tags=[f"user:{user_id}"])
 
-    await cache.invalidate(tags=["owner:7"])
+    assert user.peek(user_id) is MISSING
 
-    assert await cache.get_many([row.key(1, 7), row.key(2, "7")]) == {}
+
+async def test_a_moment_in_a_tag_is_not_its_day(cache: TierCache) -> None:
+    """Nor is it found by it: what is no id has the text that it has in a key."""
+    moment = datetime(2024, 1, 2, tzinfo=UTC)
+
+    @cache.cached("day:{moment}", tags=["day:{moment}"])
+    async def day(moment: datetime) -> str:
+        return str(moment)
+
+    await day(moment)
+    await settled(cache)
+    await cache.invalidate(tags=["day:2024-01-02"])
+
+    assert day.peek(moment) == str(moment)
 
 
 async def test_a_decorated_change_invalidates_tags(cache: TierCache, other: TierCache) -> None:
@@ -273,6 +335,41 @@ async def test_what_was_put_without_a_tag_is_not_served_where_it_is_declared(
     assert await elsewhere(1) == "tagged"
 
 
+@pytest.mark.parametrize("of_self", [False, True], ids=["argument", "self"])
+async def test_a_hit_stands_under_a_tag_that_the_key_does_not_tell(
+    cache: TierCache, *, of_self: bool
+) -> None:
+    """Each call has the tag of its own, though equal arguments have one key."""
+    loads = 0
+
+    class Pages:
+        def __init__(self, viewer: int) -> None:
+            self.viewer = viewer
+
+        @cache.cached(
+            "page:{page_id}",
+            exclude=["viewer"],
+            tags=["viewer:{self.viewer}" if of_self else "viewer:{viewer}"],
+        )
+        async def page(self, page_id: int, viewer: int) -> int:
+            nonlocal loads
+            loads += 1
+            return loads
+
+    async def seen_by(viewer: int) -> int:
+        return await soon(Pages(viewer).page(1, viewer))
+
+    for viewer in (1, 2, 1, 1):
+        before = await seen_by(viewer)
+        await settled(cache)
+    assert await seen_by(1) == before
+    shown = await seen_by(2)
+    await settled(cache)
+    await cache.invalidate(tags=["viewer:2"])
+
+    assert await seen_by(2) > shown > before
+
+
 async def test_a_value_put_without_the_tag_during_a_load_is_not_served_as_its_own(
     cache: TierCache,
 ) -> None:
@@ -370,6 +467,16 @@ def test_a_template_that_does_not_fit_is_refused(alone: TierCache, tag: str) -> 
     """A parameter that is not there, or a sign that has a meaning."""
     with pytest.raises((KeyTemplateError, UnkeyableError)):
         function_of(alone, Source(), tags=[tag])
+
+
+def test_a_tag_of_the_load_context_is_refused(alone: TierCache) -> None:
+    """Callers do not pass it, so there would be no tag when they call."""
+    with pytest.raises(KeyTemplateError, match=r"uses \{context\}, which is no parameter"):
+
+        @alone.cached("row:{row_id}", tags=["row:{context}"])
+        async def row(row_id: int, context: LoadContext) -> int:
+            del context
+            return row_id
 
 
 @pytest.mark.parametrize("tags", ["all", ["*"], ["*te"], ["a?b"], [""], [7], None], ids=repr)

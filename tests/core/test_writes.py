@@ -49,6 +49,83 @@ async def test_the_last_of_two_writers_wins(cache: TierCache, other: TierCache) 
     assert await cache.get(KEY) == "second"
 
 
+@pytest.mark.parametrize("tiers", ["both", "l1"])
+async def test_of_writers_at_once_in_a_process_the_last_one_wins(
+    make_cache: MakeCache, tiers: str
+) -> None:
+    """None takes away what another has put, or is about to."""
+    cache = await (make_cache() if tiers == "both" else make_cache(client=None))
+
+    reports = await all_of(*(cache.set(KEY, number) for number in range(3)))
+
+    assert [report.l2 for report in reports] == ["done" if tiers == "both" else "off"] * 3
+    assert await cache.get(KEY) == 2
+
+
+@pytest.mark.parametrize("second", ["has put", "puts", "has written", "dies"])
+async def test_a_writer_that_was_overtaken_by_another_leaves_what_that_one_puts(
+    make_cache: MakeCache, server: MemoryServer, other: TierCache, second: str
+) -> None:
+    """It has taken the fence later. All are told of the first one, even if nobody tells of both."""
+    wire, late = Wire(server), Wire(server)
+    cache, slow = await make_cache(client=wire.client), await make_cache(client=late.client)
+    await cache.set(KEY, "old")
+    assert await other.get(KEY) == "old"
+    wire.hold("COMMIT")
+    first = asyncio.ensure_future(cache.set(KEY, "first"))
+    await ticks()
+    gate = late.hold("COMMIT")
+    overtaking = asyncio.ensure_future(slow.set(KEY, "second"))
+    await soon(gate.reached.wait())
+    if second == "has put":
+        late.let_pass("COMMIT")
+        await soon(overtaking)
+    elif second == "has written":
+        async with slow.writing(KEY) as writing:
+            writing.set("second")
+            late.let_pass("COMMIT")
+        await soon(overtaking)
+
+    wire.let_pass("COMMIT")
+    assert await soon(first) == Report("done")
+    await ticks()
+
+    assert await other.get(KEY, "nothing") in {"second", "nothing"}
+    if second == "dies":
+        overtaking.cancel()
+        late.let_pass("COMMIT")
+        await asyncio.wait([overtaking])
+        await soon(settled(slow))
+        assert await other.get(KEY, "nothing") == "nothing"
+    else:
+        late.let_pass("COMMIT")
+        await soon(overtaking)
+        assert await other.get(KEY) == await cache.get(KEY) == "second"
+
+
+async def test_a_value_that_another_server_has_refused_leaves_nothing_old(
+    make_cache: MakeCache, server: MemoryServer, other: TierCache, clock: FakeClock
+) -> None:
+    """What stands there is no other writer's, but what was there before the fence was taken."""
+    wire = Wire(server)
+    cache = await make_cache(client=wire.client)
+    await other.set(KEY, "old", l1_ttl=0)
+    held: Any = await server.client().get(RAW)
+    wire.hold("COMMIT")
+    putting = asyncio.ensure_future(cache.set(KEY, "new"))
+    await ticks()
+
+    server.restart(keep=True)
+    await server.client().set(RAW, held)
+    wire.let_pass("COMMIT")
+    await soon(putting)
+    await clock.advance(1)
+    await soon(settled(cache))
+
+    assert await cache.get(KEY, "nothing") == "nothing"
+    assert await server.client().exists(RAW) == 0
+
+
 @pytest.mark.parametrize(
     "form", [pytest.param(function_of, id="function"), pytest.param(method_of, id="method")]
 )

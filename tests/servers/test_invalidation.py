@@ -166,3 +166,18 @@ async def test_a_close_during_an_outage_warns_of_what_is_pending(
             await cache.aclose()
 
     assert "1 keys that L2 has yet to remove" in caplog.text
+
+
+async def test_a_question_mark_in_a_pattern_is_one_character(
+    redis: Server, open_cache: OpenCache
+) -> None:
+    """To Redis it is one byte, of which other letters than those of English have more."""
+    cache = await open_cache(redis.url)
+    keys = ["user:x", "user:é", "user:😀", "user:", "user:xy", "user:éx"]
+    for key in keys:
+        await cache.set(key, key)
+
+    report = await cache.invalidate_pattern("user:?")
+
+    assert report.l2 == "done"
+    assert list(await cache.get_many(keys)) == ["user:", "user:xy", "user:éx"]

@@ -361,6 +361,7 @@ class ProvesFirst(Incoherent):
 class TellsOthersOnly(Incoherent):
     found_by = (
         "all_are_told_of_what_is_invalidated",
+        "all_are_told_of_what_is_put",
         "all_are_told_of_blocks",
         "a_proof_comes_after_what_it_is_about",
         "nothing_is_told_after_the_end",
@@ -375,6 +376,27 @@ class TellsOfKeysOnly(Incoherent):
 
     def tell(self, record: Invalidation) -> None:
         super().tell(Invalidation(record.id, record.keys))
+
+
+class TellsOfWhatIsStoredOnly(Incoherent):
+    found_by = ("all_are_told_of_what_is_put",)
+
+    async def commit(
+        self,
+        key: str,
+        frame: bytes,
+        seconds: float,
+        /,
+        *,
+        fence: bytes,
+        mark: bytes | None = None,
+        tags: Sequence[str] = (),
+        tell: Invalidation | None = None,
+    ) -> bool:
+        told = tell if self.compares(key, fence) else None
+        return await super().commit(
+            key, frame, seconds, fence=fence, mark=mark, tags=tags, tell=told
+        )
 
 
 class TellsOfRenewals(Incoherent):

@@ -151,13 +151,13 @@ class DictRemote:
         """Store a frame if the key still holds what `fence` names."""
         await self.turn()
         self.wake(key)
+        if tell is not None:
+            self.tell(tell)
         if not self.compares(key, fence) or not self.marked(key, mark):
             return self.compares(key, frame[ENTRY_ID_OFFSET:][:16])
         self.put(self.held, key, frame, seconds)
         self.unmark(key, mark)
         self.extend(tags, seconds)
-        if tell is not None:
-            self.tell(tell)
         return True
 
     async def stamp(

@@ -5,6 +5,8 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import Final
 
+import pytest
+
 from async_tiercache._clock import SystemClock
 from async_tiercache._entry import Header
 from async_tiercache.abc import NAMESPACE, TAG_EPOCH, UNREACHED, Invalidation, Remote
@@ -281,6 +283,18 @@ class CoherencePromises(Waiting):
 
             assert {tag for each in told for tag in each.tags} == {"t", NAMESPACE}
             assert {(each.id, each.soft) for each in told} == {(record.id, 1.5)}
+
+    @pytest.mark.parametrize("held", [LEASE, OTHER_LEASE], ids=["stored", "refused"])
+    async def test_all_are_told_of_what_is_put(self, remote: Remote, held: bytes) -> None:
+        """Also if it was not stored: whoever has put something else may not tell of it."""
+        record = replace(RECORD, tags=())
+        await put(remote, "k", held)
+        async with listening(remote, self.deadline) as heard:
+            await remote.commit("k", FRAME, LONG, fence=LEASE, tell=record)
+            await heard.until(lambda: _keys(heard.records()) == {"k"}, self.deadline)
+
+            assert [each.id for each in heard.records()] == [record.id]
+        assert await contents(remote, ["k"]) == [FRAME if held == LEASE else held]
 
     async def test_all_are_told_of_blocks(self, remote: Remote) -> None:
         """Of their beginning and their end, not of their renewal."""
