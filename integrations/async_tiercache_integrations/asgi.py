@@ -353,27 +353,21 @@ class ResponseCache:
         self, fill: Fill, record: StoredResponse, asked: RequestControl | None
     ) -> None:
         """Answer a request once the origin has said whether what is stored is current."""
-        latest = await self._lookup.validated_by_others(fill) if asked is None else None
-        if latest is not None:
-            await self._send(fill, latest, self._origin.clock.wall())
-            return
-        again = fill.again(record, fill.receive, fill.send)
-        found = await self._lookup.validated(again)
-        run = again.run
+        run, found = None, await self._lookup.validated_by_others(fill, anew=asked is not None)
+        if found is None:
+            again = fill.again(record, fill.receive, fill.send)
+            found = await self._lookup.validated(again)
+            run = again.run
         if run is not None and not run.failed and not run.unmatched:
             self._counts.forwarded["stale"] += 1
             made = await run.rest()
             if made is not None:
                 await self._send_made(fill, made, run)
-        elif not isinstance(found, StoredResponse):
+        elif not isinstance(found, StoredResponse) or not _is_for(fill, found):
             # The application may have read the request already.
             receive = fill.receive if run is None else _read_again(run.received, fill.receive)
             await self._pass(fill.scope, receive, fill.send, "stale")
-        elif run is None and found.reuse(None, now=self._origin.clock.wall()) == "validate":
-            # Somebody else has asked, and what he was told is not for all.
-            await self._pass(fill.scope, fill.receive, fill.send, "stale")
         elif run is None:
-            # Somebody else has asked, for all.
             await self._send(fill, found, self._origin.clock.wall())
         else:
             self._counts.forwarded["stale"] += 1
