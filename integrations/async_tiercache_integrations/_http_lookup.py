@@ -9,7 +9,7 @@ from async_tiercache._flight import copy_of
 from async_tiercache._options import Missing
 from async_tiercache.http.fields import Fields
 from async_tiercache.http.stored import StoredResponse
-from async_tiercache_integrations._http_fill import FILL, Fill, Run
+from async_tiercache_integrations._http_fill import FILL, Fill
 from async_tiercache_integrations._http_keys import Bounded, Scope
 from async_tiercache_integrations._http_origin import Origin
 from async_tiercache_integrations._http_records import (
@@ -19,6 +19,7 @@ from async_tiercache_integrations._http_records import (
     Searches,
     Variants,
 )
+from async_tiercache_integrations._http_run import Outcome, Run
 
 LONGEST: Final = 300.0
 """For how long an application may make a response that others wait for, in seconds."""
@@ -121,7 +122,8 @@ class Lookup:
         try:
             record: Record = await self._record.refresh(key)
             fill.over = True
-            if fill.run is not None and not fill.run.broken and not fill.run.unmatched:
+            outcome = None if fill.run is None else fill.run.outcome
+            if outcome is not None and not outcome.failed and outcome.answers:
                 await self._keep_below(fill, record)
             record = self._for_all(fill, record)
             ended.set_result(record)
@@ -143,12 +145,11 @@ class Lookup:
 
     def _for_all(self, fill: Fill, record: Record) -> Record:
         """Return what a validation has brought, if that is for others than its client, too."""
-        run = fill.run
-        if not isinstance(record, StoredResponse) or (run is not None and run.failed):
+        outcome = None if fill.run is None else fill.run.outcome
+        if not isinstance(record, StoredResponse) or outcome is Outcome.COVERED:
             return record
         reuse = record.reuse(None, now=self._origin.clock.wall())
-        told = run is None or not run.broken
-        return record if told and reuse != "validate" else NOT_STORED
+        return NOT_STORED if reuse == "validate" or outcome is Outcome.BROKEN else record
 
     async def validated_by_others(self, fill: Fill, *, anew: bool) -> Record | None:
         """Return what the validation in progress has brought for all; `None` if nobody validates.
@@ -206,7 +207,7 @@ class Lookup:
         while not isinstance(record, StoredResponse | NotStored) and fill.follow(record):
             record = await self._record(fill.key)
         fill.over = True
-        if run.misled:
+        if fill.misled:
             # What has led here says something else than the response.
             for key in fill.trail or (fill.key,):
                 self._origin.keys.forget(key)
