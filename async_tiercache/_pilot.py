@@ -252,15 +252,15 @@ class Pilot:
             load: Fetches the value.
             found: What L2 holds, which is not fresh.
         """
-        tries, limit = 0, family.limits.load_limit
+        tries, limit, pause = 0, family.limits.load_limit, POLL_FIRST
         while found.what not in _LOAD_AROUND and limit > 0 and tries < MAX_TRIES:
             entry, patience = _usable(flight, found), 0.0
             if entry is not None and self._tiers.now() < entry.header.stale_until:
                 answer = await self._refresh_found(flight, family, load, entry)
                 if answer is not None:
                     return answer
-                # A mark says nothing when its process dies, so look again after a lease's time.
-                patience = min(limit, LEASE_SECONDS)
+                # A mark says nothing when it is given back, nor when its process dies.
+                patience, pause = min(limit, pause), min(pause * 2, POLL_LAST)
             elif found.what == "lease":
                 patience = limit
             if patience:
@@ -305,7 +305,8 @@ class Pilot:
         """
         if load.part is not None:
             load.part.give_way()
-        seen, waited, pause, look = found.raw, 0.0, POLL_FIRST, LEASE_SECONDS
+        seen, waited, look = found.raw, 0.0, LEASE_SECONDS
+        pause = POLL_FIRST if found.what == "lease" else max(POLL_FIRST, patience)
         with self._tracing.around(Operation("wait", family.name, (flight.key,))):
             while found.raw == seen and waited < patience:
                 began = self._clock.monotonic()

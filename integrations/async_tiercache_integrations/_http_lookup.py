@@ -5,10 +5,11 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from async_tiercache import LoadContext, TierCache
+from async_tiercache._flight import copy_of
 from async_tiercache._options import Missing
 from async_tiercache.http.fields import Fields
 from async_tiercache.http.stored import StoredResponse
-from async_tiercache_integrations._http_fill import FILL, Fill, Run
+from async_tiercache_integrations._http_fill import FILL, Fill
 from async_tiercache_integrations._http_keys import Bounded, Scope
 from async_tiercache_integrations._http_origin import Origin
 from async_tiercache_integrations._http_records import (
@@ -18,6 +19,7 @@ from async_tiercache_integrations._http_records import (
     Searches,
     Variants,
 )
+from async_tiercache_integrations._http_run import Outcome, Run
 
 LONGEST: Final = 300.0
 """For how long an application may make a response that others wait for, in seconds."""
@@ -38,7 +40,7 @@ class Lookup:
         self._origin = origin
         self._keys = origin.keys
         self._passed_on: Bounded[str, float] = Bounded()
-        self._validating: dict[str, asyncio.Future[None]] = {}
+        self._validating: dict[str, asyncio.Future[Record]] = {}
 
         # What makes them is found in the context: the request of whoever leads the load.
         @cache.cached(
@@ -112,18 +114,26 @@ class Lookup:
                 return NOT_STORED
 
     async def validated(self, fill: Fill) -> Record:
-        """Ask the origin whether a response is current; return what is stored then."""
-        ended = asyncio.get_running_loop().create_future()
+        """Ask the origin whether a response is current; return what that has brought for all."""
+        ended: asyncio.Future[Record] = asyncio.get_running_loop().create_future()
         key = fill.key
         self._validating[key] = ended
         token = FILL.set(fill)
         try:
             record: Record = await self._record.refresh(key)
             fill.over = True
-            if fill.run is not None and not fill.run.broken and not fill.run.unmatched:
+            outcome = None if fill.run is None else fill.run.outcome
+            if outcome is not None and not outcome.failed and outcome.answers:
                 await self._keep_below(fill, record)
-        except BaseException:
+            record = self._for_all(fill, record)
+            ended.set_result(record)
+        except BaseException as error:
             _leave(fill)
+            if isinstance(error, Exception):
+                ended.set_exception(error)
+                ended.exception()  # which nobody may have waited for
+            else:
+                ended.cancel()
             raise
         finally:
             FILL.reset(token)
@@ -131,19 +141,36 @@ class Lookup:
                 fill.run.visible.set()
             if self._validating.get(key) is ended:
                 del self._validating[key]
-            ended.set_result(None)
         return record
 
-    async def validated_by_others(self, fill: Fill) -> StoredResponse | None:
-        """Return what is stored once somebody else has validated it, who does so already."""
-        others = self._validating.get(fill.key)
-        if others is None:
-            return None
-        await asyncio.wait([others])
-        latest = await self._cache.get(self.key(fill.key), NOT_STORED)
-        now = self._origin.clock.wall()
-        if isinstance(latest, StoredResponse) and latest.reuse(None, now=now) == "fresh":
-            return latest
+    def _for_all(self, fill: Fill, record: Record) -> Record:
+        """Return what a validation has brought, if that is for others than its client, too."""
+        outcome = None if fill.run is None else fill.run.outcome
+        if not isinstance(record, StoredResponse) or outcome is Outcome.COVERED:
+            return record
+        reuse = record.reuse(None, now=self._origin.clock.wall())
+        return NOT_STORED if reuse == "validate" or outcome is Outcome.BROKEN else record
+
+    async def validated_by_others(self, fill: Fill, *, anew: bool) -> Record | None:
+        """Return what the validation in progress has brought for all; `None` if nobody validates.
+
+        Args:
+            fill: The request.
+            anew: Whether it must have begun after the request.
+
+        Raises:
+            Exception: Whatever the application has raised; each who waits gets a copy.
+        """
+        while (others := self._validating.get(fill.key)) is not None:
+            await asyncio.wait([others])
+            if anew or others.cancelled():
+                # If its client has gone, one of those who have waited goes on.
+                anew = False
+                continue
+            error = others.exception()
+            if error is not None:
+                raise copy_of(error)
+            return others.result()
         return None
 
     def validate_behind(self, fill: Fill, stale: StoredResponse) -> None:
@@ -180,7 +207,7 @@ class Lookup:
         while not isinstance(record, StoredResponse | NotStored) and fill.follow(record):
             record = await self._record(fill.key)
         fill.over = True
-        if run.misled:
+        if fill.misled:
             # What has led here says something else than the response.
             for key in fill.trail or (fill.key,):
                 self._origin.keys.forget(key)

@@ -27,7 +27,7 @@ from async_tiercache.tags import tag_texts
 from async_tiercache_integrations._http_carrier import CarriedBy, Carrier
 from async_tiercache_integrations._http_counts import HttpStatistics, counts_of, http_statistics
 from async_tiercache_integrations._http_edge import Edge
-from async_tiercache_integrations._http_fill import PARTIAL, Fill, Run
+from async_tiercache_integrations._http_fill import PARTIAL, Fill
 from async_tiercache_integrations._http_keys import (
     Keys,
     Scope,
@@ -49,6 +49,7 @@ from async_tiercache_integrations._http_origin import (
 )
 from async_tiercache_integrations._http_records import Record, group_tag
 from async_tiercache_integrations._http_rules import Rule
+from async_tiercache_integrations._http_run import Run
 
 __all__ = [
     "Edge",
@@ -294,7 +295,7 @@ class ResponseCache:
                 self._counts.forwarded[fill.run.forwarded] += 1
                 made = await fill.run.rest()
                 if made is not None:
-                    await self._send_made(fill, made, fill.run)
+                    await self._send_made(fill, fill.run, made)
             return
         if not isinstance(record, StoredResponse) or not _is_for(fill, record):
             await self._pass(fill.scope, fill.receive, fill.send, "miss")
@@ -353,33 +354,27 @@ class ResponseCache:
         self, fill: Fill, record: StoredResponse, asked: RequestControl | None
     ) -> None:
         """Answer a request once the origin has said whether what is stored is current."""
-        latest = await self._lookup.validated_by_others(fill) if asked is None else None
-        if latest is not None:
-            await self._send(fill, latest, self._origin.clock.wall())
-            return
         again = fill.again(record, fill.receive, fill.send)
-        found = await self._lookup.validated(again)
+        found = await self._lookup.validated_by_others(again, anew=asked is not None)
+        if found is None:
+            found = await self._lookup.validated(again)
         run = again.run
-        if run is not None and not run.failed and not run.unmatched:
+        if run is not None and run.outcome.answers:
             self._counts.forwarded["stale"] += 1
             made = await run.rest()
             if made is not None:
-                await self._send_made(fill, made, run)
-        elif not isinstance(found, StoredResponse):
+                await self._send_made(again, run, made)
+        elif not isinstance(found, StoredResponse) or not _is_for(fill, found):
             # The application may have read the request already.
             receive = fill.receive if run is None else _read_again(run.received, fill.receive)
             await self._pass(fill.scope, receive, fill.send, "stale")
-        elif run is None and found.reuse(None, now=self._origin.clock.wall()) == "validate":
-            # Somebody else has asked, and what he was told is not for all.
-            await self._pass(fill.scope, fill.receive, fill.send, "stale")
         elif run is None:
-            # Somebody else has asked, for all.
             await self._send(fill, found, self._origin.clock.wall())
         else:
             self._counts.forwarded["stale"] += 1
-            await self._send_made(fill, found, run)
+            await self._send_made(again, run, found)
 
-    async def _send_made(self, fill: Fill, record: StoredResponse, run: Run) -> None:
+    async def _send_made(self, fill: Fill, run: Run, record: StoredResponse) -> None:
         """Answer the request that has made or validated a response with that."""
         origin, now = self._origin, self._origin.clock.wall()
         status, fields, body = answer_of(record, fill.scope["method"], fill.fields, now=now)
@@ -387,7 +382,7 @@ class ResponseCache:
             fields = origin.edge.refused(fields)
         if origin.name is not None:
             ttl = int(record.fresh_until - now)
-            told = CacheStatus(origin.name, run.forwarded, ttl=ttl, stored=run.kept)
+            told = CacheStatus(origin.name, run.forwarded, ttl=ttl, stored=fill.kept)
             fields.append((b"cache-status", told.encode()))
         await fill.send({"type": START, "status": status, "headers": fields})
         await fill.send({"type": BODY, "body": body})

@@ -10,7 +10,7 @@ from async_tiercache.testing import FakeClock, MemoryServer, settled
 from async_tiercache_integrations.asgi import ResponseCache
 from tests.asgi.client import Exchange, Origin, begin, fetch, raw
 from tests.conftest import MakeCache
-from tests.core.source import ticks
+from tests.core.source import DEADLINE, ticks
 from tests.core.wire import Wire
 
 ETAG = ("etag", '"a"')
@@ -154,6 +154,156 @@ async def test_nothing_follows_an_error(
     slow.reads.set()
     await ticks()
     assert slow.messages == []
+
+
+# Clients that wait for what fails.
+
+
+@pytest.fixture
+def gate(origin: Origin) -> asyncio.Event:
+    """Return what the application waits for, each time but the first; it fails then."""
+    gate = asyncio.Event()
+
+    async def within() -> None:
+        if origin.calls > 1:
+            await gate.wait()
+            raise ZeroDivisionError
+
+    origin.within = within
+    return gate
+
+
+async def errors_of(clients: list[Exchange]) -> list[BaseException | None]:
+    """Return what was raised for each of some clients."""
+    tasks = [each.task for each in clients if each.task is not None]
+    async with asyncio.timeout(DEADLINE):
+        await asyncio.wait(tasks)
+    return [task.exception() for task in tasks]
+
+
+@pytest.mark.parametrize("said", ["max-age=10", "no-cache"])
+async def test_who_waits_for_a_validation_that_fails_has_its_error(
+    origin: Origin, cache: TierCache, clock: FakeClock, gate: asyncio.Event, said: str
+) -> None:
+    """At once, as who waits for a first response has: nobody tries again in turn."""
+    origin.fields = [("cache-control", said), ETAG]
+    app = ResponseCache(origin, cache=cache, clock=clock)
+    await fetch(app)
+    await settled(cache)
+    await clock.advance(11)
+    clients = [begin(app) for _ in range(5)]
+    await ticks()
+    gate.set()
+
+    errors = await errors_of(clients)
+
+    assert [type(error) for error in errors] == [ZeroDivisionError] * 5
+    assert len({id(error) for error in errors}) == 5
+    assert origin.calls == 2
+
+
+async def test_who_waits_on_another_server_tries_soon(
+    origin: Origin, make_cache: MakeCache, clock: FakeClock, gate: asyncio.Event
+) -> None:
+    """One of them, for all who wait there."""
+    caches = [await make_cache(), await make_cache()]
+    apps = [ResponseCache(origin, cache=each, clock=clock) for each in caches]
+    await fetch(apps[0])
+    await settled(caches[0])
+    await clock.advance(11)
+    clients = [begin(app) for app in apps for _ in range(5)]
+    await ticks()
+    gate.set()
+    await ticks()
+    await clock.advance(0.1)
+
+    errors = await errors_of(clients)
+
+    assert [type(error) for error in errors] == [ZeroDivisionError] * 10
+    assert origin.calls == 3
+
+
+@pytest.mark.parametrize(
+    ("profile", "said"),
+    [("origin-safe", "max-age=10, stale-if-error=60"), ("rfc9111", "max-age=10")],
+)
+async def test_who_waits_for_a_validation_that_fails_has_what_is_stale_too(
+    origin: Origin, cache: TierCache, clock: FakeClock, gate: asyncio.Event, *,
+    profile: Any, said: str,
+) -> None:  # fmt: skip
+    """Not only the one that has asked: it may take the place of the error for all."""
+    origin.fields = [("cache-control", said), ETAG]
+    app = ResponseCache(origin, cache=cache, clock=clock, profile=profile)
+    await fetch(app)
+    await settled(cache)
+    await clock.advance(11)
+    clients = [begin(app) for _ in range(5)]
+    await ticks()
+    gate.set()
+
+    for each in clients:
+        assert (await each.done()).body == b"hello"
+    assert origin.calls == 2
+
+
+async def test_who_wants_a_validation_of_its_own_shares_the_next_one(
+    origin: Origin, cache: TierCache, clock: FakeClock, gate: asyncio.Event
+) -> None:
+    """What had begun before it came is none of its own; but what begins then is one of all."""
+    app = ResponseCache(origin, cache=cache, clock=clock, clients="honour")
+    await fetch(app)
+    await settled(cache)
+    clients = [begin(app, ("cache-control", "no-cache")) for _ in range(5)]
+    await ticks()
+    gate.set()
+
+    errors = await errors_of(clients)
+
+    assert [type(error) for error in errors] == [ZeroDivisionError] * 5
+    assert origin.calls == 3
+
+
+async def test_a_failed_validation_leaves_nothing_fresh_for_who_wants_one_of_its_own(
+    origin: Origin, cache: TierCache, clock: FakeClock
+) -> None:
+    """What is stored has been validated for nobody."""
+    app = ResponseCache(origin, cache=cache, clock=clock, clients="honour")
+    await fetch(app)
+    await settled(cache)
+    gate = asyncio.Event()
+    origin.fields, origin.status, origin.parts = [], 503, [b"down"]
+    origin.within = gate.wait  # type: ignore[assignment]
+    clients = [begin(app, ("cache-control", "no-cache")) for _ in range(3)]
+    await ticks()
+    gate.set()
+
+    assert [(await each.done()).status for each in clients] == [503] * 3
+
+
+async def test_who_waits_goes_on_when_the_client_has_gone_that_validates(
+    origin: Origin, cache: TierCache, clock: FakeClock
+) -> None:
+    """One of them, for all: it waits for what was begun."""
+    app = ResponseCache(origin, cache=cache, clock=clock)
+    await fetch(app)
+    await settled(cache)
+    await clock.advance(11)
+    gate = asyncio.Event()
+    origin.within = gate.wait  # type: ignore[assignment]
+    first = begin(app)
+    await ticks()
+    waiting = [begin(app) for _ in range(5)]
+    await ticks()
+    assert first.task is not None
+    first.task.cancel()
+    await ticks()
+    gate.set()
+    await ticks()
+    await clock.advance(0.1)
+
+    for each in waiting:
+        assert (await each.done()).body == b"hello"
+    assert origin.calls == 2
 
 
 # Clients that go.

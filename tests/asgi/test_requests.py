@@ -134,6 +134,32 @@ async def test_what_is_authorized_is_shared_if_it_says_so(
     assert only.status == (200 if shared else 504)
 
 
+@pytest.mark.parametrize("elsewhere", [False, True], ids=["here", "elsewhere"])
+async def test_what_a_validation_has_brought_is_for_who_is_authorized_if_it_says_so(
+    origin: Origin, cache: TierCache, other: TierCache, clock: FakeClock, *, elsewhere: bool
+) -> None:
+    """Nor may one with credentials have what another client has waited for, if it is not public."""
+    origin.fields = [("cache-control", "max-age=60, public"), TAG]
+    app = authorized(origin, cache, clock)
+    await fetch(app)
+    await settled(cache)
+    await clock.advance(61)
+    gate = asyncio.Event()
+    origin.fields = [FRESH, ("etag", '"b"')]
+    origin.within = gate.wait  # type: ignore[assignment]
+    first = begin(app)
+    await ticks()
+    waiting = begin(authorized(origin, other, clock) if elsewhere else app, BASIC)
+    await ticks()
+    gate.set()
+    await first.done()
+    await settled(cache)
+    await clock.advance(1)
+
+    assert (await waiting.done()).fields["cache-status"] == "tiercache; fwd=stale"
+    assert origin.calls == 3
+
+
 # Heads.
 
 

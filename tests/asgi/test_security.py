@@ -1,5 +1,6 @@
 """Nobody gets what was made for somebody else, and nobody fills the memory."""
 
+import asyncio
 import itertools
 from contextvars import ContextVar
 from typing import Any
@@ -10,8 +11,9 @@ from async_tiercache import L1, TierCache
 from async_tiercache.testing import FakeClock, settled
 from async_tiercache_integrations._http_keys import _REMEMBERED, Bounded
 from async_tiercache_integrations.asgi import ResponseCache, Rule
-from tests.asgi.client import fetch, raw
+from tests.asgi.client import begin, fetch, raw
 from tests.conftest import MakeCache
+from tests.core.source import ticks
 
 USERS = ("ada", "bob")
 HOSTS = ("one.example", "two.example")
@@ -142,6 +144,32 @@ async def test_what_looks_like_a_file_is_a_page(
 
     for got, meant in await answers(app, ("cookie",), path=path):
         assert got == meant
+
+
+async def test_who_waits_for_a_validation_gets_nothing_of_another_client(
+    cache: TierCache, clock: FakeClock
+) -> None:
+    """Although what is asked about was for all."""
+    gate = asyncio.Event()
+    gate.set()
+    said = [FRESH, ("etag", '"a"')]
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        await gate.wait()
+        await send({"type": "http.response.start", "status": 200, "headers": raw(said)})
+        await send({"type": "http.response.body", "body": dict(scope["headers"])[b"x-user"]})
+
+    app = ResponseCache(application, cache=cache, clock=clock)
+    await fetch(app, ("x-user", "all"))
+    await settled(cache)
+    await clock.advance(61)
+    gate.clear()
+    said[0] = ("cache-control", "private, max-age=60")
+    clients = [begin(app, ("x-user", user)) for user in USERS]
+    await ticks()
+    gate.set()
+
+    assert [(await each.done()).body.decode() for each in clients] == list(USERS)
 
 
 async def test_tenants_share_no_response(make_cache: MakeCache, clock: FakeClock) -> None:

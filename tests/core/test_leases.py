@@ -274,6 +274,33 @@ async def test_a_failed_refresh_gives_its_mark_back(cache: TierCache, server: Me
     assert await cached_names(server) == [RAW.encode()]
 
 
+async def test_a_refresh_that_failed_elsewhere_is_taken_over_at_the_next_look(
+    make_cache: MakeCache, server: MemoryServer, clock: FakeClock
+) -> None:
+    """Nobody is told that a mark has been given back, so who waits tries for it at each look."""
+    theirs, ours = Source(), Source("v2")
+    other = await make_cache()
+    refreshed = function_of(other, theirs)
+    value = function_of(await make_cache(), ours)
+    await refreshed(1)
+    await settled(other)
+    theirs.close()
+    theirs.error = LookupError("gone")
+    refreshing = asyncio.ensure_future(refreshed.refresh(1))
+    await soon(theirs.loading(2))
+    waiting = asyncio.ensure_future(value.refresh(1))
+    await ticks()
+
+    theirs.gate.set()
+    with pytest.raises(LookupError):
+        await soon(refreshing)
+    await ticks()
+    assert ours.loads == 0
+    await clock.advance(0.1)
+
+    assert await soon(waiting) == "v2"
+
+
 async def test_a_redis_that_is_full_does_not_stop_loads(
     make_cache: MakeCache, server: MemoryServer, events: Recorder
 ) -> None:
