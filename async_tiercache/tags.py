@@ -106,7 +106,9 @@ def tag_text(value: object) -> str:
         >>> tag_text(1), tag_text("1"), tag_text(UUID(int=1))
         ('1', '1', '00000000-0000-0000-0000-000000000001')
     """
-    if not isinstance(value, bool | datetime):
+    if type(value) is str:
+        return escape(value)
+    if type(value) is not int and not isinstance(value, bool | datetime):
         for kind, content in _PLAIN:
             if isinstance(value, kind):
                 plain = content(value)
