@@ -108,7 +108,8 @@ def tag_text(value: object) -> str:
     """
     if type(value) is str:
         return escape(value)
-    if type(value) is not int and not isinstance(value, bool | datetime):
+    kept = type(value) is int or isinstance(value, bool | datetime)
+    if not kept and not hasattr(value, "__cache_key__"):
         for kind, content in _PLAIN:
             if isinstance(value, kind):
                 plain = content(value)

@@ -169,6 +169,35 @@ async def test_a_value_and_its_text_are_one_tag(cache: TierCache, owner: Any) ->
         assert await cache.get_many(keys) == {}
 
 
+class Email(str):
+    """A text that is the same in whatever case."""
+
+    __slots__ = ()
+
+    def __cache_key__(self) -> str:
+        return self.lower()
+
+
+async def test_a_text_of_a_class_that_says_its_key_stands_by_that_in_a_tag(
+    cache: TierCache,
+) -> None:
+    """It knows what makes two of them equal."""
+
+    @cache.cached("mail:{email}", tags=["mail:{email}"])
+    async def mail(email: Email) -> str:
+        return str(email)
+
+    @cache.invalidates(tags=["mail:{email}"])
+    async def change(email: Email) -> None:
+        """Change the source."""
+
+    await mail(Email("Ada"))
+    await settled(cache)
+    await change(Email("ADA"))
+
+    assert mail.peek(Email("Ada")) is MISSING
+
+
 async def test_an_id_in_a_tag_can_be_written_by_hand(cache: TierCache) -> None:
     """As an f-string writes it."""
     user_id = UUID("12345678-1234-5678-1234-567812345678")
