@@ -133,8 +133,8 @@ class TierCache(Calls):
         self._namespace = namespace = checked_namespace(namespace)
         self._policy = policy_of(policy, {})
         self._alone = url is None and client is None
-        l1 = checked_l1(l1, alone=self._alone)
         enabled = checked_switch(enabled, name="enabled")
+        l1 = checked_l1(l1, alone=self._alone and enabled)
         check_watchers(observers, tracer)
         check_clock(clock)
         remote: Remote | None = None

@@ -39,7 +39,7 @@ def checked_l1(l1: Any, *, alone: bool) -> L1 | None:
 
     Args:
         l1: What the caller gave.
-        alone: Whether there is no L2.
+        alone: Whether a cache that is on has no other tier.
 
     Raises:
         ConfigurationError: They are none, or there is no tier at all.

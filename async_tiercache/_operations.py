@@ -13,7 +13,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from typing import Any, TypeAlias
 
-from async_tiercache._callpath import EXACT, Arguments, CallPath, Table, parts_of
+from async_tiercache._callpath import EXACT, Arguments, CallPath, Parts, Table, parts_of
 from async_tiercache._context import LoadContext, context_parameter
 from async_tiercache._core import Core
 from async_tiercache._explain import Explanation
@@ -101,11 +101,7 @@ class Operations:
         parts = parts_of(signature, self.hints, is_method=maker.is_method, context=context)
         self.names = parts.names
         self.keyed = [place for place, name in enumerate(parts.names) if name in maker.parameters]
-        # A key that holds attributes needs more than the bare arguments, and tags of what stands
-        # in no key may be others at each call.
-        plain = maker.is_plain and not maker.uses_self and not core.tenancy.varies
-        told = self._tags.names.issubset(maker.parameters)
-        self._table = Table(parts, maker.parameters) if plain and told else None
+        self._table = self._table_of(parts)
         self.path = CallPath(
             function,
             parts,
@@ -122,6 +118,15 @@ class Operations:
         self.collect, self.peek = self.path.collect, self.path.peek
         self._invoke, self._via = self.path.invoke, via
         self.behind: Callable[[Any, Arguments], Part | None] | None = None
+
+    def _table_of(self, parts: Parts) -> Table | None:
+        """Return where slots are found by the bare arguments, if those tell key and tags."""
+        maker = self.maker
+        # A key that holds attributes needs more than the bare arguments, and tags of what stands
+        # in no key may be others at each call.
+        plain = maker.is_plain and not maker.uses_self and not self.core.tenancy.varies
+        told = self._tags.names.issubset(maker.parameters)
+        return Table(parts, maker.parameters) if plain and told else None
 
     def look(self, owner: Any, values: Arguments, found: object) -> tuple[Look, Waiter] | None:
         """Look into L2 for a call that the compiled path could not answer.

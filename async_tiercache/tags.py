@@ -88,12 +88,12 @@ def judge(pair: bytes, state: TagState | None) -> tuple[Verdict, float]:
 
 
 # What rows have, and requests have as a text; how its content is had from a subclass, too.
-_PLAIN: Final[tuple[tuple[type, Callable[[Any], str | int]], ...]] = (
-    (str, str.__str__),
-    (int, int.__int__),
-    (UUID, UUID.__str__),
-    (date, date.isoformat),
-)
+_PLAIN: Final[dict[type, Callable[[Any], str | int]]] = {
+    str: str.__str__,
+    int: int.__int__,
+    UUID: UUID.__str__,
+    date: date.isoformat,
+}
 
 
 def tag_text(value: object) -> str:
@@ -106,8 +106,11 @@ def tag_text(value: object) -> str:
         >>> tag_text(1), tag_text("1"), tag_text(UUID(int=1))
         ('1', '1', '00000000-0000-0000-0000-000000000001')
     """
-    if not isinstance(value, bool | datetime):
-        for kind, content in _PLAIN:
+    if type(value) is str:
+        return escape(value)
+    kept = type(value) is int or isinstance(value, bool | datetime)
+    if not kept and not hasattr(value, "__cache_key__"):
+        for kind, content in _PLAIN.items():
             if isinstance(value, kind):
                 plain = content(value)
                 return escape(plain) if isinstance(plain, str) else canonical(plain)

@@ -34,6 +34,16 @@ async def test_a_disabled_cache_calls_every_loader(make_cache: MakeCache, other:
     assert await other.get(KEY, "nothing") == "nothing"
 
 
+async def test_a_disabled_cache_needs_no_tier(make_cache: MakeCache) -> None:
+    """One that has L2 alone is switched off where there is no Redis."""
+    cache = await make_cache(client=None, l1=None, enabled=False)
+    source = Source()
+
+    assert await function_of(cache, source)(1) == source.value
+    assert (await cache.invalidate(keys=[KEY])).l2 == "off"
+    assert (await cache.set(KEY, 1)).l2 == "off"
+
+
 async def test_invalidations_of_a_disabled_cache_reach_l2(
     make_cache: MakeCache, other: TierCache
 ) -> None:
