@@ -6,7 +6,10 @@
 `tiercache_events`. A test that changes a value which the cache shares with others fails.
 """
 
+import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
+from typing import Final
 
 from async_tiercache._cache import TierCache
 from async_tiercache._events import Mutated
@@ -15,6 +18,7 @@ from async_tiercache.errors import MissingExtraError
 from async_tiercache.testing._clock import FakeClock
 from async_tiercache.testing._recorder import Recorder
 from async_tiercache.testing._server import MemoryServer
+from async_tiercache.testing._settled import settled
 
 try:
     import pytest
@@ -23,6 +27,9 @@ except ModuleNotFoundError as error:
     raise MissingExtraError(
         f"The fixtures need {error.name}", hint='pip install "async-tiercache[testing]"'
     ) from error
+
+STORES_SECONDS: Final = 0.25
+"""For how long stores that a test has left behind are waited for; they take a few milliseconds."""
 
 
 @pytest.fixture
@@ -58,6 +65,9 @@ async def tiercache(
     async with cache:
         yield cache
         tiercache_server.faults.clear()
+        # What is not in memory yet would not be compared; what is queued waits for the clock.
+        with suppress(TimeoutError):
+            await asyncio.wait_for(settled(cache), STORES_SECONDS)
     changed = sorted({event.key for event in tiercache_events.of(Mutated)})
     if changed:
         pytest.fail(

@@ -28,6 +28,14 @@ TESTS = """
 
     async def test_that_changes(tiercache: TierCache) -> None:
         (await value_of(tiercache)).append(2)
+
+
+    async def test_that_changes_at_once(tiercache: TierCache) -> None:
+        @tiercache.cached("letters")
+        async def letters() -> list[str]:
+            return ["a"]
+
+        (await letters()).append("b")
 """
 
 
@@ -46,6 +54,7 @@ def test_a_test_that_changes_a_shared_value_fails(tmp_path: Path) -> None:
         check=False,
     )
 
-    assert "2 passed, 1 error" in ended.stdout
+    assert "3 passed, 2 errors" in ended.stdout
     assert "ERROR test_user.py::test_that_changes" in ended.stdout
     assert "changed cached values of numbers:1" in ended.stdout
+    assert "changed cached values of letters" in ended.stdout
