@@ -102,8 +102,8 @@ async def test_more_tags_than_a_value_may_have_are_invalidated_at_once(
 ) -> None:
     """As many rows as a change may concern, the first and the last of them."""
     tags = [f"row:{number}" for number in range(MAX_TAGS + 1)]
-    keys = {"first": tags[0], "last": tags[-1]}
-    for key, tag in keys.items():
+    keys = ["first", "last"]
+    for key, tag in zip(keys, [tags[0], tags[-1]], strict=True):
         await cache.set(key, "old", tags=[tag])
     assert len(await other.get_many(keys)) == len(keys)
 
