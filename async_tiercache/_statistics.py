@@ -332,5 +332,6 @@ def merged(tallies: list[Tally]) -> Histogram:
 def _added(counters: Iterable[Counter[str]]) -> Mapping[str, int]:
     total: Counter[str] = Counter()
     for counter in counters:
-        total.update(counter)
+        # A copy, made in one step: another thread may be counting.
+        total.update(dict(counter))
     return MappingProxyType(dict(sorted(total.items())))

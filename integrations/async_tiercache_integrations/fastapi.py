@@ -160,9 +160,16 @@ def _mark(result: object, injected: Response | None, control: str) -> None:
     Called outside of FastAPI, by a test of the endpoint, there is nothing to set it on.
     """
     response = result if isinstance(result, Response) else injected
-    if response is None or (response.status_code or 200) >= 400:
+    if response is None:
         return
-    # FastAPI drops the other one's fields; a dependency may have said there that it is private.
-    said = [each for each in (response, injected) if each is not None]
+    said = [response]
+    if injected is not None and injected is not response:
+        # FastAPI drops its fields; a dependency may have said there that it is private, or by what
+        # its responses are told apart.
+        said.append(injected)
+        for vary in injected.headers.getlist("vary"):
+            response.headers.add_vary_header(vary)
+    if (response.status_code or 200) >= 400:
+        return
     if not any("cache-control" in each.headers for each in said):
         response.headers["Cache-Control"] = control

@@ -1,6 +1,8 @@
 """Statistics: what is counted, by family, tier and cause."""
 
 import asyncio
+import sys
+from threading import Event, Thread
 from typing import Any
 
 import pytest
@@ -207,6 +209,35 @@ async def test_the_families_are_named(cache: TierCache) -> None:
     function_of(cache, Source())
 
     assert cache.families == ("get_or_load", NAME)
+
+
+def test_they_may_be_read_in_another_thread() -> None:
+    """As an endpoint that is no coroutine function does; causes come while it reads."""
+    cache = TierCache(namespace="shop")
+    families = [cache._families.counts_of(f"family{n}") for n in range(5)]
+    done, errors = Event(), list[BaseException]()
+
+    def read() -> None:
+        try:
+            while not done.is_set():
+                cache.statistics()
+        except BaseException as error:
+            errors.append(error)
+
+    thread = Thread(target=read)
+    thread.start()
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for n in range(5_000):
+            for counts in families:
+                counts.not_stored[f"cause{n}"] += 1
+    finally:
+        sys.setswitchinterval(before)
+        done.set()
+        thread.join()
+
+    assert errors == []
 
 
 def test_the_repr_is_stable() -> None:

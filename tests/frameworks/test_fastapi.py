@@ -8,7 +8,7 @@ from typing import Annotated, Any, get_args
 import pytest
 import pytest_asyncio
 from anyio.to_thread import current_default_thread_limiter
-from fastapi import Depends, FastAPI, HTTPException, Response
+from fastapi import Depends, FastAPI, HTTPException, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
@@ -104,6 +104,27 @@ async def test_what_a_dependency_says_counts(
     assert await control(site) in ("private", None)
     await site.fetch("/")
     assert not (await site.fetch("/")).fields.get("cache-status", "").startswith("tiercache; hit")
+
+
+@pytest.mark.parametrize("returns_one", [False, True])
+async def test_what_a_dependency_depends_on_is_told_apart(
+    app: FastAPI, site: Site, *, returns_one: bool
+) -> None:
+    """Also where FastAPI drops what it says, because the endpoint returns its own response."""
+
+    def language(request: Request, response: Response) -> str:
+        response.headers["Vary"] = "Accept-Language"
+        return request.headers["accept-language"]
+
+    @app.get("/", response_model=None)
+    @cached_response("1m")
+    async def endpoint(spoken: Annotated[str, Depends(language)]) -> Response | str:
+        return JSONResponse(spoken, headers={"Vary": "Accept"}) if returns_one else spoken
+
+    for spoken in ("de", "en") * 2:
+        answer = await site.fetch("/", ("accept-language", spoken))
+        assert answer.body == f'"{spoken}"'.encode()
+    assert answer.hit
 
 
 async def test_an_error_has_no_lifetime(app: FastAPI, site: Site) -> None:
