@@ -6,20 +6,18 @@ then under keys that carry the record's own random id, so that nothing reaches t
 that is there. Whatever ends the record ends them all.
 """
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache, partial
 from typing import Any, Final, Literal, TypeAlias
 
 from async_tiercache import TierCache
+from async_tiercache._checks import check_clock, checked_switch
 from async_tiercache._clock import SYSTEM_CLOCK
 from async_tiercache._options import Size, size_in_bytes
 from async_tiercache.abc import Clock
-from async_tiercache.errors import ConfigurationError
 from async_tiercache.http.control import RequestControl, request_control
 from async_tiercache.http.fields import Fields, joined
 from async_tiercache.http.negotiation import Normaliser
-from async_tiercache.http.rules import ORIGIN_SAFE, RFC9111
 from async_tiercache.http.status import CacheStatus, Forwarded
 from async_tiercache.http.stored import Answer, Ready, StoredResponse, answer_of
 from async_tiercache.http.target import groups_of
@@ -37,6 +35,14 @@ from async_tiercache_integrations._http_keys import (
     url_key,
 )
 from async_tiercache_integrations._http_lookup import Lookup
+from async_tiercache_integrations._http_options import (
+    PROFILES,
+    check_choices,
+    check_parts,
+    checked_normalisers,
+    checked_rules,
+    checked_variants,
+)
 from async_tiercache_integrations._http_origin import (
     BODY,
     REMARKS,
@@ -64,7 +70,6 @@ __all__ = [
 ProfileName: TypeAlias = Literal["origin-safe", "rfc9111"]
 Clients: TypeAlias = Literal["ignore", "honour"] | Callable[[Scope], bool]
 """Whether what clients ask of caches counts, or for which requests."""
-_PROFILES: Final = {profile.name: profile for profile in (ORIGIN_SAFE, RFC9111)}
 _READING: Final = frozenset({"GET", "HEAD"})
 _SAFE: Final = _READING | {"OPTIONS", "TRACE"}
 _PASSING: Final = frozenset({b"if-match", b"if-unmodified-since", b"transfer-encoding"})
@@ -170,8 +175,9 @@ class ResponseCache:
         detail: bool = False,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
-        _check_choices(profile, name, clients, read_your_writes)
-        _check_limits(max_variants, rules)
+        check_parts(app, cache, edge)
+        check_choices(profile, name, clients, read_your_writes)
+        check_clock(clock)
         targets = [f"{name}-cache-control"] if name is not None else []
         if profile == "rfc9111":
             targets.append("cdn-cache-control")
@@ -179,21 +185,19 @@ class ResponseCache:
         self._counts = counts_of(cache)
         self._origin = Origin(
             app=app,
-            profile=_PROFILES[profile],
-            rules=tuple(rules),
+            profile=PROFILES[profile],
+            rules=checked_rules(rules),
             max_body=size_in_bytes(max_body, name="max_body"),
             name=name,
-            detail=detail,
+            detail=checked_switch(detail, name="detail"),
             edge=edge,
-            collects=collect_tags,
-            keys=Keys(max_variants),
+            collects=checked_switch(collect_tags, name="collect_tags"),
+            keys=Keys(checked_variants(max_variants)),
             counts=self._counts,
             targets=tuple(target.lower().encode() for target in targets),
             clock=clock,
         )
-        self._normalisers = [
-            (key.lower().encode(), each) for key, each in (normalise or {}).items()
-        ]
+        self._normalisers = checked_normalisers(normalise or {})
         self._clients = clients
         self._unusual = _UNUSUAL if clients == "ignore" else _UNUSUAL | _ASKING
         self._carrier = None
@@ -494,43 +498,6 @@ def _read_again(received: list[Message], receive: Receive) -> Receive:
         return next(messages, None) or await receive()
 
     return again
-
-
-def _check_choices(
-    profile: str, name: str | None, clients: object, read_your_writes: object
-) -> None:
-    """Refuse choices that there are not."""
-    if profile not in _PROFILES:
-        raise ConfigurationError(
-            f"There is no profile {profile!r}", hint=f"Use one of {', '.join(_PROFILES)}."
-        )
-    if name is not None and not re.fullmatch("[A-Za-z][A-Za-z0-9-]*", name):
-        raise ConfigurationError(
-            f"The name {name!r} is no token", hint="Use letters, digits and hyphens."
-        )
-    if clients not in {"ignore", "honour"} and not callable(clients):
-        raise ConfigurationError(
-            f"clients={clients!r} is nothing that counts",
-            hint='Pass "ignore", "honour", or a function of the scope.',
-        )
-    if read_your_writes not in {None, "cookie", "header"}:
-        raise ConfigurationError(
-            f"read_your_writes={read_your_writes!r} carries no token",
-            hint='Pass "cookie" or "header".',
-        )
-
-
-def _check_limits(max_variants: int, rules: Sequence[Rule]) -> None:
-    """Refuse limits and rules that are none."""
-    if max_variants < 1:
-        raise ConfigurationError(
-            f"max_variants={max_variants} leaves no response", hint="Pass 1 or more."
-        )
-    if not all(isinstance(rule, Rule) for rule in rules):
-        raise ConfigurationError(
-            f"rules={rules!r} holds something that is no rule",
-            hint='Pass rules=[Rule("/products/{number}", ttl="5m")].',
-        )
 
 
 def _telling_hits(name: str | None) -> Callable[[int], Fields]:

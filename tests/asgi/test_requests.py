@@ -450,13 +450,26 @@ async def test_an_application_may_name_more_tags_than_a_value_may_have(
         {"max_body": "big"},
         {"rules": ["/products"]},
         {"read_your_writes": "query"},
+        {"app": None},
+        {"cache": None},
+        {"clock": 3},
+        {"collect_tags": "no"},
+        {"detail": "no"},
+        {"edge": "Surrogate-Key"},
+        {"max_variants": "many"},
+        {"name": 5},
+        {"normalise": ["accept"]},
+        {"normalise": {"accept": 5}},
+        {"normalise": {"\u00e9": str.lower}},
+        {"rules": None},
     ],
     ids=str,
 )
 async def test_options_that_mean_nothing_are_refused(cache: TierCache, options: Any) -> None:
     """When it is made."""
-    with pytest.raises(ConfigurationError):
-        ResponseCache(Origin(), cache=cache, **options)
+    with pytest.raises(ConfigurationError) as caught:
+        ResponseCache(**{"app": Origin(), "cache": cache, **options})
+    assert caught.value.hint
 
 
 @pytest.mark.parametrize("said", [[FRESH], [FRESH, ("vary", "accept")]], ids=str)

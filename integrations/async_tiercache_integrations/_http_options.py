@@ -1,0 +1,113 @@
+"""What a response cache may be given; anything else is refused when it is made."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from async_tiercache import TierCache
+from async_tiercache.errors import ConfigurationError
+from async_tiercache.http.fields import TOKEN
+from async_tiercache.http.negotiation import Normaliser
+from async_tiercache.http.rules import ORIGIN_SAFE, RFC9111
+from async_tiercache_integrations._http_edge import Edge
+from async_tiercache_integrations._http_rules import Rule
+
+_NAME: Final = re.compile("[A-Za-z][A-Za-z0-9-]*")
+
+PROFILES: Final = {profile.name: profile for profile in (ORIGIN_SAFE, RFC9111)}
+
+
+def check_parts(app: object, cache: object, edge: object) -> None:
+    """Refuse parts that are none.
+
+    Raises:
+        ConfigurationError: One is none.
+    """
+    if not callable(app):
+        raise ConfigurationError(
+            f"The application {app!r} cannot be called", hint="Pass an ASGI application."
+        )
+    if not isinstance(cache, TierCache):
+        raise ConfigurationError(
+            f"cache={cache!r} is no TierCache", hint='Pass TierCache(url, namespace="shop").'
+        )
+    if not isinstance(edge, Edge | None):
+        raise ConfigurationError(
+            f"edge={edge!r} is no Edge", hint='Pass Edge(tags="Surrogate-Key"), or leave it out.'
+        )
+
+
+def check_choices(profile: Any, name: Any, clients: object, read_your_writes: object) -> None:
+    """Refuse choices that there are not.
+
+    Raises:
+        ConfigurationError: There is not one.
+    """
+    if profile not in PROFILES:
+        raise ConfigurationError(
+            f"There is no profile {profile!r}", hint=f"Use one of {', '.join(PROFILES)}."
+        )
+    if name is not None and not (isinstance(name, str) and _NAME.fullmatch(name)):
+        raise ConfigurationError(
+            f"The name {name!r} is no token", hint="Use letters, digits and hyphens."
+        )
+    if clients not in {"ignore", "honour"} and not callable(clients):
+        raise ConfigurationError(
+            f"clients={clients!r} is nothing that counts",
+            hint='Pass "ignore", "honour", or a function of the scope.',
+        )
+    if read_your_writes not in {None, "cookie", "header"}:
+        raise ConfigurationError(
+            f"read_your_writes={read_your_writes!r} carries no token",
+            hint='Pass "cookie" or "header".',
+        )
+
+
+def checked_rules(rules: Any) -> tuple[Rule, ...]:
+    """Return the rules.
+
+    Raises:
+        ConfigurationError: One is none.
+    """
+    if not isinstance(rules, Sequence) or not all(isinstance(rule, Rule) for rule in rules):
+        raise ConfigurationError(
+            f"rules={rules!r} is no list of rules",
+            hint='Pass rules=[Rule("/products/{number}", ttl="5m")].',
+        )
+    return tuple(rules)
+
+
+def checked_variants(most: Any) -> int:
+    """Return how many variants a URL may have.
+
+    Raises:
+        ConfigurationError: None could be stored.
+    """
+    if not isinstance(most, int) or most < 1:
+        raise ConfigurationError(
+            f"max_variants={most!r} leaves no response", hint="Pass a whole number from 1 on."
+        )
+    return most
+
+
+def checked_normalisers(normalise: Any) -> list[tuple[bytes, Normaliser]]:
+    """Return what takes the place of the values of request fields, by their names.
+
+    Raises:
+        ConfigurationError: A name is no field, or what should be a function is none.
+    """
+    if not isinstance(normalise, Mapping):
+        raise ConfigurationError(
+            f"normalise={normalise!r} is no mapping",
+            hint='Pass normalise={"accept-language": languages("en", "de")}.',
+        )
+    checked: list[tuple[bytes, Normaliser]] = []
+    for name, function in normalise.items():
+        field = str(name).lower().encode()
+        if not TOKEN.fullmatch(field) or not callable(function):
+            raise ConfigurationError(
+                f"normalise={{{name!r}: {function!r}}} is no field and function",
+                hint="Name a request field, and a function of its value.",
+            )
+        checked.append((field, function))
+    return checked
