@@ -290,11 +290,13 @@ class ResponseCache:
     ) -> None:
         """Answer a request with its record, unless it has made that itself; it may be another's."""
         if record is None:
-            if fill.run is not None:
-                self._counts.forwarded[fill.run.forwarded] += 1
-                made = await fill.run.rest()
+            # The two hold each other: only a garbage collection would free what they hold.
+            run, fill.run = fill.run, None
+            if run is not None:
+                self._counts.forwarded[run.forwarded] += 1
+                made = await run.rest()
                 if made is not None:
-                    await self._send_made(fill, made, fill.run)
+                    await self._send_made(fill, made, run)
             return
         if not isinstance(record, StoredResponse) or not _is_for(fill, record):
             await self._pass(fill.scope, fill.receive, fill.send, "miss")
@@ -359,7 +361,7 @@ class ResponseCache:
             return
         again = fill.again(record, fill.receive, fill.send)
         found = await self._lookup.validated(again)
-        run = again.run
+        run, again.run = again.run, None
         if run is not None and not run.failed and not run.unmatched:
             self._counts.forwarded["stale"] += 1
             made = await run.rest()
