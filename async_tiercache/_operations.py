@@ -13,7 +13,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from typing import Any, TypeAlias
 
-from async_tiercache._callpath import EXACT, Arguments, CallPath, Table, parts_of
+from async_tiercache._callpath import EXACT, Arguments, CallPath, Parts, Table, parts_of
 from async_tiercache._context import LoadContext, context_parameter
 from async_tiercache._core import Core
 from async_tiercache._explain import Explanation
@@ -27,7 +27,7 @@ from async_tiercache._report import Report
 from async_tiercache.codecs.returned import DeferredCodec, hints_of, is_generic, of_class
 from async_tiercache.codecs.typed import TypedCodec, codec_for
 from async_tiercache.errors import ConfigurationError, UsageError
-from async_tiercache.keys import KeyMaker
+from async_tiercache.keys import KeyMaker, KeyText, TextMaker
 from async_tiercache.tags import TagMaker
 
 Via: TypeAlias = Callable[[], AbstractAsyncContextManager[Any]]
@@ -78,7 +78,8 @@ class Operations:
         self._known = families
         self.hints, codec = _understood(function, names, limits)
         context = context_parameter(function, self.hints)
-        maker = KeyMaker(function, template, exclude=exclude, scope=scope, hidden=context)
+        kind = TextMaker if KeyText in self.hints.values() else KeyMaker
+        maker = kind(function, template, exclude=exclude, scope=scope, hidden=context)
         if via is not None and not maker.is_method:
             raise ConfigurationError(
                 f"{maker.name} is no method, so via= has no object to open",
@@ -99,9 +100,7 @@ class Operations:
         parts = parts_of(signature, self.hints, is_method=maker.is_method, context=context)
         self.names = parts.names
         self.keyed = [place for place, name in enumerate(parts.names) if name in maker.parameters]
-        # A key that holds attributes needs more than the bare arguments.
-        plain = maker.is_plain and not maker.uses_self and not core.tenancy.varies
-        self._table = Table(parts, maker.parameters) if plain else None
+        self._table = self._table_of(parts)
         self.path = CallPath(
             function,
             parts,
@@ -118,6 +117,17 @@ class Operations:
         self.collect, self.peek = self.path.collect, self.path.peek
         self._invoke, self._via = self.path.invoke, via
         self.behind: Callable[[Any, Arguments], Part | None] | None = None
+
+    def _table_of(self, parts: Parts) -> Table | None:
+        """Return where the compiled path looks for slots, if it can."""
+        core, maker = self.core, self.maker
+        # A key that holds attributes needs more than the bare arguments.
+        if not maker.is_plain or maker.uses_self or core.tenancy.varies:
+            return None
+        texts = None
+        if isinstance(maker, TextMaker) and core.store is not None and not core.tenancy.on:
+            texts = core.store.slots
+        return Table(parts, maker.parameters, texts=texts)
 
     def look(self, owner: Any, values: Arguments, found: object) -> tuple[Look, Waiter] | None:
         """Look into L2 for a call that the compiled path could not answer.

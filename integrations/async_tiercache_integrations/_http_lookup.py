@@ -8,6 +8,7 @@ from async_tiercache import LoadContext, TierCache
 from async_tiercache._options import Missing
 from async_tiercache.http.fields import Fields
 from async_tiercache.http.stored import StoredResponse
+from async_tiercache.keys import KeyText
 from async_tiercache_integrations._http_fill import FILL, Fill, Run
 from async_tiercache_integrations._http_keys import Bounded, Scope
 from async_tiercache_integrations._http_origin import Origin
@@ -44,17 +45,12 @@ class Lookup:
         @cache.cached(
             "http:{key}", on_abandon="finish", load_limit=LONGEST, grace=0, early=0, jitter=0
         )
-        async def http_response(key: str, context: LoadContext = LoadContext()) -> Record:
+        async def http_response(key: KeyText, context: LoadContext = LoadContext()) -> Record:
             del key
             return await FILL.get().load(context)
 
         self._record: Any = http_response
-        self._peek: Callable[[str], Record | Missing] = self._record.peek
-
-    def key(self, key: str) -> str:
-        """Return how a key is called in the cache."""
-        text: str = self._record.key(key)
-        return text
+        self._peek: Callable[[KeyText], Record | Missing] = self._record.peek
 
     def at_hand(self, scope: Scope, fields: Mapping[bytes, bytes]) -> StoredResponse | None:
         """Return what memory has for a request."""
@@ -105,7 +101,7 @@ class Lookup:
     async def held(self, fill: Fill) -> Record:
         """Return what is stored for a request, without making it."""
         while True:
-            record: Record = await self._cache.get(self.key(fill.key), NOT_STORED)
+            record: Record = await self._cache.get(fill.key, NOT_STORED)
             if isinstance(record, StoredResponse | NotStored):
                 return record
             if not fill.follow(record):
@@ -140,7 +136,7 @@ class Lookup:
         if others is None:
             return None
         await asyncio.wait([others])
-        latest = await self._cache.get(self.key(fill.key), NOT_STORED)
+        latest = await self._cache.get(fill.key, NOT_STORED)
         now = self._origin.clock.wall()
         if isinstance(latest, StoredResponse) and latest.reuse(None, now=now) == "fresh":
             return latest

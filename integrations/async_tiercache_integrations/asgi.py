@@ -469,9 +469,8 @@ class ResponseCache:
         fields = [(name.lower(), value) for name, value in response]
         groups = groups_of(fields, b"cache-group-invalidation")
         tags = [group_tag(origin_of(scope), group) for group in groups]
-        urls = {url_key(scope), path_key(scope), *keys_named(scope, fields)}
-        keys = [self._lookup.key(url) for url in urls]
-        await self._cache.invalidate(keys=keys, tags=tags[:MAX_TAGS])
+        keys = {url_key(scope), path_key(scope), *keys_named(scope, fields)}
+        await self._cache.invalidate(keys=[*keys], tags=tags[:MAX_TAGS])
         for first in range(MAX_TAGS, len(tags), MAX_TAGS):
             await self._cache.invalidate(tags=tags[first : first + MAX_TAGS])
 
