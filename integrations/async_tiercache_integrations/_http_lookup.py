@@ -80,7 +80,7 @@ class Lookup:
             while True:
                 if fill.key in self._passed_on and self._is_passed_on(fill.key):
                     return NOT_STORED
-                record: Record = await self._record(fill.key)
+                record: Record = _shared(await self._record(fill.key))
                 # Not if it was cancelled: then its load may still begin, for others.
                 fill.over = True
                 if fill.run is not None:
@@ -101,7 +101,7 @@ class Lookup:
     async def held(self, fill: Fill) -> Record:
         """Return what is stored for a request, without making it."""
         while True:
-            record: Record = await self._cache.get(fill.key, NOT_STORED)
+            record: Record = _shared(await self._cache.get(fill.key, NOT_STORED))
             if isinstance(record, StoredResponse | NotStored):
                 return record
             if not fill.follow(record):
@@ -136,7 +136,7 @@ class Lookup:
         if others is None:
             return None
         await asyncio.wait([others])
-        latest = await self._cache.get(fill.key, NOT_STORED)
+        latest = _shared(await self._cache.get(fill.key, NOT_STORED))
         now = self._origin.clock.wall()
         if isinstance(latest, StoredResponse) and latest.reuse(None, now=now) == "fresh":
             return latest
@@ -205,6 +205,13 @@ class Lookup:
             return True
         del self._passed_on[key]
         return False
+
+
+def _shared(record: Any) -> Any:
+    """Return a record that may come from L2, where nothing is shared, as L1 is to hold it."""
+    if type(record) is StoredResponse or type(record) is Variants:
+        record.share()
+    return record
 
 
 def _leave(fill: Fill) -> None:

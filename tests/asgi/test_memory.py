@@ -6,9 +6,12 @@ from typing import Any
 
 import pytest
 
+from async_tiercache import TierCache
+from async_tiercache.http.stored import StoredResponse
 from async_tiercache.testing import FakeClock, settled
+from async_tiercache_integrations._http_records import Variants
 from async_tiercache_integrations.asgi import ResponseCache
-from tests.asgi.client import fetch, raw, scope_of
+from tests.asgi.client import Origin, fetch, raw, scope_of
 from tests.conftest import MakeCache
 
 FRESH = ("cache-control", "max-age=60")
@@ -55,3 +58,25 @@ async def test_a_request_that_has_made_a_response_leaves_no_garbage(
         assert [ref() for ref in held] == [None, None]
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+async def test_responses_from_l2_hold_once_what_they_have_in_common(
+    cache: TierCache, other: TierCache, clock: FakeClock, method: str
+) -> None:
+    """In the memory of another server, too: their fields, and the names in `Vary`."""
+    origin = Origin(FRESH, ("vary", "accept"))
+    for holder, asked in ((cache, "GET"), (other, method)):
+        server = ResponseCache(origin, cache=holder, clock=clock)
+        for path in ("/1", "/2"):
+            await fetch(server, path=path, method=asked)
+        await settled(holder)
+
+    assert origin.calls == 2
+    assert other._core.store is not None
+    records = [slot.value for slot in other._core.store.slots.values()]
+    first, second = (each for each in records if isinstance(each, StoredResponse))
+    assert all(mine is its for mine, its in zip(first.fields, second.fields, strict=True))
+    assert first.control is second.control
+    one, two = (each for each in records if isinstance(each, Variants))
+    assert one.names is two.names
