@@ -146,18 +146,26 @@ class Table:
     Args:
         parts: The parameter list.
         keyed: The parameters that stand in the key, in order.
+        texts: L1 itself, for a function whose only such parameter is the key's text: its slots have
+            no other name, and another family's may be among them.
 
     Attributes:
         slots: The dict of each class of `self`; a function's stands under the class of `None`.
+        by_text: Whether that is L1 itself.
         expression: The source of the key in it.
         conditions: The source of what must hold before it is asked.
         unsafe: Whether asking may raise `TypeError`, for an argument without a hash.
     """
 
-    __slots__ = ("_checks", "_single", "conditions", "expression", "slots", "unsafe")
+    __slots__ = ("_checks", "_single", "by_text", "conditions", "expression", "slots", "unsafe")
 
-    def __init__(self, parts: Parts, keyed: Collection[str]) -> None:
+    def __init__(
+        self, parts: Parts, keyed: Collection[str], *, texts: dict[str, Any] | None = None
+    ) -> None:
         self.slots = _ByClass()
+        self.by_text = texts is not None
+        if texts is not None:
+            self.slots[_NONE_TYPE] = texts
         self._checks = [(parts.names.index(name), parts.guards.get(name)) for name in keyed]
         self.unsafe = any(name not in parts.guards for name in keyed)
         self._single = len(keyed) == 1 and not self.unsafe
@@ -172,7 +180,12 @@ class Table:
         ]
 
     def alias(self, owner: object, values: Arguments) -> tuple[dict[Any, Any], Any] | None:
-        """Return where a call looks for its slot; `None` if equal arguments may differ in text."""
+        """Return where a call looks for its slot; `None` if equal arguments may differ in text.
+
+        Nor is there an alias where the text itself is looked for.
+        """
+        if self.by_text:
+            return None
         if self._single:
             ((index, guard),) = self._checks
             value = values[index]
@@ -319,6 +332,8 @@ class CallPath:
         Args:
             slots: The source of the dict that has the slots.
         """
+        if self._table is not None and self._table.by_text:
+            slots = None  # It asks whose the slot is; a peek leaves that to its caller.
         # A miss is a coroutine of its own, for the sake of a small frame of this one.
         miss = f"await {_RESERVED}miss({self._values}, {{found}})"
         return [f"async def {_RESERVED}call({self._parts.header}):", *self._lines(slots, miss)]

@@ -27,7 +27,7 @@ from async_tiercache._report import Report
 from async_tiercache.codecs.returned import DeferredCodec, hints_of, is_generic, of_class
 from async_tiercache.codecs.typed import TypedCodec, codec_for
 from async_tiercache.errors import ConfigurationError, UsageError
-from async_tiercache.keys import KeyMaker
+from async_tiercache.keys import KeyMaker, KeyText, TextMaker
 from async_tiercache.tags import TagMaker
 
 Via: TypeAlias = Callable[[], AbstractAsyncContextManager[Any]]
@@ -78,7 +78,8 @@ class Operations:
         self._known = families
         self.hints, codec = _understood(function, names, limits)
         context = context_parameter(function, self.hints)
-        maker = KeyMaker(function, template, exclude=exclude, scope=scope, hidden=context)
+        kind = TextMaker if KeyText in self.hints.values() else KeyMaker
+        maker = kind(function, template, exclude=exclude, scope=scope, hidden=context)
         if via is not None and not maker.is_method:
             raise ConfigurationError(
                 f"{maker.name} is no method, so via= has no object to open",
@@ -120,13 +121,17 @@ class Operations:
         self.behind: Callable[[Any, Arguments], Part | None] | None = None
 
     def _table_of(self, parts: Parts) -> Table | None:
-        """Return where slots are found by the bare arguments, if those tell key and tags."""
-        maker = self.maker
+        """Return where the compiled path looks for slots, if the arguments tell key and tags."""
+        core, maker = self.core, self.maker
         # A key that holds attributes needs more than the bare arguments, and tags of what stands
         # in no key may be others at each call.
-        plain = maker.is_plain and not maker.uses_self and not self.core.tenancy.varies
         told = self._tags.names.issubset(maker.parameters)
-        return Table(parts, maker.parameters) if plain and told else None
+        if not maker.is_plain or maker.uses_self or core.tenancy.varies or not told:
+            return None
+        texts = None
+        if isinstance(maker, TextMaker) and core.store is not None and not core.tenancy.on:
+            texts = core.store.slots
+        return Table(parts, maker.parameters, texts=texts)
 
     def look(self, owner: Any, values: Arguments, found: object) -> tuple[Look, Waiter] | None:
         """Look into L2 for a call that the compiled path could not answer.

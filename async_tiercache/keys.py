@@ -14,7 +14,7 @@ import string
 from collections.abc import Callable, Collection, Mapping, Sequence
 from operator import attrgetter
 from types import CellType
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, NewType
 
 from async_tiercache._canonical import (
     INVISIBLE,
@@ -228,6 +228,13 @@ class Template:
         return KeyTemplateError(f"The template {self.template!r} {message}", hint=hint)
 
 
+KeyText = NewType("KeyText", str)
+"""A parameter so annotated is the whole text of the key, and the template only the family's name.
+
+For parts of this project that make their own texts: L1 then holds each of them once.
+"""
+
+
 class KeyMaker:
     """The keys of one function: made when it is decorated, asked at each call.
 
@@ -384,6 +391,18 @@ class KeyMaker:
                 "{self.table}, or leave the template out: default keys hold the class.",
             )
         self._verified = kind
+
+
+class TextMaker(KeyMaker):
+    """The keys of a function that takes their texts."""
+
+    __slots__ = ()
+
+    def text(self, args: tuple[object, ...], owner: object | None = None) -> str:
+        """Return the key of one call."""
+        del owner
+        (place, _), *_ = self._picks
+        return str(args[place])
 
 
 def scope_text(scope: Callable[[Any], object], owner: object) -> str:

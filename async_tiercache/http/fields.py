@@ -39,30 +39,38 @@ _DATES: Final = (
 )
 
 
-_REPEATED: Final = frozenset(
+_OWN: Final = frozenset(
     {
-        b"cache-control",
-        b"content-encoding",
-        b"content-language",
-        b"content-type",
-        b"server",
-        b"vary",
+        b"cache-tag",
+        b"content-digest",
+        b"content-location",
+        b"etag",
+        b"last-modified",
+        b"link",
+        b"location",
+        b"repr-digest",
+        b"surrogate-key",
     }
 )
-"""Fields that most responses of a service have with one of few values."""
+"""Fields that hardly two responses have with the same value."""
+_LONGEST_SHARED: Final = 1024
+"""Longer values are not held for others, in bytes."""
 
 
 def shared(fields: Fields) -> tuple[tuple[bytes, bytes], ...]:
     """Return equal fields in which thousands of responses hold the same names and values once."""
     return tuple(
         [
-            _pair(name, value) if name in _REPEATED else (_name(name), value)
+            (_name(name), value)
+            if name in _OWN or len(value) > _LONGEST_SHARED
+            else _pair(name, value)
             for name, value in fields
         ]
     )
 
 
-@lru_cache(maxsize=1024)
+# What is of one response alone leaves it soon; what most have is asked for again and again.
+@lru_cache(maxsize=4096)
 def _pair(name: bytes, value: bytes) -> tuple[bytes, bytes]:
     return name, value
 

@@ -65,7 +65,8 @@ class Ready:
         self.fields = [*found.fields, *said]
         self.fields_of_304 = [*fields_of_304(found.fields), *said]
         self.since = now
-        self.until = min(found.born_at + age + 1, found.fresh_until - int(found.fresh_until - now))
+        fresh_until = found.fresh_until
+        self.until = min(found.born_at + age + 1, fresh_until - int(fresh_until - now))
 
 
 class _Answering:
@@ -85,7 +86,7 @@ class StoredResponse(_Answering):
         body: Its content.
         control: What it says of its reuse.
         born_at: When it was made, as far as caches behind have told its age.
-        fresh_until: From here on it is stale.
+        lifetime: For how long it is fresh from then on.
         tags: What it stands under, which a validation must not forget.
     """
 
@@ -94,13 +95,23 @@ class StoredResponse(_Answering):
     body: bytes
     control: ResponseControl
     born_at: float
-    fresh_until: float
+    lifetime: float
     tags: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Hold what many responses have in common once."""
+        """Hold it once from the beginning."""
+        self.share()
+
+    def share(self) -> None:
+        """Hold what many responses have in common once; one from L2 has all of its own."""
         object.__setattr__(self, "fields", shared(self.fields))
         object.__setattr__(self, "control", _shared(self.control))
+        object.__setattr__(self, "lifetime", _shared_seconds(self.lifetime))
+
+    @property
+    def fresh_until(self) -> float:
+        """From here on it is stale."""
+        return self.born_at + self.lifetime
 
     def readied(self, told: Callable[[int], Fields], *, by: object, now: float) -> Ready | None:
         """Return what answers most requests from now on; `None` if it must not be served unasked.
@@ -110,13 +121,14 @@ class StoredResponse(_Answering):
             by: Who says that.
             now: The present.
         """
-        if self.control.no_cache or now >= self.fresh_until:
+        fresh_until = self.fresh_until
+        if self.control.no_cache or now >= fresh_until:
             return None
         ready: Ready | None = getattr(self, "ready", None)
         if ready is None or ready.by is not by:
             ready = Ready(self, by)
             object.__setattr__(self, "ready", ready)
-        ready.renew(self, told(int(self.fresh_until - now)), age=self.age(now), now=now)
+        ready.renew(self, told(int(fresh_until - now)), age=self.age(now), now=now)
         return ready
 
     def age(self, now: float) -> int:
@@ -176,9 +188,9 @@ class StoredResponse(_Answering):
             fresh_until: From when on it is stale.
         """
         fields = tuple(updated(self.fields, stored_fields(response, control, but={_AGE})))
-        return replace(
-            self, fields=fields, control=control, born_at=born_at, fresh_until=fresh_until
-        )
+        # Rounded, so that the sum of the two is the very instant again.
+        lifetime = round(fresh_until - born_at, 6)
+        return replace(self, fields=fields, control=control, born_at=born_at, lifetime=lifetime)
 
 
 def stored(
@@ -204,14 +216,17 @@ def stored(
     fields = stored_fields(response, control, but={_AGE})
     if _LENGTH not in {name for name, _ in fields} and status not in _NO_CONTENT:
         fields.append((_LENGTH, b"%d" % len(body)))
-    return StoredResponse(
-        status, tuple(fields), body, control, born_at, born_at + (lifetime or 0.0)
-    )
+    return StoredResponse(status, tuple(fields), body, control, born_at, float(lifetime or 0))
 
 
 @lru_cache(maxsize=1024)
 def _shared(control: ResponseControl) -> ResponseControl:
     return control
+
+
+@lru_cache(maxsize=1024)
+def _shared_seconds(seconds: float) -> float:
+    return seconds
 
 
 @lru_cache(maxsize=4096)

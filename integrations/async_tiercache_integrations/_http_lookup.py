@@ -11,6 +11,7 @@ from async_tiercache._options import Missing
 from async_tiercache.errors import RecursiveLoadError
 from async_tiercache.http.fields import Fields
 from async_tiercache.http.stored import StoredResponse
+from async_tiercache.keys import KeyText
 from async_tiercache_integrations._http_fill import FILL, Fill
 from async_tiercache_integrations._http_keys import Bounded, Scope
 from async_tiercache_integrations._http_origin import Origin
@@ -48,17 +49,12 @@ class Lookup:
         @cache.cached(
             "http:{key}", on_abandon="finish", load_limit=LONGEST, grace=0, early=0, jitter=0
         )
-        async def http_response(key: str, context: LoadContext = LoadContext()) -> Record:
+        async def http_response(key: KeyText, context: LoadContext = LoadContext()) -> Record:
             del key
             return await FILL.get().load(context)
 
         self._record: Any = http_response
-        self._peek: Callable[[str], Record | Missing] = self._record.peek
-
-    def key(self, key: str) -> str:
-        """Return how a key is called in the cache."""
-        text: str = self._record.key(key)
-        return text
+        self._peek: Callable[[KeyText], Record | Missing] = self._record.peek
 
     def at_hand(self, scope: Scope, fields: Mapping[bytes, bytes]) -> StoredResponse | None:
         """Return what memory has for a request."""
@@ -87,7 +83,7 @@ class Lookup:
             while True:
                 if fill.key in self._passed_on and self._is_passed_on(fill.key):
                     return NOT_STORED
-                record: Record = await self._record(fill.key)
+                record: Record = _shared(await self._record(fill.key))
                 # Not if it was cancelled: then its load may still begin, for others.
                 fill.over = True
                 if fill.run is not None:
@@ -110,9 +106,9 @@ class Lookup:
             yield
         except BaseException as error:
             _leave(fill)
-            nested = isinstance(error, RecursiveLoadError) and error.key == self.key(fill.key)
+            nested = isinstance(error, RecursiveLoadError) and error.key == fill.key
             if nested and fill.run is None:
-                raise _nested(fill, self.key(fill.key)) from error
+                raise _nested(fill, fill.key) from error
             raise
         finally:
             FILL.reset(token)
@@ -122,7 +118,7 @@ class Lookup:
     async def held(self, fill: Fill) -> Record:
         """Return what is stored for a request, without making it."""
         while True:
-            record: Record = await self._cache.get(self.key(fill.key), NOT_STORED)
+            record: Record = _shared(await self._cache.get(fill.key, NOT_STORED))
             if isinstance(record, StoredResponse | NotStored):
                 return record
             if not fill.follow(record):
@@ -245,6 +241,13 @@ class Lookup:
             return True
         del self._passed_on[key]
         return False
+
+
+def _shared(record: Any) -> Any:
+    """Return a record that may come from L2, where nothing is shared, as L1 is to hold it."""
+    if type(record) is StoredResponse or type(record) is Variants:
+        record.share()
+    return record
 
 
 def _leave(fill: Fill) -> None:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from async_tiercache import TierCache
 from async_tiercache.errors import ConfigurationError
@@ -69,12 +69,14 @@ def checked_rules(rules: Any) -> tuple[Rule, ...]:
     Raises:
         ConfigurationError: One is none.
     """
-    if not isinstance(rules, Sequence) or not all(isinstance(rule, Rule) for rule in rules):
+    listed = cast("Sequence[object]", rules if isinstance(rules, Sequence) else [None])
+    found = tuple(rule for rule in listed if isinstance(rule, Rule))
+    if len(found) < len(listed):
         raise ConfigurationError(
             f"rules={rules!r} is no list of rules",
             hint='Pass rules=[Rule("/products/{number}", ttl="5m")].',
         )
-    return tuple(rules)
+    return found
 
 
 def checked_variants(most: Any) -> int:
@@ -102,12 +104,12 @@ def checked_normalisers(normalise: Any) -> list[tuple[bytes, Normaliser]]:
             hint='Pass normalise={"accept-language": languages("en", "de")}.',
         )
     checked: list[tuple[bytes, Normaliser]] = []
-    for name, function in normalise.items():
+    for name, function in cast("Mapping[object, Any]", normalise).items():
         field = str(name).lower().encode()
         if not TOKEN.fullmatch(field) or not callable(function):
             raise ConfigurationError(
                 f"normalise={{{name!r}: {function!r}}} is no field and function",
                 hint="Name a request field, and a function of its value.",
             )
-        checked.append((field, function))
+        checked.append((field, cast("Normaliser", function)))
     return checked

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TypeAlias, final
 from urllib.parse import quote
 
@@ -22,6 +23,14 @@ class Variants:
     record_id: bytes
     names: tuple[bytes, ...]
 
+    def __post_init__(self) -> None:
+        """Hold them once from the beginning."""
+        self.share()
+
+    def share(self) -> None:
+        """Hold the names that many records have in common once."""
+        object.__setattr__(self, "names", _shared(self.names))
+
 
 @final
 @dataclass(frozen=True, slots=True)
@@ -40,6 +49,11 @@ class Searches:
 @dataclass(frozen=True, slots=True)
 class NotStored:
     """What a load brings that is for one client only; it is kept nowhere."""
+
+
+@lru_cache(maxsize=256)
+def _shared(names: tuple[bytes, ...]) -> tuple[bytes, ...]:
+    return names
 
 
 Pointer: TypeAlias = Variants | Searches

@@ -295,11 +295,13 @@ class ResponseCache:
     ) -> None:
         """Answer a request with its record, unless it has made that itself; it may be another's."""
         if record is None:
-            if fill.run is not None:
-                self._counts.forwarded[fill.run.forwarded] += 1
-                made = await fill.run.rest()
+            # The two hold each other: only a garbage collection would free what they hold.
+            run, fill.run = fill.run, None
+            if run is not None:
+                self._counts.forwarded[run.forwarded] += 1
+                made = await run.rest()
                 if made is not None:
-                    await self._send_made(fill, fill.run, made)
+                    await self._send_made(fill, run, made)
             return
         if not isinstance(record, StoredResponse) or not _is_for(fill, record):
             await self._pass(fill.scope, fill.receive, fill.send, "miss")
@@ -362,7 +364,8 @@ class ResponseCache:
         found = await self._lookup.validated_by_others(again, anew=asked is not None)
         if found is None:
             found = await self._lookup.validated(again)
-        run = again.run
+        # The two hold each other.
+        run, again.run = again.run, None
         if run is not None and run.outcome.answers:
             self._counts.forwarded["stale"] += 1
             made = await run.rest()
@@ -466,9 +469,8 @@ class ResponseCache:
         fields = [(name.lower(), value) for name, value in response]
         groups = groups_of(fields, b"cache-group-invalidation")
         tags = [group_tag(origin_of(scope), group) for group in groups]
-        urls = {url_key(scope), path_key(scope), *keys_named(scope, fields)}
-        keys = [self._lookup.key(url) for url in urls]
-        await self._cache.invalidate(keys=keys, tags=tags)
+        keys = {url_key(scope), path_key(scope), *keys_named(scope, fields)}
+        await self._cache.invalidate(keys=[*keys], tags=tags)
 
     # Requests.
 

@@ -2,6 +2,7 @@
 
 import gc
 import math
+import sys
 import weakref
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from async_tiercache._entry import Entry, Header
 from async_tiercache._options import L1
 from async_tiercache._statistics import Counts
-from async_tiercache.backends.memory import MemoryStore, Slot
+from async_tiercache.backends.memory import MemoryStore, Slot, Standing
 from tests.backends.family import family_of
 
 FAMILY = family_of()
@@ -19,7 +20,7 @@ HEADER = Header(
     created_at=1_700_000_000.123456,
     fresh_until=1_700_000_060.123456,
     stale_until=1_700_000_360.123456,
-    load_seconds=0.0421,
+    load_seconds=0.0625,  # of as many digits as a frame has
     fingerprint=FAMILY.codec.fingerprint,
 )
 
@@ -70,6 +71,35 @@ def test_a_slot_holds_the_whole_header(store: MemoryStore, etag: str, absent: bo
 
     assert slot is not None
     assert slot.header == header
+
+
+def test_what_a_hit_does_not_read_takes_96_bytes(store: MemoryStore) -> None:
+    """One byte more would take sixteen: that is how memory is given out."""
+    slot = put(store, "k")
+
+    assert slot is not None
+    assert sys.getsizeof(slot._cold) <= 96
+
+
+@pytest.mark.parametrize("total", [0, 2**32 + 7])
+def test_a_slot_holds_the_total_of_its_standing(store: MemoryStore, total: int) -> None:
+    """However many invalidations there were."""
+    standing = Standing(("tag",), total, None)
+
+    slot = store.put(
+        "k", FAMILY, Entry(None, HEADER, 1), soft_deadline=1, deadline=1, now=0, standing=standing
+    )
+
+    assert slot is not None
+    assert slot.total == total
+
+
+def test_what_no_frame_could_hold_is_oversized() -> None:
+    """Sizes are held in four bytes."""
+    store = MemoryStore(L1(max_entries=10, max_bytes="64GiB"))
+
+    assert put(store, "k", size=2**32 - 1) is not None
+    assert put(store, "k", size=2**32) is None
 
 
 def test_a_slot_holds_what_was_put(store: MemoryStore) -> None:

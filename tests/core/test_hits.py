@@ -12,6 +12,7 @@ import pytest
 from async_tiercache import L1, MISSING, TierCache
 from async_tiercache._decorators import KEEP_AFTER
 from async_tiercache.errors import UnkeyableError
+from async_tiercache.keys import KeyText
 from async_tiercache.testing import FakeClock, settled
 from tests.conftest import MakeCache
 from tests.core.source import KEY, Source, function_of, method_of, soon, ticks
@@ -253,6 +254,43 @@ async def test_wrong_arguments_are_told_by_the_name_of_the_original(
 
     with pytest.raises(TypeError, match=r"value\(\) takes"):
         await getattr(value, helper)(1, 2)
+
+
+@pytest.mark.parametrize("tenant", [None, "acme"])
+async def test_a_function_of_the_texts_of_keys_has_them_once(
+    make_cache: MakeCache, tenant: str | None
+) -> None:
+    """Its values are under the very text that was passed, and are found by no other name."""
+    cache = await make_cache(tenant=tenant)
+
+    @cache.cached("page:{text}")
+    async def page(text: KeyText) -> bytes:
+        return text.encode()
+
+    text = KeyText("page:a:b")
+    await page(text)
+    await settled(cache)
+    assert page.peek(text) == await cache.get("page:a:b") == b"page:a:b"
+    assert page.key(text) == "page:a:b"
+    assert cache.statistics("page:{text}").l1_hits == 1
+    assert cache._core.store is not None
+    (slot,) = cache._core.store.slots.values()
+    assert (slot.key is text, slot.table is None) == (tenant is None,) * 2
+    await page.invalidate(text)
+    assert page.peek(text) is MISSING
+
+
+async def test_what_another_function_keeps_under_a_text_is_not_taken_for_its_own(
+    alone: TierCache,
+) -> None:
+    """A call by text asks for its own kind of value."""
+    await alone.set("page:1", 1)
+
+    @alone.cached("page:{text}")
+    async def page(text: KeyText) -> bytes:
+        return b"1"
+
+    assert await page(KeyText("page:1")) == b"1"
 
 
 async def test_a_long_key_is_found_by_its_text(alone: TierCache) -> None:

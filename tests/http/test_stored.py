@@ -27,6 +27,42 @@ def said(text: bytes) -> tuple[bytes, bytes]:
     return (b"cache-control", text)
 
 
+def test_what_responses_have_in_common_is_in_memory_once() -> None:
+    """Equal fields, what they say, and their lifetime; not what is of one response alone."""
+    fields = [(b"date", b"Sun"), (b"x-frame", b"deny"), said(b"max-age=60"), ETAG]
+
+    first, second = (
+        a_response(*[(bytes(bytearray(name)), bytes(bytearray(value))) for name, value in fields])
+        for _ in range(2)
+    )
+
+    assert first == second
+    common = [mine is other for mine, other in zip(first.fields, second.fields, strict=True)]
+    assert common == [True, True, True, False, True]
+    (name, value), (other_name, other_value) = first.fields[3], second.fields[3]
+    assert (name is other_name, value is other_value) == (True, False)
+    assert first.control is second.control
+    assert first.lifetime is second.lifetime
+
+
+def test_a_long_value_is_held_for_no_other_response() -> None:
+    """Else what is remembered of them might take as much as L1."""
+    first, second = (a_response((b"x-long", bytes(2000))) for _ in range(2))
+
+    assert first.fields[0] is not second.fields[0]
+
+
+@pytest.mark.parametrize("lifetime", [0.3, 7, 59.999])
+def test_a_validated_response_is_fresh_until_the_very_instant(lifetime: float) -> None:
+    """That is told by its birth and its lifetime, whose sum loses nothing."""
+    found = a_response(lifetime=60)
+    born_at = NOW + 1 / 3
+
+    renewed = found.validated((), found.control, born_at=born_at, fresh_until=born_at + lifetime)
+
+    assert renewed.fresh_until == born_at + lifetime
+
+
 @pytest.mark.parametrize(
     ("directives", "seconds", "expected"),
     [
