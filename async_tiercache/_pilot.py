@@ -142,7 +142,7 @@ class Pilot:
         outcome, outer = ABANDONED, None
         try:
             outer = begin_wait(flight)
-            if found is None and (family.bound or not _is_likely_nowhere(flight, family)):
+            if found is None and (family.bound or not self._may_take_at_once(flight, family)):
                 found = await self._ask(flight, family)
             fresh = None if found is None else self.fresh(flight, family, found)
             if fresh is not None:
@@ -218,9 +218,18 @@ class Pilot:
 
     async def _ask(self, flight: Flight, family: Family) -> Found:
         """Ask L2 what it holds, and for a lease with that where it will be needed."""
-        if _is_likely_nowhere(flight, family):
+        if self._may_take_at_once(flight, family):
             return await self._finder.ask_and_take(flight.basis, family)
         return await self._finder.ask(flight.basis, family.counts, family.codec)
+
+    def _may_take_at_once(self, flight: Flight, family: Family) -> bool:
+        """Return whether to ask for the lease before it is known what L2 holds.
+
+        That is likely nothing, as L2 has held nothing of the family for some time; and the load
+        need not wait for its turn with the lease.
+        """
+        likely_nowhere = family.misses_in_a_row >= MANY_MISSES and flight.kept is None
+        return likely_nowhere and not self._filler.bounded
 
     def fresh(self, flight: Flight, family: Family, found: Found) -> Outcome | None:
         """Return the answer if what L2 holds is one that needs no refresh."""
@@ -278,9 +287,11 @@ class Pilot:
                 tries += found.raw != seen
             else:
                 tries += 1
-                taken = await self._finder.take(flight.basis, found, family)
-                if isinstance(taken, Fence):
-                    return await self._filler.fill(flight, family, load, fence=taken)
+                chosen = self._filler.chosen(flight, load)
+                with await self._filler.turn(flight, family, chosen):
+                    taken = await self._finder.take(flight.basis, found, family)
+                    if isinstance(taken, Fence):
+                        return await self._filler.fill(flight, family, chosen, fence=taken)
                 found = taken
             fresh = self.fresh(flight, family, found)
             if fresh is not None:
@@ -419,11 +430,6 @@ def _basis_of(flight: Flight, entry: Entry) -> Basis:
     basis = copy(flight.basis)
     basis.narrow({*basis.declared, *(tag for tag, _ in held)})
     return basis
-
-
-def _is_likely_nowhere(flight: Flight, family: Family) -> bool:
-    """Return whether L2 will hold nothing, as it has held nothing of the family for some time."""
-    return family.misses_in_a_row >= MANY_MISSES and flight.kept is None
 
 
 def _usable(flight: Flight, found: Found) -> Entry | None:
