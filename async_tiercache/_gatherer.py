@@ -282,6 +282,9 @@ class Gatherer:
                 self._tasks.start(self._start_later(), name="tiercache-gather")
             elif not self._expected:
                 asyncio.get_running_loop().call_soon(self._start)
+        elif self._serial:
+            # Who comes may be in a hurry, and the others were not.
+            asyncio.get_running_loop().call_soon(self._start)
         return call
 
     async def _start_later(self) -> None:
@@ -290,7 +293,11 @@ class Gatherer:
 
     def _start(self) -> None:
         call = self._call
-        if call is None or self._expected or (self._serial and self._in_use(call)):
+        if call is None or self._expected:
+            return
+        if self._serial and self._in_use(call):
+            if any(flight.urgent for flight in call.flights):
+                self._urge()
             return
         self._call = None
         for flight in call.flights:
@@ -330,6 +337,12 @@ class Gatherer:
         call.answer(LoadCancelledError("The batch load was cancelled") if failed else task.result())
         self._running.discard(call)
         self._start()
+
+    def _urge(self) -> None:
+        """Let the calls ahead go without a turn: a loader that holds one waits for the next."""
+        for running in self._running:
+            for flight in running.flights:
+                flight.urge()
 
     def _in_use(self, call: Call) -> bool:
         """Return whether a call that runs uses the object, instead of waiting for this one."""

@@ -159,6 +159,40 @@ async def test_a_batch_takes_in_its_turn_what_is_still_to_be_loaded(
     await all_of(*first, loading)
 
 
+@pytest.mark.parametrize("when", ["before", "after"])
+async def test_a_batch_whose_next_ids_a_running_load_needs_takes_no_turn(
+    make_cache: MakeCache, server: MemoryServer, clock: FakeClock, when: str
+) -> None:
+    """Calls on one object follow each other; it waits for an id before that is there, or after."""
+    client = server.client()
+    for row_id in (1, 3):
+        await client.set(f"test:{{row:{row_id}}}", b"L" + bytes(16))
+    cache, rows, go = await make_cache(max_loads=1), Rows(), asyncio.Event()
+    row, many = methods_of(cache, rows)
+
+    async def page() -> Any:
+        await go.wait()
+        return await row(1)
+
+    outer = asyncio.create_task(cache.get_or_load("page", page))
+    await ticks()
+    call = asyncio.create_task(many([1, 2, 3]))
+    await ticks()
+    await client.delete("test:{row:3}")
+    await clock.advance(1)
+    assert turns(cache) == (1, 1)
+    if when == "before":
+        go.set()
+        await ticks()
+    await client.delete("test:{row:1}")
+    await clock.advance(1)
+    go.set()
+
+    assert await soon(outer) == "row 1"
+    assert await soon(call) == named(1, 2, 3)
+    assert rows.calls == [[2], [3, 1]]
+
+
 @all_forms
 async def test_the_wait_for_a_turn_and_the_load_have_one_limit(
     make_cache: MakeCache, clock: FakeClock, how: str
