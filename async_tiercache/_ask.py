@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 from async_tiercache._entry import Entry, Header
+from async_tiercache._fence import Fence
 from async_tiercache._ledger import Basis
 from async_tiercache._statistics import Counts
 from async_tiercache.abc import NAMESPACE, Codec
@@ -26,12 +27,14 @@ class Found(NamedTuple):
         raw: The bytes, if there are any.
         entry: The entry, if it is one.
         refused: Why bytes that are there are of no use, if so.
+        fence: The lease on what holds nothing, if it was taken in the same turn.
     """
 
     what: What
     raw: bytes | None = None
     entry: Entry | None = None
     refused: str = ""
+    fence: Fence | None = None
 
 
 UNKNOWN: Final = Found("unknown")

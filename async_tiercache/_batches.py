@@ -174,6 +174,7 @@ class Batch:
         return Gatherer(
             partial(self._load, owner, bound, rest),
             run=partial(core.filler.run, family),
+            turn=core.bulkhead.turn,
             tasks=core.loads,
             clock=core.clock,
             window=window,

@@ -1,8 +1,8 @@
 """The bulkhead: bounds the loads that run at the same time, so that the source is not crushed."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Generator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from async_tiercache._flight import Flight
 
@@ -15,12 +15,9 @@ class Bulkhead:
 
     Args:
         limit: How many loads may run at the same time; `None` for any number.
-
-    Attributes:
-        running: How many run.
     """
 
-    __slots__ = ("_limit", "_places", "_turns", "running")
+    __slots__ = ("_limit", "_places", "_turns")
 
     def __init__(self, limit: int | None) -> None:
         self._limit = limit
@@ -31,7 +28,6 @@ class Bulkhead:
         self._turns = self._limit or 0
         # Each is told whether it was given a turn, or may go without one.
         self._places: dict[asyncio.Future[bool], None] = {}
-        self.running = 0
 
     @property
     def waiting(self) -> int:
@@ -39,28 +35,32 @@ class Bulkhead:
         return len(self._places)
 
     @property
+    def bounded(self) -> bool:
+        """Whether a load may have to wait at all."""
+        return self._limit is not None
+
+    @property
     def full(self) -> bool:
         """Whether a load that comes now has to wait."""
         return self._limit is not None and not self._turns
 
-    @asynccontextmanager
-    async def turn(self, flights: Sequence[Flight]) -> AsyncGenerator[None]:
-        """Wait for a turn and hold it.
+    async def turn(self, flights: Sequence[Flight]) -> AbstractContextManager[None]:
+        """Wait for a turn; it is held for as long as the context lasts that is returned.
 
         Args:
             flights: What is loaded for.
         """
         places = self._places
-        held = await self._turn(flights)
-        self.running += 1
+        return self._held(places) if await self._turn(flights) else nullcontext()
+
+    @contextmanager
+    def _held(self, places: dict[asyncio.Future[bool], None]) -> Generator[None]:
         try:
             yield
         finally:
             # What a loop that is gone has left behind may end at any time.
             if places is self._places:
-                self.running -= 1
-                if held:
-                    self._give_back()
+                self._give_back()
 
     async def _turn(self, flights: Sequence[Flight]) -> bool:
         """Return when the load may run, and whether it holds a turn."""

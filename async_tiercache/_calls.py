@@ -225,9 +225,8 @@ class Calls:
             }
         core.admit()
         family = self._families.direct_of(values_of(returned_by(loader)), policy, policy_fields)
-        gatherer = Gatherer(
-            load_many, run=partial(core.filler.run, family), tasks=core.loads, clock=core.clock
-        )
+        run, turn = partial(core.filler.run, family), core.bulkhead.turn
+        gatherer = Gatherer(load_many, run=run, turn=turn, tasks=core.loads, clock=core.clock)
         prefix, under = core.tenancy.prefix(), core.tenancy.tags(checked_tags(tags))
         found = await core.reader.read_many(
             family,

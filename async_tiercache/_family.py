@@ -13,6 +13,9 @@ from async_tiercache.abc import Codec
 LoadOne: TypeAlias = Callable[[LoadContext], Awaitable[Any]]
 """Fetches the value from the source, with the arguments already bound."""
 
+MANY_MISSES: Final = 4
+"""After so many in a row the next is expected, and asks for a lease at once: a turn less."""
+
 MAX_NAMED: Final = 10_000
 """Keys of a family whose result's tags are remembered."""
 
@@ -52,6 +55,7 @@ class Family:
         counts: What the paths count.
         named: By key, the tags that its loader has named last; they are asked for before the next
             load.
+        misses_in_a_row: How often flights have found nothing in L2 since one has found something.
     """
 
     name: str
@@ -60,6 +64,7 @@ class Family:
     bound: bool = False
     counts: Counts = field(default_factory=Counts)
     named: dict[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
+    misses_in_a_row: int = 0
 
     def understands(self, codec: Codec) -> bool:
         """Return whether what a codec is for has the schema of this family's values."""

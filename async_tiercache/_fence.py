@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from secrets import token_bytes
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from async_tiercache._guard import Guard
 from async_tiercache._tasks import Tasks
@@ -44,6 +44,19 @@ class Fence:
         return None if self.compared is self.token else self.token
 
 
+@dataclass(frozen=True, slots=True)
+class Claim(Generic[R]):
+    """A fence that was asked for.
+
+    Attributes:
+        fence: What it will be.
+        answer: What L2 says of it.
+    """
+
+    fence: Fence
+    answer: "asyncio.Task[R]"
+
+
 class Fences:
     """Takes, renews, uses and gives back fences.
 
@@ -66,11 +79,23 @@ class Fences:
         Raises:
             TierError: L2 is out of reach or full.
         """
+        return await self.taken(self.begin_to_take(key, instead_of=instead_of))
+
+    def begin_to_take(self, key: str, *, instead_of: bytes | None = None) -> Claim[bytes | None]:
+        """Ask for a lease as `take` does; its turn is that of what is asked now."""
         lease = _token()
         fence = Fence(key, lease, lease)
         take = partial(self._remote.take, key, lease, LEASE_SECONDS, instead_of=instead_of)
-        held = await self._claim(fence, take)
-        return fence if held is None else held
+        return self._claim(fence, take)
+
+    async def taken(self, claim: Claim[bytes | None]) -> Fence | bytes:
+        """Return the lease that was asked for, or what the key holds instead.
+
+        Raises:
+            TierError: L2 is out of reach or full.
+        """
+        held = await self._answer(claim)
+        return claim.fence if held is None else held
 
     async def seize(self, key: str) -> Fence | None:
         """Put a lease in place of whatever the key holds; `None` if a writer has blocked it.
@@ -81,7 +106,7 @@ class Fences:
         lease = _token()
         fence = Fence(key, lease, lease)
         seize = partial(self._remote.seize, key, lease, LEASE_SECONDS)
-        return fence if await self._claim(fence, seize) else None
+        return fence if await self._answer(self._claim(fence, seize)) else None
 
     async def mark(self, key: str, entry_id: bytes) -> Fence | None:
         """Claim the refresh of an entry; `None` when another process has.
@@ -91,16 +116,22 @@ class Fences:
         """
         fence = Fence(key, entry_id, _token())
         mark = partial(self._remote.mark, key, fence.token, LEASE_SECONDS)
-        return fence if await self._claim(fence, mark) else None
+        return fence if await self._answer(self._claim(fence, mark)) else None
 
-    async def _claim(self, fence: Fence, claim: Callable[[], Awaitable[R]]) -> R:
-        """Make a claim; if the caller is cancelled it may still be won, so it is given back."""
-        claiming = self._tasks.start(self._guard.call(claim), name="tiercache-claim")
+    def _claim(self, fence: Fence, claim: Callable[[], Awaitable[R]]) -> Claim[R]:
+        return Claim(fence, self._tasks.start(self._guard.call(claim), name="tiercache-claim"))
+
+    async def _answer(self, claim: Claim[R]) -> R:
+        """Return what a claim brings; if the caller is cancelled that is given back."""
         try:
-            return await asyncio.shield(claiming)
+            return await asyncio.shield(claim.answer)
         except asyncio.CancelledError:
-            self.release_soon(fence, after=claiming)
+            self.give_up(claim)
             raise
+
+    def give_up(self, claim: Claim[Any]) -> None:
+        """Wait no longer for a claim; it may still be won, and is given back then."""
+        self.release_soon(claim.fence, after=claim.answer)
 
     async def commit(
         self,

@@ -8,7 +8,9 @@ import asyncio
 import inspect
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager, nullcontext
 from copy import copy
+from dataclasses import replace
 from functools import partial
 from secrets import token_bytes
 from typing import Any, Final
@@ -77,6 +79,16 @@ class Filler:
         self._refreshes: set[asyncio.Task[None]] = set()
 
     @property
+    def running(self) -> int:
+        """How many loads run."""
+        return sum(each.flights[0].home is self._flights for each in RUNNING)
+
+    @property
+    def bounded(self) -> bool:
+        """Whether loads may have to wait for their turn."""
+        return self._bulkhead.bounded
+
+    @property
     def busy(self) -> bool:
         """Whether a refresh that nobody waits for had better come later."""
         return len(self._refreshes) >= MAX_REFRESHES or self._bulkhead.full
@@ -91,6 +103,42 @@ class Filler:
         """Count a refresh that nobody waits for until its task has ended."""
         self._refreshes.add(task)
         task.add_done_callback(self._refreshes.discard)
+
+    def chosen(self, flight: Flight, load: Load) -> Load:
+        """Return how the value of a flight is fetched: as it is wanted now."""
+        part = _part_of(flight, load)
+        return load if part is None else replace(load, part=part, behind=None)
+
+    async def turn(
+        self, flight: Flight, family: Family, load: Load
+    ) -> AbstractContextManager[object]:
+        """Wait for the turn of a load before it takes its lease.
+
+        Who waited for his turn with a lease would keep loads of other processes waiting, which may
+        hold the turns for which others wait, and those, in a circle, his.
+
+        Args:
+            flight: The flight.
+            family: Its family.
+            load: Fetches the value, as it was chosen.
+
+        Returns:
+            A context that holds the turn; the loader runs in it.
+        """
+        if not self._bulkhead.bounded:
+            return nullcontext()
+        limit, began = family.limits.load_limit, self._clock.monotonic()
+        try:
+            async with self._clock.timeout(limit - flight.queued_seconds):
+                if load.part is None:
+                    return await self._bulkhead.turn([flight])
+                return await load.part.turn(flight)
+        except TimeoutError as error:
+            late = self._late(flight, limit)
+            self._notify(Loaded(family.name, flight.key, limit, "error", late))
+            raise late from error
+        finally:
+            flight.queued_seconds += self._clock.monotonic() - began
 
     async def fill(
         self,
@@ -267,7 +315,7 @@ class Filler:
     ) -> Any:
         """Await the loader within its limit, with the fence renewed."""
         key, limit = flight.key, family.limits.load_limit
-        timeout = self._clock.timeout(limit)
+        timeout = self._clock.timeout(limit - flight.queued_seconds)
         loading = flight.loading = Loading(flight)
         outer = CURRENT.set(loading)
         if fence is not None:
@@ -279,7 +327,10 @@ class Filler:
                 if part is not None:
                     return await part.load(context)
                 assert load.alone is not None
-                value = await self.run(family, [flight], partial(load.alone, context))
+                leased = fence is not None and fence.mark is None
+                # Who has a lease has had his turn before.
+                with nullcontext() if leased else await self._bulkhead.turn([flight]):
+                    value = await self.run(family, [flight], partial(load.alone, context))
                 if value is MISSING:
                     raise UsageError(
                         f"The loader of {key!r} returned MISSING, which stands for no value",
@@ -308,7 +359,7 @@ class Filler:
         if flight.operation is None:
             return LoadTimeoutError(
                 f"The load of {flight.key!r} had not got its turn in {limit} s: "
-                f"{self._bulkhead.running} loads run and {self._bulkhead.waiting} wait",
+                f"{self.running} loads run and {self._bulkhead.waiting} wait",
                 hint="Make the queries faster, or raise max_loads if the source can take more.",
             )
         return LoadTimeoutError(
@@ -319,7 +370,7 @@ class Filler:
     async def run(
         self, family: Family, flights: list[Flight], call: Callable[[], Awaitable[Any]]
     ) -> Any:
-        """Run a loader in its turn, counted and traced.
+        """Run a loader that has its turn, counted and traced.
 
         Args:
             family: The family.
@@ -327,36 +378,35 @@ class Filler:
             call: The loader, with its arguments bound.
         """
         counts = family.counts
-        async with self._bulkhead.turn(flights):
-            operation = Operation("load", family.name, tuple(each.key for each in flights))
-            began_at = self._tiers.now()
+        operation = Operation("load", family.name, tuple(each.key for each in flights))
+        began_at = self._tiers.now()
+        for each in flights:
+            each.operation, each.load_began_at = operation, began_at
+        counts.loads += 1
+        loading = CURRENT.get()
+        assert loading is not None
+        RUNNING.add(loading)
+        ticks: list[None] = []
+        asyncio.get_running_loop().call_soon(ticks.append, None)
+        started = self._clock.monotonic()
+        try:
+            with self._tracing.around(operation):
+                return await awaited(call, flights[0].key)
+        except BaseException:
+            counts.load_errors += 1
+            raise
+        finally:
+            RUNNING.discard(loading)
+            seconds = self._clock.monotonic() - started
             for each in flights:
-                each.operation, each.load_began_at = operation, began_at
-            counts.loads += 1
-            loading = CURRENT.get()
-            assert loading is not None
-            RUNNING.add(loading)
-            ticks: list[None] = []
-            asyncio.get_running_loop().call_soon(ticks.append, None)
-            started = self._clock.monotonic()
-            try:
-                with self._tracing.around(operation):
-                    return await awaited(call, flights[0].key)
-            except BaseException:
-                counts.load_errors += 1
-                raise
-            finally:
-                RUNNING.discard(loading)
-                seconds = self._clock.monotonic() - started
-                for each in flights:
-                    each.load_seconds = seconds
-                counts.load_times.add(seconds)
-                if seconds > BLOCKING_SECONDS and not ticks:
-                    self._advise(
-                        "blocking-loader",
-                        f"The loader of {family.name} blocked the event loop: nothing else ran "
-                        "until it ended. Await an async driver, or use asyncio.to_thread.",
-                    )
+                each.load_seconds = seconds
+            counts.load_times.add(seconds)
+            if seconds > BLOCKING_SECONDS and not ticks:
+                self._advise(
+                    "blocking-loader",
+                    f"The loader of {family.name} blocked the event loop: nothing else ran "
+                    "until it ended. Await an async driver, or use asyncio.to_thread.",
+                )
 
     async def _store(
         self,

@@ -7,6 +7,7 @@ with the key; those that only the frame names cost a second turn, unless this pr
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable, Sequence
+from contextlib import suppress
 from functools import partial
 from math import inf
 from typing import Any, Final, Literal, NamedTuple, TypeAlias, TypeVar, cast
@@ -215,13 +216,56 @@ class Finder:
         ]
         return named, states
 
-    async def take(
-        self, basis: Basis, found: Found, counts: Counts, family: Family
-    ) -> Fence | Found:
+    async def take(self, basis: Basis, found: Found, family: Family) -> Fence | Found:
         """Take a lease in place of what was found; else return what the key holds by now."""
+        if found.fence is not None:
+            return found.fence
         taking = self._fences.take(basis.key, instead_of=found.raw)
+        return await self._taken(self.with_states(taking, basis, family), basis, family)
+
+    async def ask_and_take(self, basis: Basis, family: Family) -> Found:
+        """Return what L2 holds for a key, and take a lease in the same turn if that is nothing."""
+        fences = self._fences
+        if not self._may_take(basis):
+            return await self.ask(basis, family.counts, family.codec)
+        claim = fences.begin_to_take(basis.key)
         try:
-            taken = await self.with_states(taking, basis, family)
+            found = await self.ask(basis, family.counts, family.codec)
+        except BaseException:
+            fences.give_up(claim)
+            raise
+        # A turn that is repeated finds the lease of its first try.
+        if found.what != "nothing" and found.raw != claim.fence.token:
+            with suppress(TierError):
+                if isinstance(await fences.taken(claim), Fence):
+                    # What was found has ended between the two, or is not to be believed.
+                    fences.release_soon(claim.fence)
+            return found
+        taken = await self._taken(fences.taken(claim), basis, family)
+        if not isinstance(taken, Fence):
+            return taken
+        try:
+            await self.ensure(basis, family)
+        except BaseException:
+            fences.release_soon(taken)
+            raise
+        return NOTHING._replace(fence=taken)
+
+    def _may_take(self, basis: Basis) -> bool:
+        """Return whether L2 may be asked for a lease before it is known what it holds."""
+        return (
+            self._has_remote
+            and basis.key not in self._fences.releasing
+            and not self._in_quarantine()
+            and self._ledger.may_ask(basis.key, basis.tags)
+        )
+
+    async def _taken(
+        self, taking: Coroutine[Any, Any, Fence | bytes], basis: Basis, family: Family
+    ) -> Fence | Found:
+        """Return the lease that is asked for, or what there is instead."""
+        try:
+            taken = await taking
         except TierRefusedError:
             return REFUSED
         except TierError:
@@ -230,7 +274,7 @@ class Finder:
             return taken
         if is_lease(taken):
             return Found("lease", taken)
-        return await self.ask(basis, counts, family.codec)
+        return await self.ask(basis, family.counts, family.codec)
 
     async def with_states(
         self, claiming: Coroutine[Any, Any, R], basis: Basis, family: Family

@@ -189,6 +189,7 @@ class Flight:
         operation: Its load as a tracer sees it, once that has begun.
         load_began_at: When its load had its turn, on the remote tier's clock.
         load_seconds: How long that took from then on.
+        queued_seconds: How long it has waited for its turn, before it had a lease.
         proving: Tells whether tags that the loader has named may be relied upon, if it has.
         storing: Whether the loaded value is on its way into L2, which ends the flight.
         floor: When it was shown although it was overtaken, on the remote tier's clock.
@@ -228,6 +229,7 @@ class Flight:
         "parent",
         "part_tags",
         "proving",
+        "queued_seconds",
         "storing",
         "task",
         "urgent",
@@ -266,6 +268,7 @@ class Flight:
         self.operation: Operation | None = None
         self.load_began_at = began_at
         self.load_seconds = 0.0
+        self.queued_seconds = 0.0
         self.storing = False
         self.floor = math.nan
         self.floor_before = -math.inf

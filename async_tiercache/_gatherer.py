@@ -1,11 +1,12 @@
 """The gatherer: loads of single ids that come together make one call of a batch loader.
 
-Each id keeps its own flight, fence and waiters; only the call of the loader is shared. A call is
-cancelled when all who wanted one of its ids are gone.
+Each id keeps its own flight, fence and waiters; only the call of the loader is shared, and the turn
+in which it runs. A call is cancelled when all who wanted one of its ids are gone.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from contextvars import Context, copy_context
 from functools import partial
 from typing import Any, TypeAlias, cast
@@ -20,22 +21,45 @@ from async_tiercache.errors import UsageError
 LoadMany: TypeAlias = Callable[[list[Any], LoadContext], Awaitable[Any]]
 """Fetches the values of several ids, as a mapping by id; what is not there is absent."""
 Run: TypeAlias = Callable[[list[Flight], Callable[[], Awaitable[Any]]], Awaitable[Any]]
-"""Runs a loader in its turn, counted and traced."""
+"""Runs a loader that has its turn, counted and traced."""
+Turn: TypeAlias = Callable[[Sequence[Flight]], Awaitable[AbstractContextManager[None]]]
+"""Waits for the turn of a loader, and holds it."""
 
 
 class Part:
     """One id's part in a call of a batch loader."""
 
-    __slots__ = ("_expected", "_gatherer", "id")
+    __slots__ = ("_call", "_expected", "_gatherer", "id")
 
     def __init__(self, gatherer: "Gatherer", id_: Any, *, expected: bool) -> None:
         self._gatherer = gatherer
         self._expected = expected
+        self._call: Call | None = None
         self.id = id_
+
+    async def turn(self, flight: Flight) -> AbstractContextManager[object]:
+        """Wait for the turn of the call into which the id gets.
+
+        Args:
+            flight: The id's flight.
+
+        Returns:
+            A context in which it is to be loaded; else it leaves the call at its end.
+        """
+        self._call = call = self._gatherer.join(self, flight)
+        self.give_way()
+        with ExitStack() as staying:
+            staying.callback(self._leave, call)
+            await call.has_turn.wait()
+            return staying.pop_all()
+
+    def _leave(self, call: "Call") -> None:
+        self._call = None
+        call.leave(self)
 
     async def load(self, context: LoadContext) -> Any:
         """Return the id's value, MISSING if it is absent."""
-        return await self._gatherer.load(self, context)
+        return await self._gatherer.load(self, context, self._call)
 
     def give_way(self) -> None:
         """Let the others go ahead: this id is not to be loaded, or not yet."""
@@ -48,12 +72,19 @@ class Call:
     """One call of the batch loader, as long as it gathers its ids and while it runs.
 
     Attributes:
+        open: The flights of those who are yet to get their fences in its turn, or to leave.
+        has_turn: Is set when it has its turn, or will have none.
+        complete: Is set when nobody is to get a fence any more.
         waiting: How many of its parts wait for their answers.
     """
 
-    __slots__ = ("answers", "context", "contexts", "loading", "parts", "task", "waiting")
+    __slots__ = ("answers", "complete", "context", "contexts", "has_turn", "loading", "open",
+                 "parts", "task", "waiting")  # fmt: skip
 
     def __init__(self) -> None:
+        self.open: dict[Part, Flight] = {}
+        self.has_turn = asyncio.Event()
+        self.complete = asyncio.Event()
         self.waiting = 0
         self.parts: list[Part] = []
         self.answers: list[asyncio.Future[Any]] = []
@@ -62,6 +93,38 @@ class Call:
         # It belongs to whoever came first, as the load of a single id does.
         self.context: Context = copy_context()
         self.task: asyncio.Task[dict[Any, Any] | Exception] | None = None
+
+    def expect(self, part: Part, flight: Flight, *, hurry: Callable[[], object] | None) -> None:
+        """Let a part come in once the call has its turn.
+
+        Args:
+            part: The part.
+            flight: Its flight.
+            hurry: Is called when a loader begins to wait for the flight.
+        """
+        self.open[part] = flight
+        self.complete.clear()
+        flight.loading = self.loading
+        flight.hurry = hurry
+
+    def leave(self, part: Part) -> None:
+        """Note that a part does not come in, unless it has."""
+        flight = self.open.get(part)
+        if flight is not None:
+            flight.loading = flight.hurry = None
+            self._close(part)
+            self.give_up()
+
+    def _close(self, part: Part) -> None:
+        if self.open.pop(part, None) and not self.open:
+            self.complete.set()
+
+    def give_up(self) -> "asyncio.Task[Any] | None":
+        """Cancel the call if nobody wants anything of it; return its task if so."""
+        if self.task is None or self.task.done() or not self.unwanted:
+            return None
+        self.task.cancel()
+        return self.task
 
     def add(
         self, part: Part, context: LoadContext, *, hurry: Callable[[], object] | None
@@ -73,6 +136,7 @@ class Call:
             context: What its flight has for the loader.
             hurry: Is called when a loader begins to wait for the part's flight.
         """
+        self._close(part)
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self.waiting += 1
         self.parts.append(part)
@@ -87,6 +151,16 @@ class Call:
         return answer
 
     @property
+    def flights(self) -> list[Flight]:
+        """The flights of all who are in, or may come in."""
+        return [*self.loading.flights, *self.open.values()]
+
+    @property
+    def unwanted(self) -> bool:
+        """Whether nobody waits for it."""
+        return not self.waiting and not self.open
+
+    @property
     def wanted(self) -> list[Any]:
         """The ids whose answer somebody still waits for, each once."""
         pairs = zip(self.parts, self.answers, strict=True)
@@ -99,6 +173,7 @@ class Call:
             found: The values by id, or the error of all.
         """
         self.loading.running = False
+        self.has_turn.set()
         for part, answer in zip(self.parts, self.answers, strict=True):
             if not answer.done():
                 # As a result, for an exception that nobody fetches would be complained about.
@@ -114,6 +189,7 @@ class Gatherer:
     Args:
         load_many: The batch loader, with all arguments but the ids bound.
         run: Runs it.
+        turn: Waits for its turn.
         tasks: Owns the tasks.
         clock: Times the gathering.
         window: How long a call gathers when no part is expected, in seconds.
@@ -121,13 +197,14 @@ class Gatherer:
     """
 
     __slots__ = ("_call", "_clock", "_expected", "_load_many", "_run", "_running", "_serial",
-                 "_tasks", "_window")  # fmt: skip
+                 "_tasks", "_turn", "_window")  # fmt: skip
 
     def __init__(
         self,
         load_many: LoadMany,
         *,
         run: Run,
+        turn: Turn,
         tasks: Tasks,
         clock: Clock,
         window: float = 0.0,
@@ -135,6 +212,7 @@ class Gatherer:
     ) -> None:
         self._load_many = load_many
         self._run = run
+        self._turn = turn
         self._tasks = tasks
         self._clock = clock
         self._window = window
@@ -163,8 +241,40 @@ class Gatherer:
         if not self._expected:
             asyncio.get_running_loop().call_soon(self._start)
 
-    async def load(self, part: Part, context: LoadContext) -> Any:
-        """Return the value of a part from the call that it gets into."""
+    def join(self, part: Part, flight: Flight) -> Call:
+        """Return the call that a part may come into once that has its turn."""
+        call = self._gathering()
+        call.expect(part, flight, hurry=self._start if self._serial else None)
+        return call
+
+    async def load(self, part: Part, context: LoadContext, call: Call | None) -> Any:
+        """Return the value of a part.
+
+        Args:
+            part: The part.
+            context: What its flight has for the loader.
+            call: The call that it has joined; else it gets into the next.
+        """
+        hurry = self._start if self._serial and call is None else None
+        call = call or self._gathering()
+        if not call.loading.running:
+            raise LoadCancelledError("The batch load was cancelled")
+        answer = call.add(part, context, hurry=hurry)
+        part.give_way()
+        try:
+            value = await answer
+        finally:
+            call.waiting -= 1
+            task = call.give_up()
+            if task is not None:
+                # Its loader may use what its caller is about to close.
+                await asyncio.wait([task])
+        if isinstance(value, Exception):
+            raise value
+        return value
+
+    def _gathering(self) -> Call:
+        """Return the call that gathers its parts, perhaps a new one."""
         call = self._call
         if call is None:
             call = self._call = Call()
@@ -172,20 +282,10 @@ class Gatherer:
                 self._tasks.start(self._start_later(), name="tiercache-gather")
             elif not self._expected:
                 asyncio.get_running_loop().call_soon(self._start)
-        answer = call.add(part, context, hurry=self._start if self._serial else None)
-        part.give_way()
-        try:
-            value = await answer
-        finally:
-            call.waiting -= 1
-            task = call.task
-            if task is not None and not call.waiting and not task.done():
-                task.cancel()
-                # Its loader may use what its caller is about to close.
-                await asyncio.wait([task])
-        if isinstance(value, Exception):
-            raise value
-        return value
+        elif self._serial:
+            # Who comes may be in a hurry, and the others were not.
+            asyncio.get_running_loop().call_soon(self._start)
+        return call
 
     async def _start_later(self) -> None:
         await self._clock.sleep(self._window)
@@ -193,12 +293,16 @@ class Gatherer:
 
     def _start(self) -> None:
         call = self._call
-        if call is None or self._expected or (self._serial and self._in_use(call)):
+        if call is None or self._expected:
+            return
+        if self._serial and self._in_use(call):
+            if any(flight.urgent for flight in call.flights):
+                self._urge()
             return
         self._call = None
-        for flight in call.loading.flights:
+        for flight in call.flights:
             flight.hurry = None
-        if call.waiting:
+        if not call.unwanted:
             self._running.add(call)
             call.task = call.context.run(
                 self._tasks.start, self._load_all(call), name="tiercache-load-many"
@@ -208,6 +312,13 @@ class Gatherer:
 
     async def _load_all(self, call: Call) -> dict[Any, Any] | Exception:
         CURRENT.set(call.loading)
+        with await self._turn(call.flights):
+            call.has_turn.set()
+            if call.open:
+                await call.complete.wait()
+            return await self._load_wanted(call)
+
+    async def _load_wanted(self, call: Call) -> dict[Any, Any] | Exception:
         ids = call.wanted
         if not ids:
             return {}
@@ -227,10 +338,16 @@ class Gatherer:
         self._running.discard(call)
         self._start()
 
+    def _urge(self) -> None:
+        """Let the calls ahead go without a turn: a loader that holds one waits for the next."""
+        for running in self._running:
+            for flight in running.flights:
+                flight.urge()
+
     def _in_use(self, call: Call) -> bool:
         """Return whether a call that runs uses the object, instead of waiting for this one."""
         return not all(
-            any(flight.leads_to(call.loading) for flight in running.loading.flights)
+            any(flight.leads_to(call.loading) for flight in running.flights)
             for running in self._running
         )
 

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from async_tiercache._ask import UNKNOWN, Ask, Found, States
 from async_tiercache._entry import Entry, Header
-from async_tiercache._family import Alias, Family
+from async_tiercache._family import MANY_MISSES, Alias, Family
 from async_tiercache._fence import Fences
 from async_tiercache._finder import Finder
 from async_tiercache._flight import RUNNING, Flights, inside
@@ -303,7 +303,7 @@ class Looks:
         Returns:
             The look, and a future of the value, or of the look where only a flight can tell.
         """
-        if not self._may_begin(key):
+        if family.misses_in_a_row >= MANY_MISSES or not self._may_begin(key):
             return None
         now, ledger = self._monotonic(), self._ledger
         found = look = self._home.by_key.get(key)

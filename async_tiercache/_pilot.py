@@ -13,7 +13,7 @@ from async_tiercache._ask import Found
 from async_tiercache._bus import Bus
 from async_tiercache._entry import Entry, Tier
 from async_tiercache._events import Operation
-from async_tiercache._family import Family, Load
+from async_tiercache._family import MANY_MISSES, Family, Load
 from async_tiercache._fence import LEASE_SECONDS, Fence, Fences
 from async_tiercache._filler import Filler
 from async_tiercache._finder import Finder
@@ -142,12 +142,12 @@ class Pilot:
         outcome, outer = ABANDONED, None
         try:
             outer = begin_wait(flight)
-            if found is None:
-                found = await self._finder.ask(flight.basis, family.counts, family.codec)
-            fresh = self.fresh(flight, family, found)
+            if found is None and (family.bound or not self._may_take_at_once(flight, family)):
+                found = await self._ask(flight, family)
+            fresh = None if found is None else self.fresh(flight, family, found)
             if fresh is not None:
                 outcome = fresh
-            elif family.bound:
+            elif found is not None and family.bound:
                 outcome = await self._produce(flight, family, load, found)
             else:
                 self.start(flight, family, load, found)
@@ -201,7 +201,7 @@ class Pilot:
         try:
             fresh = None
             if found is None:
-                found = await self._finder.ask(flight.basis, family.counts, family.codec)
+                found = await self._ask(flight, family)
                 fresh = self.fresh(flight, family, found)
             outcome = fresh or await self._produce(flight, family, load, found)
         except Exception as raised:  # noqa: BLE001 - it is raised again by value_of
@@ -216,9 +216,25 @@ class Pilot:
         finally:
             self.end(flight, outcome)
 
+    async def _ask(self, flight: Flight, family: Family) -> Found:
+        """Ask L2 what it holds, and for a lease with that where it will be needed."""
+        if self._may_take_at_once(flight, family):
+            return await self._finder.ask_and_take(flight.basis, family)
+        return await self._finder.ask(flight.basis, family.counts, family.codec)
+
+    def _may_take_at_once(self, flight: Flight, family: Family) -> bool:
+        """Return whether to ask for the lease before it is known what L2 holds.
+
+        That is likely nothing, as L2 has held nothing of the family for some time; and the load
+        need not wait for its turn with the lease.
+        """
+        likely_nowhere = family.misses_in_a_row >= MANY_MISSES and flight.kept is None
+        return likely_nowhere and not self._filler.bounded
+
     def fresh(self, flight: Flight, family: Family, found: Found) -> Outcome | None:
         """Return the answer if what L2 holds is one that needs no refresh."""
         entry, kept = _usable(flight, found), flight.kept
+        family.misses_in_a_row = family.misses_in_a_row + 1 if found.what == "nothing" else 0
         contradicted = found.what != "unknown" and (
             kept is not None and (entry is None or entry.header.entry_id != kept.header.entry_id)
         )
@@ -271,9 +287,11 @@ class Pilot:
                 tries += found.raw != seen
             else:
                 tries += 1
-                taken = await self._finder.take(flight.basis, found, family.counts, family)
-                if isinstance(taken, Fence):
-                    return await self._filler.fill(flight, family, load, fence=taken)
+                chosen = self._filler.chosen(flight, load)
+                with await self._filler.turn(flight, family, chosen):
+                    taken = await self._finder.take(flight.basis, found, family)
+                    if isinstance(taken, Fence):
+                        return await self._filler.fill(flight, family, chosen, fence=taken)
                 found = taken
             fresh = self.fresh(flight, family, found)
             if fresh is not None:

@@ -68,10 +68,13 @@ async def test_a_warm_batch_is_one_turn(make_cache: MakeCache, server: MemorySer
     assert len(rows.calls) == 1
 
 
-async def test_fences_of_a_batch_are_one_turn(make_cache: MakeCache, server: MemoryServer) -> None:
+@pytest.mark.parametrize("max_loads", [None, 1])
+async def test_fences_of_a_batch_are_one_turn(
+    make_cache: MakeCache, server: MemoryServer, max_loads: int | None
+) -> None:
     """They are pipelined, as are the commits behind the callers."""
     rows, wire = Rows(), Wire(server)
-    cache = await make_cache(client=wire.client)
+    cache = await make_cache(client=wire.client, max_loads=max_loads)
     _, many = functions_of(cache, rows)
     wire.sent.clear()
 

@@ -19,10 +19,13 @@ LAST_MINUTE = 253_402_300_740.0
 """Of the year 9999: no frame holds a later time."""
 
 
-async def test_a_miss_costs_three_turns(make_cache: MakeCache, server: MemoryServer) -> None:
+@pytest.mark.parametrize("max_loads", [None, 1])
+async def test_a_miss_costs_three_turns(
+    make_cache: MakeCache, server: MemoryServer, max_loads: int | None
+) -> None:
     """Two before the caller has its value."""
     wire = Wire(server)
-    cache = await make_cache(client=wire.client)
+    cache = await make_cache(client=wire.client, max_loads=max_loads)
     wire.sent.clear()
 
     await function_of(cache, Source())(1)

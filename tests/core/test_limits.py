@@ -141,7 +141,7 @@ async def test_a_load_that_a_running_one_joins_needs_no_turn(
 async def test_a_load_that_stands_in_the_way_of_a_running_one_needs_no_turn(
     make_cache: MakeCache, how: str, kind: str
 ) -> None:
-    """It is detached, has the lease and waits for a turn; the running one needs the same key."""
+    """It is detached and waits for a turn; the running one needs the same key."""
     cache, rows = await make_cache(max_loads=1), Rows()
     row, many = functions_of(cache, rows, tags=["rows"])
     if kind == "context":

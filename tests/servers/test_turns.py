@@ -9,6 +9,7 @@ import pytest_asyncio
 
 from async_tiercache import TierChanged
 from async_tiercache._clock import SYSTEM_CLOCK
+from async_tiercache._family import MANY_MISSES
 from async_tiercache.backends.redis import remote
 from async_tiercache.testing import FakeClock, Recorder, settled
 from tests.servers.conftest import ONE_SERVER, OpenCache
@@ -59,6 +60,23 @@ async def test_a_miss_is_three_turns_of_which_the_caller_waits_for_two(
     await settled(cache)
 
     assert proxy.turns == [["MGET"], ["SET"], ["COMMIT"]]
+
+
+async def test_an_expected_miss_is_two_turns_of_which_the_caller_waits_for_one(
+    proxy: Proxy, open_cache: OpenCache, source: Source
+) -> None:
+    """Where there was nothing some times in a row, the lease is asked for with the question."""
+    cache = await open_cache(proxy.url)
+    for number in range(MANY_MISSES):
+        await source.read(cache, f"other {number}")
+    await settled(cache)
+    proxy.turns.clear()
+
+    await source.read(cache, "k")
+    assert proxy.turns == [["MGET", "SET"]]
+    await settled(cache)
+
+    assert proxy.turns == [["MGET", "SET"], ["COMMIT"]]
 
 
 async def test_a_hit_in_l1_is_no_turn(proxy: Proxy, open_cache: OpenCache, source: Source) -> None:
