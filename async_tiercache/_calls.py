@@ -19,7 +19,7 @@ from async_tiercache._family import Load
 from async_tiercache._filler import awaited
 from async_tiercache._flight import CURRENT, RUNNING, keep_nothing
 from async_tiercache._gatherer import Gatherer, found_of
-from async_tiercache._looks import Look
+from async_tiercache._look import Look
 from async_tiercache._options import MISSING, Policy, PolicyFields
 from async_tiercache._report import Report
 from async_tiercache._writer import Writing

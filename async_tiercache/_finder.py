@@ -20,6 +20,7 @@ from async_tiercache._fence import Fence, Fences
 from async_tiercache._flight import inside
 from async_tiercache._guard import Guard
 from async_tiercache._ledger import Basis, Ledger
+from async_tiercache._look import Look, Survey
 from async_tiercache._options import MISSING
 from async_tiercache._statistics import Counts
 from async_tiercache._tasks import Tasks
@@ -60,6 +61,9 @@ class _Frame(NamedTuple):
 A = TypeVar("A", bound=Ask)
 R = TypeVar("R")
 AtOnce: TypeAlias = Callable[[A, Content, States], bool]
+SurveyAtOnce: TypeAlias = Callable[
+    [Survey, Iterable[tuple[str, Content]], States], Iterable[tuple[Look, Content]]
+]
 
 
 class Finder:
@@ -120,6 +124,35 @@ class Finder:
                     await self._ask_named(named, states)
         except Exception as error:  # noqa: BLE001 - each has to know, or it would wait for ever
             _fail_open(asks, error)
+
+    async def survey(self, survey: Survey, at_once: SurveyAtOnce) -> None:
+        """Find the answers about many keys, of which hardly any needs a question of its own.
+
+        Args:
+            survey: The survey.
+            at_once: Is shown what L2 holds; returns the looks that this leaves, each with that.
+        """
+        try:
+            keys, may_ask = survey.tags, self._ledger.may_ask
+            if not self._ledger.may_ask_all:
+                keys = {key: tags for key, tags in keys.items() if may_ask(key, tags)}
+            reading, asked = None, survey.asked
+            if keys and not self._in_quarantine():
+                reading = await self._read(list(keys), asked)
+            if reading is not None:
+                states = self._settled(asked, reading.states)
+                held = zip(keys, reading.contents, strict=True)
+                taken_in = [
+                    self._taken_in(look, content, states)
+                    for look, content in at_once(survey, held, states)
+                ]
+                named = [frame for frame in taken_in if frame is not None]
+                if named:
+                    await self._ask_named(named, states)
+            for look in survey.left():
+                look.settle(UNKNOWN)
+        except Exception as error:  # noqa: BLE001 - each has to know, or it would wait for ever
+            _fail_open(survey.left(), error)
 
     def begin(self, asks: Sequence[A], at_once: AtOnce[A], ended: Callable[[], None]) -> None:
         """Find the answers as `answer` does, without a task if the remote tier can.

@@ -258,7 +258,7 @@ class Gatherer:
         hurry = self._start if self._serial and call is None else None
         call = call or self._gathering()
         if not call.loading.running:
-            raise LoadCancelledError("The batch load was cancelled")
+            raise cancelled_load("The batch load")
         answer = call.add(part, context, hurry=hurry)
         part.give_way()
         try:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from math import inf
 from secrets import token_bytes
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from async_tiercache.abc import NAMESPACE, TAG_EPOCH, Invalidation
 
@@ -120,6 +120,41 @@ class Basis:
         self.sound = self.sound and sound
 
 
+class Moment(NamedTuple):
+    """What the generations were at one moment, whatever has happened since.
+
+    Attributes:
+        base: That of everything.
+        turn: Grew with each tag that was invalidated.
+        generations: Those of keys.
+        tag_generations: Those of tags.
+    """
+
+    base: int
+    turn: int
+    generations: "array[int]"
+    tag_generations: "array[int]"
+
+    def basis(
+        self, key: str, declared: tuple[str, ...], tags: Collection[str], *, opened: bool
+    ) -> Basis:
+        """Return what a value rests on whose making began then.
+
+        Args:
+            key: The key's text.
+            declared: The tags that it must stand under.
+            tags: These, and those that its loader has named before.
+            opened: Whether its loader may name more at its end.
+        """
+        generation = self.generations[hash(key) % STRIPES]
+        basis = Basis(key, declared, self.base, generation, self.turn)
+        basis.open = opened
+        if tags:
+            generations = self.tag_generations
+            basis.tags = {tag: generations[hash(tag) % STRIPES] for tag in tags}
+        return basis
+
+
 class Ledger:
     """Generations, pending and recent invalidations, and the proof by which L1 is served.
 
@@ -144,6 +179,7 @@ class Ledger:
         "_generations",
         "_known",
         "_lost_deadline",
+        "_moment",
         "_owed",
         "_patterns",
         "_pending",
@@ -165,6 +201,7 @@ class Ledger:
         self._turn = 0
         self._generations = array("Q", bytes(8 * STRIPES))
         self._tag_generations = array("Q", bytes(8 * STRIPES))
+        self._moment: Moment | None = None
         self._pending: dict[str, bytes] = {}
         self._tags: dict[str, bytes] = {}
         self._doubts: set[str] = set()
@@ -211,6 +248,14 @@ class Ledger:
             generations = self._tag_generations
             basis.tags = {tag: generations[hash(tag) % STRIPES] for tag in (*tags, *guessed)}
         return basis
+
+    @property
+    def moment(self) -> Moment:
+        """The present one, the same until something happens to any key or tag."""
+        if self._moment is None:
+            generations, tag_generations = self._generations[:], self._tag_generations[:]
+            self._moment = Moment(self._base, self._turn, generations, tag_generations)
+        return self._moment
 
     def rely(self, basis: Basis, tag: str) -> None:
         """Let a value rest on a tag from now on, whose ids are asked for after this."""
@@ -275,6 +320,7 @@ class Ledger:
     def overtake(self, key: str) -> None:
         """Raise the key's generation: what is being loaded for it is not kept in L1."""
         self._generations[hash(key) % STRIPES] += 1
+        self._moment = None
 
     def lapse(self) -> None:
         """Messages may have been missed: all that this process holds may be older than them."""
@@ -284,6 +330,7 @@ class Ledger:
 
     def _move(self) -> None:
         self._turn += 1
+        self._moment = None
         self.epoch = object()
 
     # What was shown.

@@ -21,7 +21,7 @@ from async_tiercache._families import Families
 from async_tiercache._family import Alias, Family, Load
 from async_tiercache._flight import CURRENT, keep_nothing
 from async_tiercache._gatherer import Part
-from async_tiercache._looks import Look, Waiter
+from async_tiercache._look import Look, Waiter
 from async_tiercache._options import MISSING, Limits
 from async_tiercache._report import Report
 from async_tiercache.codecs.returned import DeferredCodec, hints_of, is_generic, of_class

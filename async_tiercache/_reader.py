@@ -7,7 +7,7 @@ L2 together, and then each key goes its own way.
 import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
-from itertools import repeat
+from itertools import islice, repeat
 from typing import Any, Final
 
 from async_tiercache._ask import Found
@@ -19,7 +19,8 @@ from async_tiercache._filler import Filler
 from async_tiercache._finder import Finder
 from async_tiercache._flight import ABANDONED, Answer, Flight, Flights, Outcome, inside
 from async_tiercache._ledger import Ledger
-from async_tiercache._looks import Look, Looks
+from async_tiercache._look import Look
+from async_tiercache._looks import Looks
 from async_tiercache._options import MISSING
 from async_tiercache._pilot import RETRY_SECONDS, Pilot, old_answer
 from async_tiercache._read_log import ReadLog
@@ -257,23 +258,23 @@ class Reader:
         """
         started = self._clock.monotonic()
         values: dict[str, Any] = dict.fromkeys(keys, MISSING)
-        left: list[str] = []
+        left: dict[str, tuple[str, ...]] = {}
         held = {} if self._tiers.store is None else self._tiers.store.slots
         for key, tags in keys.items():
             if key not in held:
-                left.append(key)
+                left[key] = tags
             elif (slot := self._servable(family, key, tags, started)) is not None:
                 values[key] = slot.value
             elif inside() is None and self._tiers.knows_absent(key, tags):
                 family.counts.count_l1_hit()
             else:
-                left.append(key)
+                left[key] = tags
         if left:
             operation = Operation("get", family.name, tuple(left))
             with self._tracing.around(operation):
                 answers: dict[str, Answer] = {}
                 for start in range(0, len(left), MAX_TOGETHER):
-                    part = {key: keys[key] for key in left[start : start + MAX_TOGETHER]}
+                    part = dict(islice(left.items(), start, start + MAX_TOGETHER))
                     answers |= await self._answers_beyond(
                         family, part, load_of, values, started, opened=opened
                     )
@@ -298,17 +299,14 @@ class Reader:
         # What was in progress must not be abandoned before it is joined.
         joins = filter(None, map(self._view.find, keys, keys.values()))
         with self._flights.held(list(joins) if len(self._flights) else []):
-            async with self._looks.asked(family, keys, opened=opened) as looks:
-                looked = {look.basis.key: look for look in looks}
-                hits = {
-                    key: each.value for key, each in looked.items() if each.value is not MISSING
-                }
+            async with self._looks.asked(family, keys, opened=opened) as survey:
+                hits = survey.values
                 values |= hits
                 self._log.note_hit_keys(family, hits, started=started)
                 if len(hits) == len(keys):
                     return {}
                 left = {key: tags for key, tags in keys.items() if key not in hits}
-                return await self._answers(family, left, load_of, looked, opened=opened)
+                return await self._answers(family, left, load_of, {**survey.looks}, opened=opened)
 
     async def _answers(
         self,

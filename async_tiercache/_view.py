@@ -7,7 +7,7 @@ from async_tiercache._ask import Found
 from async_tiercache._family import Family
 from async_tiercache._flight import Flight, Flights, Outcome, inside
 from async_tiercache._ledger import Basis, Ledger
-from async_tiercache._looks import Look
+from async_tiercache._look import Look
 from async_tiercache._tiers import Tiers
 from async_tiercache.abc import Clock
 from async_tiercache.backends.memory import Slot

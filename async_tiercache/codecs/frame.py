@@ -274,26 +274,26 @@ def unpack_plain(
         a compressed payload.
     """
     head, head_checksum = _PLAIN_HEADS[count]
-    if len(frame) < HEADER_BYTES or not frame.startswith(head):
+    length, start = len(frame), HEADER_BYTES + len(tags)
+    if length < start or not frame.startswith(head):
         return None
     entry_id, created, fresh, stale, load, stamp_checksum, checksum, bound, size = (
         _PLAIN.unpack_from(frame)
     )
     # A view costs more than a copy of little.
-    rest = (frame if len(frame) <= _LITTLE else memoryview(frame))[_BOUND:]
-    start = HEADER_BYTES - _BOUND + len(tags)
+    rest = (frame if length <= _LITTLE else memoryview(frame))[_BOUND:]
     if (
         bound != binding
         or crc32(frame[STAMP_OFFSET:_STAMP_END]) != stamp_checksum
         or crc32(rest, head_checksum) != checksum
-        or len(rest) - start != size
+        or length - start != size
         or (count and not frame.startswith(tags, HEADER_BYTES))
         or not 0 <= created <= _LATEST
         or not 0 <= fresh <= stale <= _LATEST
         or not 0 <= load <= _LONGEST_LOAD
     ):
         return None
-    return entry_id, created, fresh, stale, load, rest[start:]
+    return entry_id, created, fresh, stale, load, rest[start - _BOUND :]
 
 
 def _no_frame(raw: bytes) -> FrameError:

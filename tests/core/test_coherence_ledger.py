@@ -30,6 +30,25 @@ def test_a_basis_holds_until_its_key_is_invalidated() -> None:
     assert ledger.holds(ledger.basis("k"))
 
 
+@pytest.mark.parametrize(
+    "happened",
+    [record(1, "k"), record(1, tags=("t",)), record(1, tags=(NAMESPACE,))],
+    ids=["key", "tag", "namespace"],
+)
+def test_a_moment_stays_what_it_was(happened: Invalidation) -> None:
+    """What rests on it has begun then, whenever that is written down."""
+    ledger = Ledger()
+    moment = ledger.moment
+    assert ledger.moment is moment
+    assert ledger.holds(moment.basis("k", ("t",), ("t",), opened=False))
+
+    ledger.apply(happened)
+
+    assert ledger.moment is not moment
+    assert not ledger.holds(moment.basis("k", ("t",), ("t",), opened=False))
+    assert ledger.holds(ledger.moment.basis("k", ("t",), ("t",), opened=False))
+
+
 def test_a_later_part_lends_no_ids_to_an_earlier_one_that_has_none() -> None:
     """They may be from after an invalidation that the earlier one was made before."""
     ledger = Ledger()

@@ -12,7 +12,7 @@ from async_tiercache import LoadContext, TierCache
 from async_tiercache._ask import NOTHING
 from async_tiercache._family import Family
 from async_tiercache._ledger import Basis
-from async_tiercache._looks import Home, Look
+from async_tiercache._look import Home, Look
 from async_tiercache._options import Limits
 from async_tiercache.backends.null import NullRemote
 from async_tiercache.codecs import codec_for

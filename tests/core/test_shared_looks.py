@@ -8,7 +8,7 @@ import pytest
 import pytest_asyncio
 
 from async_tiercache import L1, TierCache
-from async_tiercache._looks import Look
+from async_tiercache._look import Look
 from async_tiercache.testing import MemoryServer, settled
 from tests.conftest import MakeCache
 from tests.core.source import soon, ticks
@@ -45,12 +45,13 @@ def reader_of(cache: TierCache) -> Any:
 async def test_calls_with_the_same_arguments_share_a_look(cache: TierCache, wire: Wire) -> None:
     """They find it by these, as they would find a slot; when it has ended nothing is left there."""
     row = reader_of(cache)
-    table = row.__tiercache__._table.slots[type(None)]
+    table: dict[int, Any] = row.__tiercache__._table.slots[type(None)]
     held = wire.hold_reply("GET")
     readers = [asyncio.ensure_future(row(1)) for _ in range(3)]
     await soon(held.reached.wait())
 
-    assert table[1] is cache._core.looks._home.by_key["row:1"]
+    look: Any = cache._core.looks._home.by_key["row:1"]
+    assert table[1] is look
     assert table[1].waiting == 3
 
     wire.let_pass("GET")
@@ -130,7 +131,7 @@ async def test_a_read_inside_of_a_load_joins_no_look(cache: TierCache, wire: Wir
     held = wire.hold_reply("GET")
     reader = asyncio.ensure_future(row(1))
     await soon(held.reached.wait())
-    look = cache._core.looks._home.by_key["row:1"]
+    look: Any = cache._core.looks._home.by_key["row:1"]
     gate.set()
     await ticks()
 

@@ -6,6 +6,7 @@ from tests.mutations.mutation import Mutation
 
 _LOOKS: Final = "async_tiercache/_looks.py"
 _TESTS: Final = "tests/core/test_looks.py::"
+_SURVEYS: Final = "tests/core/test_surveys.py::"
 
 LOOKS: Final = (
     Mutation(
@@ -13,7 +14,7 @@ LOOKS: Final = (
         safeguard="A look that something has happened to answers nobody.",
         guards="G2, G3",
         file=_LOOKS,
-        before="            or not self._ledger.holds(basis)\n",
+        before=" or not self._ledger.holds(basis)",
         after="",
         named=(
             "tests/core/test_coherence_schedules.py::test_a_read_of_l2_that_was_followed_by_an_invalidation_elsewhere_is_not_believed",
@@ -25,7 +26,7 @@ LOOKS: Final = (
         safeguard="Nor does one whose key somebody else has asked L2 for since.",
         guards="G4",
         file=_LOOKS,
-        before="            or self._home.by_key.get(key) is not look\n",
+        before="self._home.by_key.get(key) is not look or ",
         after="",
         named=(
             f"{_TESTS}test_a_batch_overtakes_a_look",
@@ -33,6 +34,29 @@ LOOKS: Final = (
             f"{_TESTS}test_a_reader_of_another_function_overtakes_a_look",
             f"{_TESTS}test_a_reader_joins_no_old_look_without_a_proof",
         ),
+    ),
+    Mutation(
+        name="survey-holds",
+        safeguard="A key of a batch that something has happened to is asked for again.",
+        guards="G2, G3",
+        file=_LOOKS,
+        before="(unmoved or ledger.holds(survey.basis(key)))",
+        after="True",
+        named=(
+            f"{_SURVEYS}test_a_key_that_is_invalidated_meanwhile_is_asked_for_again",
+            f"{_SURVEYS}test_keys_whose_tag_is_invalidated_meanwhile_are_asked_for_again",
+        ),
+        note="The batch began before the invalidation, so no promise is about what it returns; "
+        "that L1 keeps nothing of it, and that no later reader has it, others see to.",
+    ),
+    Mutation(
+        name="survey-current",
+        safeguard="So is one that somebody else has asked L2 for since.",
+        guards="G4",
+        file=_LOOKS,
+        before="by_key.get(key) is survey",
+        after="by_key.setdefault(key, survey)",
+        named=(f"{_SURVEYS}test_whoever_asks_later_overtakes_a_key_of_a_batch",),
     ),
     Mutation(
         name="look-flight",

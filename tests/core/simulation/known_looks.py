@@ -33,6 +33,21 @@ LOOKS: Final[tuple[Known, ...]] = (
         step("read", process=0, name="raw:0"),
     ),
     known(
+        # The reply to the batch comes after a newer one.
+        "survey-current",
+        ("raw:0",),
+        step("read", process=1, name="raw:0"),
+        step("strike", process=0, what="messages", fate="come late", times=9),
+        step("strike", process=0, what="reads", fate="have slow replies", times=1),
+        step("read", process=0, name="raw:0", how="many"),
+        wait(0.02),
+        step("invalidate", process=1, keys=["raw:0"]),
+        step("read", process=1, name="raw:0"),
+        step("read", process=0, name="raw:0", how="look"),
+        wait(0.2),
+        step("read", process=0, name="raw:0"),
+    ),
+    known(
         "look-get",
         ("raw:0",),
         step("read", process=1, name="raw:0"),
