@@ -26,6 +26,7 @@ from async_tiercache._finder import STATE_SECONDS, Finder
 from async_tiercache._flight import Flights
 from async_tiercache._guard import Guard
 from async_tiercache._invalidator import Invalidator
+from async_tiercache._judge import Judge
 from async_tiercache._ledger import Ledger
 from async_tiercache._looks import Looks
 from async_tiercache._options import L1
@@ -129,16 +130,21 @@ class Core:
     def _wire_tiers(self, remote: Remote | None, namespace: str, bound: float) -> None:
         """Make what holds values and what repeats invalidations."""
         self.finder = Finder(
-            namespace=namespace,
             remote=self._remote,
             has_remote=self.has_remote,
             guard=self.guard,
             ledger=self.ledger,
+            judge=Judge(
+                namespace=namespace,
+                remote=self._remote,
+                ledger=self.ledger,
+                compressor=self.compressor,
+                clock=self.clock,
+                notify=self.notify,
+            ),
             fences=self._fences,
             tasks=self.tasks,
-            compressor=self.compressor,
             clock=self.clock,
-            notify=self.notify,
         )
         self.tiers = Tiers(
             namespace=namespace,

@@ -70,15 +70,15 @@ class Families:
         """Return the counts of a family, which begin with its first function."""
         return self.counts.setdefault(name, Counts())
 
-    def claim(self, name: str, function: Callable[..., Any]) -> None:
-        """Let a function have the keys that its name makes.
+    def claim(self, name: str, function: Callable[..., Any], template: str | None) -> None:
+        """Let a function have the keys that its name makes, if it has no template.
 
         Raises:
             ConfigurationError: It is defined inside a function that defines another one by that
                 name, as in two branches.
         """
         code: CodeType | None = getattr(function, "__code__", None)
-        if code is None or "<locals>" not in name:
+        if template is not None or code is None or "<locals>" not in name:
             return
         before = self._local.setdefault(name, code)
         # One of another file comes from a notebook's cell that was changed and run again.

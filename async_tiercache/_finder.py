@@ -9,19 +9,17 @@ import asyncio
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
-from math import inf
-from typing import Any, Final, Literal, NamedTuple, TypeAlias, TypeVar, cast
+from typing import Any, Final, TypeAlias, TypeVar, cast
 
-from async_tiercache._ask import NOTHING, REFUSED, UNKNOWN, Ask, Found, States, What
-from async_tiercache._entry import Entry, Header
-from async_tiercache._events import Refused
+from async_tiercache._ask import NOTHING, REFUSED, UNKNOWN, Ask, Found, States
+from async_tiercache._entry import Header
 from async_tiercache._family import Family
 from async_tiercache._fence import Fence, Fences
 from async_tiercache._flight import inside
 from async_tiercache._guard import Guard
+from async_tiercache._judge import Frame, Judge
 from async_tiercache._ledger import Basis, Ledger
 from async_tiercache._look import Look, Survey
-from async_tiercache._options import MISSING
 from async_tiercache._statistics import Counts
 from async_tiercache._tasks import Tasks
 from async_tiercache.abc import (
@@ -31,31 +29,17 @@ from async_tiercache.abc import (
     Clock,
     Codec,
     Content,
-    Observer,
     PromptRemote,
     Reading,
     Remote,
 )
-from async_tiercache.codecs.compression import Compressor
-from async_tiercache.codecs.frame import Body, FrameError, digest_key, is_block, is_lease, unpack
-from async_tiercache.errors import DecodeError, TierError, TierRefusedError
-from async_tiercache.tags import judge, pair_of, state_of
+from async_tiercache.codecs.frame import is_lease
+from async_tiercache.errors import TierError, TierRefusedError
+from async_tiercache.tags import pair_of
 
-# Sound for other servers, so that none of these is replaced.
-_ELSEWHERE: Final = frozenset({"format", "compression", "dictionary"})
 _OF_ALL: Final = (NAMESPACE,)
 STATE_SECONDS: Final = 60.0
 """How long a tag's state is kept at least, in seconds."""
-
-
-class _Frame(NamedTuple):
-    """A sound frame whose tags are still to be judged."""
-
-    ask: Ask
-    raw: bytes
-    header: Header
-    body: Body
-    codec: Codec
 
 
 A = TypeVar("A", bound=Ask)
@@ -72,28 +56,24 @@ class Finder:
     def __init__(
         self,
         *,
-        namespace: str,
         remote: Remote,
         has_remote: bool,
         guard: Guard,
         ledger: Ledger,
+        judge: Judge,
         fences: Fences,
         tasks: Tasks,
-        compressor: Compressor,
         clock: Clock,
-        notify: Observer,
     ) -> None:
-        self._namespace = namespace
         self._remote = remote
         self._prompt = remote if isinstance(remote, PromptRemote) else None
         self._has_remote = has_remote
         self._guard = guard
         self._ledger = ledger
+        self._judge = judge
         self._fences = fences
         self._tasks = tasks
-        self._compressor = compressor
         self._clock = clock
-        self._notify = notify
 
     async def ask(self, basis: Basis, counts: Counts, *codecs: Codec) -> Found:
         """Return what L2 holds for a key, decoded by the codec that made it."""
@@ -196,7 +176,7 @@ class Finder:
         ended: Callable[[], None],
         reading: Reading | Exception | None,
     ) -> None:
-        named: list[_Frame] = []
+        named: list[Frame] = []
         if isinstance(reading, Exception):
             _fail_open(asked, reading)
             ended()
@@ -233,7 +213,7 @@ class Finder:
         tags: Iterable[str],
         reading: Reading | None,
         at_once: AtOnce[A] | None = None,
-    ) -> tuple[list[_Frame], States]:
+    ) -> tuple[list[Frame], States]:
         """Give the answers; return the frames that name tags nobody knows, and the states known."""
         # The answer may have come with the news that the server is another one.
         if reading is None or self._in_quarantine():
@@ -433,17 +413,17 @@ class Finder:
                 basis.pairs[tag] = pair
                 self._learn(basis, tag, state)
 
-    def _taken_in(self, ask: Ask, content: Content, states: States) -> _Frame | None:
+    def _taken_in(self, ask: Ask, content: Content, states: States) -> Frame | None:
         """Give the answer, or return a frame that names tags whose states are still to be asked."""
         self._note(ask.basis, states)
         try:
-            found = self._recognise(ask, content, states)
-            if isinstance(found, _Frame) and not found.header.tags:
-                found = self._judged(found, states)
+            found = self._judge.recognise(ask, content, states)
+            if isinstance(found, Frame) and not found.header.tags:
+                found = self._judge.judged(found, states)
         except Exception as error:  # noqa: BLE001 - it is that of one reader, and no other's
             ask.fail(error)
             return None
-        if not isinstance(found, _Frame):
+        if not isinstance(found, Frame):
             ask.settle(found)
             return None
         if not self._may_ask_states(found):
@@ -451,7 +431,7 @@ class Finder:
             return None
         return found
 
-    async def _ask_named(self, frames: Sequence[_Frame], states: States) -> None:
+    async def _ask_named(self, frames: Sequence[Frame], states: States) -> None:
         """Find the answers that depend on tags which only frames name."""
         try:
             known = await self._ask_states(frames, states)
@@ -460,11 +440,11 @@ class Finder:
             return
         for frame in frames:
             try:
-                frame.ask.settle(self._judged(frame, states) if known else UNKNOWN)
+                frame.ask.settle(self._judge.judged(frame, states) if known else UNKNOWN)
             except Exception as error:  # noqa: BLE001 - it is that of one reader, and no other's
                 frame.ask.fail(error)
 
-    def _may_ask_states(self, frame: _Frame) -> bool:
+    def _may_ask_states(self, frame: Frame) -> bool:
         """Return whether L2 may be believed about the tags that a frame names."""
         basis = frame.ask.basis
         for tag, _ in frame.header.tags:
@@ -472,7 +452,7 @@ class Finder:
         # What it says of them now counts, even if it has confirmed by the time that this is heard.
         return self._ledger.may_ask(basis.key, basis.tags)
 
-    async def _ask_states(self, frames: Sequence[_Frame], states: States) -> bool:
+    async def _ask_states(self, frames: Sequence[Frame], states: States) -> bool:
         """Find out the states of tags that only frames name; return whether that was possible."""
         now, unknown = self._clock.monotonic(), dict[str, None]()
         for frame in frames:
@@ -495,92 +475,6 @@ class Finder:
             for tag, _ in frame.header.tags:
                 self._learn(frame.ask.basis, tag, states[tag])
         return True
-
-    def _recognise(self, ask: Ask, content: Content, states: States) -> Found | _Frame:
-        if content is UNREACHED:
-            return UNKNOWN
-        if content is None:
-            return NOTHING
-        if is_lease(content):
-            return Found("lease", content)
-        if is_block(content):
-            return Found("block", content)
-        basis = ask.basis
-        try:
-            header, body = unpack(content, key_digest=digest_key(self._namespace, basis.key))
-        except FrameError as error:
-            self._notify(Refused(basis.key, error.cause))
-            what: What = "schema" if error.cause in _ELSEWHERE else "damaged"
-            return Found(what, content, refused=error.cause)
-        for codec in ask.codecs:
-            if codec.fingerprint == header.fingerprint:
-                return _Frame(ask, content, header, body, codec)
-        if header.namespace != basis.pairs.get(NAMESPACE):
-            return self._ended(basis.key, content, "namespace")
-        # Another release has left it; what has been invalidated is in nobody's way.
-        asked = [(pair, state_of(states[tag])) for tag, pair in header.tags if tag in states]
-        if any(judge(pair, state)[0] == "dead" for pair, state in asked):
-            return self._ended(basis.key, content, "tag")
-        self._notify(Refused(basis.key, "schema"))
-        return Found("schema", content, refused="schema")
-
-    def _judged(self, frame: _Frame, states: States) -> Found:
-        """Return the entry of a frame, as its tags let it be, or why there is none."""
-        basis, body = frame.ask.basis, frame.body
-        if states.unreached and states.leave_open(frame.header):
-            return UNKNOWN
-        if self._ledger.is_below_floor(basis.key, frame.header.created_at):
-            return Found("dead", frame.raw)
-        header = self._lived(frame, states)
-        if not isinstance(header, Header):
-            return self._ended(basis.key, frame.raw, header)
-        try:
-            payload = self._expanded(body, frame.ask.counts)
-            value = MISSING if header.absent else frame.codec.decode(payload)
-        except FrameError as error:
-            self._notify(Refused(basis.key, error.cause))
-            what: What = "schema" if error.cause in _ELSEWHERE else "damaged"
-            return Found(what, frame.raw, refused=error.cause)
-        except DecodeError:
-            self._notify(Refused(basis.key, "payload"))
-            return Found("damaged", frame.raw, refused="payload")
-        return Found("entry", frame.raw, Entry(value, header, body.plain_bytes, payload))
-
-    def _lived(self, frame: _Frame, states: States) -> Header | Literal["tag", "namespace"]:
-        """Return a frame's header as the states of its tags let it be, or what has ended it."""
-        basis, header = frame.ask.basis, frame.header
-        if header.namespace != pair_of(states[NAMESPACE]):
-            return "namespace"
-        if basis.declared and not {tag for tag, _ in header.tags}.issuperset(basis.declared):
-            return "tag"
-        softened_until = inf
-        for tag, pair in header.tags:
-            current = pair_of(states[tag])
-            if current is not None:
-                # A value that takes this one's place rests on the ids of now.
-                basis.pairs.setdefault(tag, current)
-            if pair != current:
-                verdict, until = judge(pair, state_of(states[tag]))
-                if verdict == "dead":
-                    return "tag"
-                softened_until = min(until, softened_until)
-        if softened_until == inf:
-            return header
-        stale_until = min(header.stale_until, softened_until)
-        fresh_until = min(header.fresh_until, self._remote.now(), stale_until)
-        return header._replace(fresh_until=fresh_until, stale_until=stale_until)
-
-    def _ended(self, key: str, raw: bytes, cause: Literal["tag", "namespace"]) -> Found:
-        self._notify(Refused(key, cause))
-        return Found("dead", raw, refused=cause)
-
-    def _expanded(self, body: Body, counts: Counts) -> bytes | memoryview:
-        if not body.compression:
-            return body.payload
-        started = self._clock.monotonic()
-        payload = self._compressor.expand(body)
-        counts.decompress_seconds += self._clock.monotonic() - started
-        return payload
 
 
 def _ended(reading: "asyncio.Task[Reading | None]") -> Reading | Exception | None:

@@ -87,8 +87,7 @@ class Operations:
             )
         self.maker = maker
         self.takes_context = context is not None
-        if template is None:
-            families.claim(maker.name, function)
+        families.claim(maker.name, function, template)
         self._tags = TagMaker(function, tags, hidden=context)
         families.scopes[maker.name][maker.definer] = scope
         counts = families.counts_of(maker.name)

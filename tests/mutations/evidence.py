@@ -10,6 +10,7 @@ _SERVER: Final = "async_tiercache/testing/_simulated_server.py"
 _SCRIPTS: Final = "async_tiercache/backends/redis/evidence.py"
 _LINE: Final = "async_tiercache/backends/redis/line.py"
 _FINDER: Final = "async_tiercache/_finder.py"
+_JUDGE: Final = "async_tiercache/_judge.py"
 _FLIGHT: Final = "async_tiercache/_flight.py"
 _LEDGER: Final = "async_tiercache/_ledger.py"
 _VIEW: Final = "async_tiercache/_view.py"
@@ -115,7 +116,7 @@ EVIDENCE: Final = (
         name="judge-tags",
         safeguard="An entry one of whose tags has another id than it carries is dead.",
         guards="G1",
-        file=_FINDER,
+        file=_JUDGE,
         before='                if verdict == "dead":\n                    return "tag"',
         after='                if verdict == "dead":\n                    continue',
         named=(
@@ -126,7 +127,7 @@ EVIDENCE: Final = (
         name="namespace-id",
         safeguard="An entry from before the last clearing of the namespace is dead.",
         guards="G1",
-        file=_FINDER,
+        file=_JUDGE,
         before="        if header.namespace != pair_of(states[NAMESPACE]):\n            return",
         after="        if False:\n            return",
         named=(
@@ -139,7 +140,7 @@ EVIDENCE: Final = (
         name="declared-tags",
         safeguard="An entry without a tag that its caller declares is not served under it.",
         guards="G1",
-        file=_FINDER,
+        file=_JUDGE,
         before="        if basis.declared and not {",
         after="        if False and not {",
         named=(
