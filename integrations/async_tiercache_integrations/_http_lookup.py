@@ -1,12 +1,14 @@
 """Finds the record that answers a request, or lets the request make it."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
 from typing import Any, Final
 
 from async_tiercache import LoadContext, TierCache
 from async_tiercache._flight import copy_of
 from async_tiercache._options import Missing
+from async_tiercache.errors import RecursiveLoadError
 from async_tiercache.http.fields import Fields
 from async_tiercache.http.stored import StoredResponse
 from async_tiercache_integrations._http_fill import FILL, Fill
@@ -81,8 +83,7 @@ class Lookup:
 
     async def find(self, fill: Fill) -> Record | None:
         """Return what answers a request; `None` if it has asked the application itself."""
-        token = FILL.set(fill)
-        try:
+        with self._asking(fill):
             while True:
                 if fill.key in self._passed_on and self._is_passed_on(fill.key):
                     return NOT_STORED
@@ -96,8 +97,22 @@ class Lookup:
                     return record
                 if not self._leads_on(fill, record):
                     return NOT_STORED
-        except BaseException:
+
+    @contextmanager
+    def _asking(self, fill: Fill) -> Generator[None]:
+        """Let a request make the records that are loaded here.
+
+        Raises:
+            RecursiveLoadError: It has come from the application that makes its very response.
+        """
+        token = FILL.set(fill)
+        try:
+            yield
+        except BaseException as error:
             _leave(fill)
+            nested = isinstance(error, RecursiveLoadError) and error.key == self.key(fill.key)
+            if nested and fill.run is None:
+                raise _nested(fill, self.key(fill.key)) from error
             raise
         finally:
             FILL.reset(token)
@@ -118,29 +133,23 @@ class Lookup:
         ended: asyncio.Future[Record] = asyncio.get_running_loop().create_future()
         key = fill.key
         self._validating[key] = ended
-        token = FILL.set(fill)
         try:
-            record: Record = await self._record.refresh(key)
-            fill.over = True
-            outcome = None if fill.run is None else fill.run.outcome
-            if outcome is not None and not outcome.failed and outcome.answers:
-                await self._keep_below(fill, record)
+            with self._asking(fill):
+                record: Record = await self._record.refresh(key)
+                fill.over = True
+                outcome = None if fill.run is None else fill.run.outcome
+                if outcome is not None and not outcome.failed and outcome.answers:
+                    await self._keep_below(fill, record)
             record = self._for_all(fill, record)
             ended.set_result(record)
-        except BaseException as error:
-            _leave(fill)
-            if isinstance(error, Exception):
-                ended.set_exception(error)
-                ended.exception()  # which nobody may have waited for
-            else:
-                ended.cancel()
+        except Exception as error:
+            ended.set_exception(error)
+            ended.exception()  # which nobody may have waited for
             raise
         finally:
-            FILL.reset(token)
-            if fill.run is not None:
-                fill.run.visible.set()
             if self._validating.get(key) is ended:
                 del self._validating[key]
+            ended.cancel()  # unless it is done
         return record
 
     def _for_all(self, fill: Fill, record: Record) -> Record:
@@ -243,3 +252,14 @@ def _leave(fill: Fill) -> None:
     fill.left = True
     if fill.run is not None:
         fill.run.leave()
+
+
+def _nested(fill: Fill, key: str) -> RecursiveLoadError:
+    """Return what tells of a request that waits for itself."""
+    return RecursiveLoadError(
+        f"The response to {fill.scope['path']!r} waits for itself: the application that makes it"
+        " has come to a ResponseCache over the same cache",
+        key=key,
+        hint="Put one ResponseCache around an application for each cache, and let it not ask for"
+        " its own URL.",
+    )
