@@ -4,14 +4,13 @@ from collections.abc import Iterable
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 from async_tiercache._entry import Entry, Header
-from async_tiercache._fence import Fence
 from async_tiercache._ledger import Basis
 from async_tiercache._statistics import Counts
 from async_tiercache.abc import NAMESPACE, Codec
 from async_tiercache.tags import pair_of
 
 What: TypeAlias = Literal[
-    "entry", "nothing", "lease", "block", "damaged", "dead", "schema", "refused", "unknown"
+    "entry", "nothing", "lease", "ours", "block", "damaged", "dead", "schema", "refused", "unknown"
 ]
 
 
@@ -19,7 +18,8 @@ class Found(NamedTuple):
     """What L2 holds for a key.
 
     Attributes:
-        what: An entry; nothing; another process's lease; a writer's block; damaged bytes, or an
+        what: An entry; nothing; another process's lease, or one of ours that was taken when there
+            was nothing; a writer's block; damaged bytes, or an
             entry that an invalidation has ended, to be replaced; an entry that is sound for others,
             to be left alone: of another schema or format, or compressed as only they can read it;
             nothing that may be served and no lease to be had, because L2 is full; or unknown,
@@ -27,14 +27,12 @@ class Found(NamedTuple):
         raw: The bytes, if there are any.
         entry: The entry, if it is one.
         refused: Why bytes that are there are of no use, if so.
-        fence: The lease on what holds nothing, if it was taken in the same turn.
     """
 
     what: What
     raw: bytes | None = None
     entry: Entry | None = None
     refused: str = ""
-    fence: Fence | None = None
 
 
 UNKNOWN: Final = Found("unknown")

@@ -38,6 +38,11 @@ class Fence:
     compared: bytes
     token: bytes
 
+    @classmethod
+    def of_lease(cls, key: str, lease: bytes) -> "Fence":
+        """Return the fence of a load that replaces nothing."""
+        return cls(key, lease, lease)
+
     @property
     def mark(self) -> bytes | None:
         """The refresh mark, if this is the fence of a refresh."""
@@ -84,7 +89,7 @@ class Fences:
     def begin_to_take(self, key: str, *, instead_of: bytes | None = None) -> Claim[bytes | None]:
         """Ask for a lease as `take` does; its turn is that of what is asked now."""
         lease = _token()
-        fence = Fence(key, lease, lease)
+        fence = Fence.of_lease(key, lease)
         take = partial(self._remote.take, key, lease, LEASE_SECONDS, instead_of=instead_of)
         return self._claim(fence, take)
 
@@ -104,7 +109,7 @@ class Fences:
             TierError: L2 is out of reach or full.
         """
         lease = _token()
-        fence = Fence(key, lease, lease)
+        fence = Fence.of_lease(key, lease)
         seize = partial(self._remote.seize, key, lease, LEASE_SECONDS)
         return fence if await self._answer(self._claim(fence, seize)) else None
 

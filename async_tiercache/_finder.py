@@ -11,7 +11,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, Final, TypeAlias, TypeVar, cast
 
-from async_tiercache._ask import NOTHING, REFUSED, UNKNOWN, Ask, Found, States
+from async_tiercache._ask import REFUSED, UNKNOWN, Ask, Found, States
 from async_tiercache._entry import Header
 from async_tiercache._family import Family
 from async_tiercache._fence import Fence, Fences
@@ -231,8 +231,8 @@ class Finder:
 
     async def take(self, basis: Basis, found: Found, family: Family) -> Fence | Found:
         """Take a lease in place of what was found; else return what the key holds by now."""
-        if found.fence is not None:
-            return found.fence
+        if found.what == "ours":
+            return Fence.of_lease(basis.key, cast("bytes", found.raw))
         taking = self._fences.take(basis.key, instead_of=found.raw)
         return await self._taken(self.with_states(taking, basis, family), basis, family)
 
@@ -262,7 +262,7 @@ class Finder:
         except BaseException:
             fences.release_soon(taken)
             raise
-        return NOTHING._replace(fence=taken)
+        return Found("ours", taken.token)
 
     def _may_take(self, basis: Basis) -> bool:
         """Return whether L2 may be asked for a lease before it is known what it holds."""

@@ -234,7 +234,8 @@ class Pilot:
     def fresh(self, flight: Flight, family: Family, found: Found) -> Outcome | None:
         """Return the answer if what L2 holds is one that needs no refresh."""
         entry, kept = _usable(flight, found), flight.kept
-        family.misses_in_a_row = family.misses_in_a_row + 1 if found.what == "nothing" else 0
+        missed = found.what in {"nothing", "ours"}
+        family.misses_in_a_row = family.misses_in_a_row + 1 if missed else 0
         contradicted = found.what != "unknown" and (
             kept is not None and (entry is None or entry.header.entry_id != kept.header.entry_id)
         )

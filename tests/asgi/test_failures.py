@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from async_tiercache import TierCache
+from async_tiercache.errors import RecursiveLoadError
 from async_tiercache.testing import FakeClock, MemoryServer, settled
 from async_tiercache_integrations.asgi import ResponseCache
 from tests.asgi.client import Exchange, Origin, begin, fetch, raw
@@ -154,6 +155,39 @@ async def test_nothing_follows_an_error(
     slow.reads.set()
     await ticks()
     assert slow.messages == []
+
+
+# Applications that wait for themselves.
+
+
+@pytest.mark.parametrize("stale", [False, True])
+async def test_a_second_one_over_the_same_cache_is_told_of(
+    origin: Origin, cache: TierCache, clock: FakeClock, *, stale: bool
+) -> None:
+    """Each would wait for the other's record; with a cache of its own it would not."""
+    inner = ResponseCache(origin, cache=cache, clock=clock)
+    app = ResponseCache(inner, cache=cache, clock=clock)
+    if stale:
+        await fetch(inner)
+        await settled(cache)
+        await clock.advance(11)
+
+    with pytest.raises(RecursiveLoadError, match="The response to '/' waits for itself") as caught:
+        await fetch(app)
+    assert "one ResponseCache around an application" in caught.value.hint
+
+
+async def test_one_over_another_cache_stores_too(
+    origin: Origin, make_cache: MakeCache, cache: TierCache, clock: FakeClock
+) -> None:
+    """They have nothing in common."""
+    within = await make_cache(namespace="within")
+    app = ResponseCache(
+        ResponseCache(origin, cache=within, clock=clock, name=None), cache=cache, clock=clock
+    )
+
+    assert not (await fetch(app)).hit
+    assert (await fetch(app)).hit
 
 
 # Clients that wait for what fails.

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from async_tiercache import TierCache
-from async_tiercache.errors import ConfigurationError, RecursiveLoadError
+from async_tiercache.errors import ConfigurationError
 from async_tiercache.testing import FakeClock, MemoryServer, settled
 from async_tiercache_integrations.asgi import ResponseCache, http_tags
 from tests.asgi.client import Origin, begin, fetch, raw
@@ -551,37 +551,6 @@ async def test_an_error_of_the_application_is_its_clients(
 
     origin.error = None
     assert (await fetch(app)).body == b"hello"
-
-
-@pytest.mark.parametrize("stale", [False, True])
-async def test_a_second_one_over_the_same_cache_is_told_of(
-    origin: Origin, cache: TierCache, clock: FakeClock, *, stale: bool
-) -> None:
-    """Each would wait for the other's record; with a cache of its own it would not."""
-    origin.fields = [("cache-control", "max-age=60"), ("etag", '"a"')]
-    inner = ResponseCache(origin, cache=cache, clock=clock)
-    app = ResponseCache(inner, cache=cache, clock=clock)
-    if stale:
-        await fetch(inner)
-        await settled(cache)
-        await clock.advance(61)
-
-    with pytest.raises(RecursiveLoadError, match="The response to '/' waits for itself") as caught:
-        await fetch(app)
-    assert "one ResponseCache around an application" in caught.value.hint
-
-
-async def test_one_over_another_cache_stores_too(
-    origin: Origin, make_cache: MakeCache, cache: TierCache, clock: FakeClock
-) -> None:
-    """They have nothing in common."""
-    within = await make_cache(namespace="within")
-    app = ResponseCache(
-        ResponseCache(origin, cache=within, clock=clock, name=None), cache=cache, clock=clock
-    )
-
-    assert not (await fetch(app)).hit
-    assert (await fetch(app)).hit
 
 
 async def test_without_redis_responses_are_kept_here(
