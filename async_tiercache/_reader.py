@@ -153,6 +153,7 @@ class Reader:
             joined = flight is not None and not forced
             outcome = ABANDONED
             if flight is not None and joined:
+                family.misses_in_a_row = 0
                 self._follow(looked, flight)
                 outcome = await self._flights.join(flight)
                 joined = outcome.error is not None or not self._view.is_ahead(flight, outcome)
@@ -197,6 +198,7 @@ class Reader:
         """Let the other readers of a look have what a flight brings, without a task of each."""
         if looked is None or looked.followed or self._flights.at_once(flight):
             return
+        looked.family.misses_in_a_row = 0
         waiter = flight.wait()
         looked.follow(partial(self._flights.leave, flight, waiter))
         waiter.add_done_callback(partial(self._share, looked, flight))
