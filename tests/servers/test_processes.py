@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from functools import partial
 
 import pytest
 import pytest_asyncio
@@ -10,7 +11,7 @@ import pytest_asyncio
 from tests.servers.conftest import ONE_SERVER
 from tests.servers.process import Server
 from tests.servers.source import name_of
-from tests.servers.waiting import eventually
+from tests.servers.waiting import eventually, eventually_so
 from tests.servers.workers import WorkerProcess, within
 
 pytestmark = pytest.mark.redis
@@ -265,6 +266,8 @@ async def test_a_writer_killed_between_commit_and_invalidation_leaves_nothing_ol
     # The source has changed by now, and nobody will ever tell.
     one.kill()
     for key in changed:
+        # Until the message of the block is there, memory may answer.
+        await eventually_so(partial(two.done, "peek", key=key), None)
         during = two.order("read", key=key, tags=pages[key])
         assert await two.loading() == key
         await two.done("finish", key=key, value="either")
