@@ -108,7 +108,7 @@ class Lookup:
             _leave(fill)
             nested = isinstance(error, RecursiveLoadError) and error.key == fill.key
             if nested and fill.run is None:
-                raise _nested(fill, fill.key) from error
+                raise _nested(fill) from error
             raise
         finally:
             FILL.reset(token)
@@ -257,12 +257,12 @@ def _leave(fill: Fill) -> None:
         fill.run.leave()
 
 
-def _nested(fill: Fill, key: str) -> RecursiveLoadError:
+def _nested(fill: Fill) -> RecursiveLoadError:
     """Return what tells of a request that waits for itself."""
     return RecursiveLoadError(
         f"The response to {fill.scope['path']!r} waits for itself: the application that makes it"
         " has come to a ResponseCache over the same cache",
-        key=key,
+        key=fill.key,
         hint="Put one ResponseCache around an application for each cache, and let it not ask for"
         " its own URL.",
     )
