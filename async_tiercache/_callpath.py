@@ -138,6 +138,13 @@ def _tuple(names: Iterable[str]) -> str:
     return "(" + "".join(f"{name}, " for name in names) + ")"
 
 
+def _condition(name: str, guard: type) -> str:
+    """Spell that a parameter has exactly a class."""
+    if guard is bool:  # of which there are two, and that is asked faster
+        return f"({name} is True or {name} is False)"
+    return f"{name}.__class__ is {_RESERVED}{guard.__name__}"
+
+
 class Table:
     """Where the call path finds slots by the bare arguments: one dict per class of `self`.
 
@@ -174,9 +181,7 @@ class Table:
             terms += [name] if name in parts.guards else [name, f"{name}.__class__"]
         self.expression = terms[0] if self._single else _tuple(terms)
         self.conditions = [
-            f"{name}.__class__ is {_RESERVED}{parts.guards[name].__name__}"
-            for name in keyed
-            if name in parts.guards
+            _condition(name, parts.guards[name]) for name in keyed if name in parts.guards
         ]
 
     def alias(self, owner: object, values: Arguments) -> tuple[dict[Any, Any], Any] | None:

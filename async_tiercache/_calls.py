@@ -22,6 +22,7 @@ from async_tiercache._gatherer import Gatherer, found_of
 from async_tiercache._look import Look
 from async_tiercache._options import MISSING, Policy, PolicyFields
 from async_tiercache._report import Report
+from async_tiercache._tenancy import OwnKeys
 from async_tiercache._writer import Writing
 from async_tiercache.backends.memory import Slot
 from async_tiercache.codecs.returned import returned_by, values_of
@@ -48,8 +49,8 @@ class Calls:
         self._monotonic = core.clock.monotonic
         self._ledger = core.ledger
         # The store's own dict, which lives as long as the store; empty while L1 is off.
-        self._slots: dict[str, Slot] = {} if core.store is None else core.store.slots
-        self._tenancy = core.tenancy if core.tenancy.on else None
+        slots: dict[str, Slot] = {} if core.store is None else core.store.slots
+        self._slots = OwnKeys(core.tenancy, slots) if core.tenancy.on else slots
 
     @overload
     async def get(self, key: str, *, stale: bool = False) -> Any: ...
@@ -67,9 +68,8 @@ class Calls:
             default: What to return if there is nothing.
             stale: Whether a value within its grace will do.
         """
-        tenancy = self._tenancy
         try:
-            slot = self._slots[key if tenancy is None else tenancy.prefix() + key]
+            slot = self._slots[key]
         except (KeyError, TypeError):
             return await self._look(key, default, stale=stale)
         ledger = self._ledger

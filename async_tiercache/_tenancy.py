@@ -4,8 +4,8 @@ A tenant's texts begin with its name between two question marks, which no text o
 All its entries stand under one tag, which is how a tenant is cleared.
 """
 
-from collections.abc import Callable, Iterable
-from typing import Any, Final, TypeAlias
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 from async_tiercache._canonical import escape
 from async_tiercache.abc import NAMESPACE
@@ -15,6 +15,8 @@ Tenant: TypeAlias = str | Callable[[], str]
 """A tenant's name, or what returns it in the context of a call, such as a `ContextVar.get`."""
 
 _SIGN: Final = "?"
+
+V = TypeVar("V")
 
 
 class Tenancy:
@@ -80,6 +82,24 @@ class Tenancy:
     def everything(self) -> str:
         """Return the tag of all entries that the caller may clear."""
         return self.prefix() or NAMESPACE
+
+
+class OwnKeys(Generic[V]):
+    """What stands under texts, by the keys that the calling tenant knows them by.
+
+    Args:
+        tenancy: The tenant of each call.
+        by_text: What stands under texts.
+    """
+
+    __slots__ = ("_by_text", "_prefix")
+
+    def __init__(self, tenancy: Tenancy, by_text: Mapping[str, V]) -> None:
+        self._by_text = by_text
+        self._prefix = tenancy.prefix
+
+    def __getitem__(self, key: str) -> V:
+        return self._by_text[self._prefix() + key]
 
 
 def owned(text: str, prefix: str) -> bool:
