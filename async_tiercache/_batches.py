@@ -122,7 +122,7 @@ class Batch:
 
         under = dict(zip(texts, tags, strict=True))
         opened = self._context is not None
-        found = await core.reader.read_many(family, under, load_of, opened=opened)
+        found = await core.batch_reader.read(family, under, load_of, opened=opened)
         return {
             keys[key]: value
             for key, value in found.items()

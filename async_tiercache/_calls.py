@@ -113,7 +113,7 @@ class Calls:
         core.admit()
         understood = self._families.understood
         asked = list(dict.fromkeys(texts.values()))
-        found = await core.reader.look(asked, understood, self._families.direct, stale=stale)
+        found = await core.getter.get(asked, understood, self._families.direct, stale=stale)
         return {key: found[text] for key, text in texts.items() if text in found}
 
     async def get_or_load(
@@ -228,7 +228,7 @@ class Calls:
         run, turn = partial(core.filler.run, family), core.bulkhead.turn
         gatherer = Gatherer(load_many, run=run, turn=turn, tasks=core.loads, clock=core.clock)
         prefix, under = core.tenancy.prefix(), core.tenancy.tags(checked_tags(tags))
-        found = await core.reader.read_many(
+        found = await core.batch_reader.read(
             family,
             {prefix + text: under for text in asked},
             lambda text: Load(part=gatherer.expect(asked[text[len(prefix) :]])),

@@ -14,6 +14,7 @@ from math import inf
 from typing import Final, Literal
 
 from async_tiercache._advisor import refusal
+from async_tiercache._batch_reader import BatchReader
 from async_tiercache._blocks import Blocks
 from async_tiercache._bulkhead import Bulkhead
 from async_tiercache._bus import Bus
@@ -24,6 +25,7 @@ from async_tiercache._fence import Fences
 from async_tiercache._filler import Filler
 from async_tiercache._finder import STATE_SECONDS, Finder
 from async_tiercache._flight import Flights
+from async_tiercache._getter import Getter
 from async_tiercache._guard import Guard
 from async_tiercache._invalidator import Invalidator
 from async_tiercache._judge import Judge
@@ -236,6 +238,19 @@ class Core:
             log=log,
             clock=self.clock,
         )
+        self.explainer = Explainer(
+            tiers=self.tiers,
+            finder=self.finder,
+            log=log,
+            ledger=self.ledger,
+            guard=self.guard,
+            clock=self.clock,
+            loading=lambda key: self.flights.find(key) is not None,
+        )
+        self._wire_readers(tracing, log)
+
+    def _wire_readers(self, tracing: Tracing, log: ReadLog) -> None:
+        """Make what reads one key, many keys, and without a load."""
         pilot = Pilot(
             tiers=self.tiers,
             finder=self.finder,
@@ -253,10 +268,8 @@ class Core:
         view = View(tiers=self.tiers, ledger=self.ledger, flights=self.flights, clock=self.clock)
         self.reader = Reader(
             tiers=self.tiers,
-            finder=self.finder,
             ledger=self.ledger,
             view=view,
-            looks=self.looks,
             flights=self.flights,
             filler=self.filler,
             pilot=pilot,
@@ -265,14 +278,27 @@ class Core:
             log=log,
             sample=None if self.source_check is None else self.source_check.sample,
         )
-        self.explainer = Explainer(
+        self.batch_reader = BatchReader(
+            reader=self.reader,
+            finder=self.finder,
+            tiers=self.tiers,
+            view=view,
+            looks=self.looks,
+            flights=self.flights,
+            pilot=pilot,
+            clock=self.clock,
+            tracing=tracing,
+            log=log,
+        )
+        self.getter = Getter(
             tiers=self.tiers,
             finder=self.finder,
-            log=log,
             ledger=self.ledger,
-            guard=self.guard,
-            clock=self.clock,
-            loading=lambda key: self.flights.find(key) is not None,
+            view=view,
+            looks=self.looks,
+            flights=self.flights,
+            tracing=tracing,
+            log=log,
         )
 
     def _wire_invalidations(self, remote: Remote | None, tracing: Tracing) -> None:

@@ -20,7 +20,7 @@ from async_tiercache._entry import Entry, Tier
 from async_tiercache._events import Operation, State
 from async_tiercache._ledger import Basis
 from async_tiercache.abc import NAMESPACE, TAG_EPOCH, Codec
-from async_tiercache.errors import LoadCancelledError, RecursiveLoadError
+from async_tiercache.errors import LoadCancelledError, LoadTimeoutError, RecursiveLoadError
 
 
 class Outcome(NamedTuple):
@@ -51,6 +51,11 @@ class Outcome(NamedTuple):
         if self.state == "fresh" or (self.state == "early" and now < self.fresh_until):
             return self
         return self._replace(state="stale", age=now - self.fresh_until)
+
+    @property
+    def may_be_theirs(self) -> bool:
+        """Whether it is an error that another caller's object or loader may have caused."""
+        return not isinstance(self.error, LoadTimeoutError | None)
 
 
 _NUMBERS: Final = itertools.count()
@@ -364,20 +369,6 @@ class Flight:
         return loading in seen
 
 
-class Answer(NamedTuple):
-    """How a call was answered.
-
-    Attributes:
-        flight: The flight that did.
-        outcome: What it ended with, or offered meanwhile.
-        joined: Whether the flight was another call's.
-    """
-
-    flight: Flight
-    outcome: Outcome
-    joined: bool
-
-
 class Flights:
     """The flights of one cache, one per key.
 
@@ -568,6 +559,25 @@ def begin_wait(flight: Flight) -> Loading | None:
         )
     current.begin_wait(flight)
     return current
+
+
+async def proven(flights: Sequence[Flight]) -> None:
+    """Inside of a load, return when flights rest on the tags that their loaders have named.
+
+    Callers outside have the value before, and nothing of theirs rests on it.
+    """
+    loading = inside()
+    proving = {each: each.proving for each in flights if each.proving is not None}
+    if loading is None or not proving:
+        return
+    for flight in proving:
+        # Until then it is their tags that tell whether this load may be joined.
+        loading.begin_wait(flight)
+    try:
+        await asyncio.wait(proving.values())
+    finally:
+        for flight in proving:
+            loading.end_wait(flight)
 
 
 def copy_of(error: BaseException) -> BaseException:
