@@ -12,10 +12,13 @@ from async_tiercache._ask import Found
 from async_tiercache._events import Operation
 from async_tiercache._family import Family, Load
 from async_tiercache._finder import Finder
-from async_tiercache._flight import ABANDONED, Flight, Flights, Outcome, inside, proven
+from async_tiercache._flight import Flight
+from async_tiercache._flights import Flights
+from async_tiercache._inside import inside, proven
 from async_tiercache._look import Look
 from async_tiercache._looks import Looks
 from async_tiercache._options import MISSING
+from async_tiercache._outcome import ABANDONED, Outcome
 from async_tiercache._pilot import Pilot
 from async_tiercache._read_log import ReadLog
 from async_tiercache._reader import Answer, Reader

@@ -17,8 +17,8 @@ from typing import Any, Final, cast, get_args, get_origin
 from async_tiercache._callpath import EXACT, Arguments
 from async_tiercache._context import LoadContext, context_parameter
 from async_tiercache._family import Family, Load
-from async_tiercache._flight import keep_nothing
 from async_tiercache._gatherer import Gatherer, Part, found_of
+from async_tiercache._inside import keep_nothing
 from async_tiercache._operations import Operations, key_of_load
 from async_tiercache._report import Report
 from async_tiercache.codecs.returned import hints_of

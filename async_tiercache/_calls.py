@@ -17,8 +17,8 @@ from async_tiercache._core import Core
 from async_tiercache._families import Families
 from async_tiercache._family import Load
 from async_tiercache._filler import awaited
-from async_tiercache._flight import CURRENT, RUNNING, keep_nothing
 from async_tiercache._gatherer import Gatherer, found_of
+from async_tiercache._inside import CURRENT, RUNNING, keep_nothing
 from async_tiercache._look import Look
 from async_tiercache._options import MISSING, Policy, PolicyFields
 from async_tiercache._report import Report

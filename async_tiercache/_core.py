@@ -24,7 +24,7 @@ from async_tiercache._explain import Explainer
 from async_tiercache._fence import Fences
 from async_tiercache._filler import Filler
 from async_tiercache._finder import STATE_SECONDS, Finder
-from async_tiercache._flight import Flights
+from async_tiercache._flights import Flights
 from async_tiercache._getter import Getter
 from async_tiercache._guard import Guard
 from async_tiercache._invalidator import Invalidator

@@ -22,10 +22,13 @@ from async_tiercache._events import Loaded, Operation, Stored
 from async_tiercache._family import Family, Load
 from async_tiercache._fence import Fence, Fences
 from async_tiercache._finder import Finder, has_evidence, with_evidence
-from async_tiercache._flight import CURRENT, RUNNING, Flight, Flights, Loading, Outcome
+from async_tiercache._flight import Flight, Loading
+from async_tiercache._flights import Flights
 from async_tiercache._gatherer import Part
+from async_tiercache._inside import CURRENT, RUNNING
 from async_tiercache._ledger import Basis
 from async_tiercache._options import MISSING
+from async_tiercache._outcome import Outcome
 from async_tiercache._tasks import Tasks
 from async_tiercache._tenancy import Tenancy
 from async_tiercache._tiers import Tiers
@@ -208,6 +211,7 @@ class Filler:
             codec=family.codec,
             basis=Basis(key, (), 0, 0, 0),
             began_at=self._tiers.now(),
+            parent=CURRENT.get(),
             forced=True,
             many=False,
             cancel=True,

@@ -15,8 +15,8 @@ from async_tiercache._ask import REFUSED, UNKNOWN, Ask, Found, States
 from async_tiercache._entry import Header
 from async_tiercache._family import Family
 from async_tiercache._fence import Fence, Fences
-from async_tiercache._flight import inside
 from async_tiercache._guard import Guard
+from async_tiercache._inside import inside
 from async_tiercache._judge import Frame, Judge
 from async_tiercache._ledger import Basis, Ledger
 from async_tiercache._look import Look, Survey

@@ -8,11 +8,14 @@ from async_tiercache._families import DIRECT
 from async_tiercache._family import Family
 from async_tiercache._fence import LEASE_SECONDS
 from async_tiercache._finder import Finder
-from async_tiercache._flight import ABANDONED, Flight, Flights, Outcome, proven
+from async_tiercache._flight import Flight
+from async_tiercache._flights import Flights
+from async_tiercache._inside import proven
 from async_tiercache._ledger import Ledger
 from async_tiercache._look import Look
 from async_tiercache._looks import Looks
 from async_tiercache._options import MISSING
+from async_tiercache._outcome import ABANDONED, Outcome
 from async_tiercache._pilot import old_answer
 from async_tiercache._read_log import ReadLog
 from async_tiercache._tiers import Tiers

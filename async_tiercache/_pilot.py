@@ -17,9 +17,12 @@ from async_tiercache._family import MANY_MISSES, Family, Load
 from async_tiercache._fence import LEASE_SECONDS, Fence, Fences
 from async_tiercache._filler import Filler
 from async_tiercache._finder import Finder
-from async_tiercache._flight import ABANDONED, Flight, Flights, Outcome, begin_wait, cancelled_load
+from async_tiercache._flight import Flight
+from async_tiercache._flights import Flights
+from async_tiercache._inside import CURRENT, begin_wait
 from async_tiercache._ledger import Basis, Ledger
 from async_tiercache._looks import Looks
+from async_tiercache._outcome import ABANDONED, Outcome, cancelled_load
 from async_tiercache._tasks import Tasks
 from async_tiercache._tiers import Tiers
 from async_tiercache._tracing import Tracing
@@ -107,6 +110,7 @@ class Pilot:
             codec=family.codec,
             basis=basis or self._ledger.basis(key, tags, guessed=guessed, opened=opened),
             began_at=self._tiers.now(),
+            parent=CURRENT.get(),
             forced=forced,
             many=many,
             cancel=family.limits.on_abandon == "cancel",

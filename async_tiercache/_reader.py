@@ -11,10 +11,13 @@ from typing import Any, NamedTuple
 from async_tiercache._events import Operation
 from async_tiercache._family import Alias, Family, Load
 from async_tiercache._filler import Filler
-from async_tiercache._flight import ABANDONED, Flight, Flights, Outcome, proven
+from async_tiercache._flight import Flight
+from async_tiercache._flights import Flights
+from async_tiercache._inside import proven
 from async_tiercache._ledger import Ledger
 from async_tiercache._look import Look
 from async_tiercache._options import MISSING
+from async_tiercache._outcome import ABANDONED, Outcome
 from async_tiercache._pilot import RETRY_SECONDS, Pilot
 from async_tiercache._read_log import ReadLog
 from async_tiercache._tiers import Tiers

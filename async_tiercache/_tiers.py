@@ -13,7 +13,8 @@ from async_tiercache._entry import Entry, Header
 from async_tiercache._events import Stored
 from async_tiercache._family import Alias, Family
 from async_tiercache._fence import Fence, Fences
-from async_tiercache._flight import Flight, Flights
+from async_tiercache._flight import Flight
+from async_tiercache._flights import Flights
 from async_tiercache._ledger import Basis, Ledger
 from async_tiercache.abc import Clock, Invalidation, Remote
 from async_tiercache.backends.memory import MemoryStore, Slot, Standing
