@@ -15,6 +15,7 @@ from functools import partial
 from secrets import token_bytes
 from typing import Any, Final
 
+from async_tiercache._basis import Basis
 from async_tiercache._bulkhead import Bulkhead
 from async_tiercache._context import LoadContext
 from async_tiercache._entry import ENTRY_ID_BYTES, Entry, Header
@@ -26,7 +27,6 @@ from async_tiercache._flight import Flight, Loading
 from async_tiercache._flights import Flights
 from async_tiercache._gatherer import Part
 from async_tiercache._inside import CURRENT, RUNNING
-from async_tiercache._ledger import Basis
 from async_tiercache._options import MISSING
 from async_tiercache._outcome import Outcome
 from async_tiercache._tasks import Tasks

@@ -12,9 +12,9 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Final
 
+from async_tiercache._basis import Basis
 from async_tiercache._entry import Entry
 from async_tiercache._events import Operation
-from async_tiercache._ledger import Basis
 from async_tiercache._outcome import Outcome, copy_of
 from async_tiercache.abc import Codec
 

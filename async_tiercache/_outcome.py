@@ -7,9 +7,9 @@ import copy
 import math
 from typing import Any, Final, NamedTuple
 
+from async_tiercache._basis import Basis
 from async_tiercache._entry import Tier
 from async_tiercache._events import State
-from async_tiercache._ledger import Basis
 from async_tiercache.errors import LoadCancelledError, LoadTimeoutError
 
 

@@ -10,6 +10,7 @@ from copy import copy
 from typing import Final
 
 from async_tiercache._ask import Found
+from async_tiercache._basis import Basis
 from async_tiercache._bus import Bus
 from async_tiercache._entry import Entry, Tier
 from async_tiercache._events import Operation
@@ -20,7 +21,7 @@ from async_tiercache._finder import Finder
 from async_tiercache._flight import Flight
 from async_tiercache._flights import Flights
 from async_tiercache._inside import CURRENT, begin_wait
-from async_tiercache._ledger import Basis, Ledger
+from async_tiercache._ledger import Ledger
 from async_tiercache._looks import Looks
 from async_tiercache._outcome import ABANDONED, Outcome, cancelled_load
 from async_tiercache._tasks import Tasks

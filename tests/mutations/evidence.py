@@ -348,7 +348,7 @@ EVIDENCE: Final = (
         name="nested-fresh",
         safeguard="A value is fresh no longer than those that it is made from.",
         guards="freshness",
-        file=_LEDGER,
+        file="async_tiercache/_basis.py",
         before="        self.fresh_until = min(self.fresh_until, fresh_until)\n",
         after="",
         named=(
