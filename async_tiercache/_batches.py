@@ -173,7 +173,7 @@ class Batch:
         core = self._core
         return Gatherer(
             partial(self._load, owner, bound, rest),
-            run=partial(core.filler.run, family),
+            run=partial(core.runner.run, family),
             turn=core.bulkhead.turn,
             tasks=core.loads,
             clock=core.clock,

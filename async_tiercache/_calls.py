@@ -16,12 +16,12 @@ from async_tiercache._context import LoadContext, taking_context
 from async_tiercache._core import Core
 from async_tiercache._families import Families
 from async_tiercache._family import Load
-from async_tiercache._filler import awaited
 from async_tiercache._gatherer import Gatherer, found_of
 from async_tiercache._inside import CURRENT, RUNNING, keep_nothing
 from async_tiercache._look import Look
 from async_tiercache._options import MISSING, Policy, PolicyFields
 from async_tiercache._report import Report
+from async_tiercache._runner import awaited
 from async_tiercache._writer import Writing
 from async_tiercache.backends.memory import Slot
 from async_tiercache.codecs.returned import returned_by, values_of
@@ -225,7 +225,7 @@ class Calls:
             }
         core.admit()
         family = self._families.direct_of(values_of(returned_by(loader)), policy, policy_fields)
-        run, turn = partial(core.filler.run, family), core.bulkhead.turn
+        run, turn = partial(core.runner.run, family), core.bulkhead.turn
         gatherer = Gatherer(load_many, run=run, turn=turn, tasks=core.loads, clock=core.clock)
         prefix, under = core.tenancy.prefix(), core.tenancy.tags(checked_tags(tags))
         found = await core.batch_reader.read(

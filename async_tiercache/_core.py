@@ -36,6 +36,7 @@ from async_tiercache._pilot import Pilot
 from async_tiercache._read_log import ReadLog
 from async_tiercache._reader import Reader
 from async_tiercache._recovery import Recovery
+from async_tiercache._runner import Runner
 from async_tiercache._selfcheck import SelfCheck
 from async_tiercache._sourcecheck import SourceCheck
 from async_tiercache._sweeper import Sweeper
@@ -196,19 +197,30 @@ class Core:
 
     def _wire_loads(self, tracing: Tracing, bound: float, source_check: float | None) -> None:
         """Make what loads, and what checks it against the source."""
-        self.filler = Filler(
+        notify = self.notify if self._observers else _nobody
+        self.runner = Runner(
+            tiers=self.tiers,
+            flights=self.flights,
+            fences=self._fences,
+            clock=self.clock,
+            bulkhead=self.bulkhead,
+            tenancy=self.tenancy,
+            tracing=tracing,
+            advise=self.advise,
+            notify=notify,
+        )
+        self._filler = Filler(
             tiers=self.tiers,
             finder=self.finder,
             flights=self.flights,
             fences=self._fences,
             tasks=self.tasks,
             clock=self.clock,
-            bulkhead=self.bulkhead,
+            runner=self.runner,
             tenancy=self.tenancy,
             tracing=tracing,
             doubt=self._recovery.doubt,
-            advise=self.advise,
-            notify=self.notify if self._observers else _nobody,
+            notify=notify,
         )
         self.source_check: SourceCheck | None = None
         if source_check is not None:
@@ -216,7 +228,7 @@ class Core:
                 every=source_check,
                 bound=bound,
                 tiers=self.tiers,
-                filler=self.filler,
+                runner=self.runner,
                 clock=self.clock,
             )
 
@@ -259,7 +271,8 @@ class Core:
             looks=self.looks,
             flights=self.flights,
             fences=self._fences,
-            filler=self.filler,
+            runner=self.runner,
+            filler=self._filler,
             tasks=self.tasks,
             loads=self.loads,
             clock=self.clock,
@@ -271,7 +284,7 @@ class Core:
             ledger=self.ledger,
             view=view,
             flights=self.flights,
-            filler=self.filler,
+            runner=self.runner,
             pilot=pilot,
             clock=self.clock,
             tracing=tracing,
@@ -438,7 +451,7 @@ class Core:
                 )
             self.flights.forget()
             self.bulkhead.restart()
-            self.filler.restart()
+            self.runner.restart()
             self._fences.forget()
             self.looks.forget()
             self.loads.forget()
@@ -523,7 +536,7 @@ class Core:
             return
         self.state = "forked"
         self.tiers.store = None
-        self.filler.restart()
+        self.runner.restart()
         if self.store is not None:
             self.store.clear()
 

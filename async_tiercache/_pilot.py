@@ -24,6 +24,7 @@ from async_tiercache._inside import CURRENT, begin_wait
 from async_tiercache._ledger import Ledger
 from async_tiercache._looks import Looks
 from async_tiercache._outcome import ABANDONED, Outcome, cancelled_load
+from async_tiercache._runner import Runner
 from async_tiercache._tasks import Tasks
 from async_tiercache._tiers import Tiers
 from async_tiercache._tracing import Tracing
@@ -54,6 +55,7 @@ class Pilot:
         looks: Looks,
         flights: Flights,
         fences: Fences,
+        runner: Runner,
         filler: Filler,
         tasks: Tasks,
         loads: Tasks,
@@ -67,6 +69,7 @@ class Pilot:
         self._looks = looks
         self._flights = flights
         self._fences = fences
+        self._runner = runner
         self._filler = filler
         self._tasks = tasks
         self._loads = loads
@@ -178,7 +181,7 @@ class Pilot:
         work = self._fly(flight, family, load, found)
         flight.task = self._loads.start(work, name=f"tiercache-load {flight.key}")
         if flight.answered:
-            self._filler.count_refresh(flight.task)
+            self._runner.count_refresh(flight.task)
         part = load.part
 
         def ended(_: object) -> None:
@@ -234,7 +237,7 @@ class Pilot:
         need not wait for its turn with the lease.
         """
         likely_nowhere = family.misses_in_a_row >= MANY_MISSES and flight.kept is None
-        return likely_nowhere and not self._filler.bounded
+        return likely_nowhere and not self._runner.bounded
 
     def fresh(self, flight: Flight, family: Family, found: Found) -> Outcome | None:
         """Return the answer if what L2 holds is one that needs no refresh."""
@@ -293,8 +296,8 @@ class Pilot:
                 tries += found.raw != seen
             else:
                 tries += 1
-                chosen = self._filler.chosen(flight, load)
-                with await self._filler.turn(flight, family, chosen):
+                chosen = self._runner.chosen(flight, load)
+                with await self._runner.turn(flight, family, chosen):
                     taken = await self._finder.take(flight.basis, found, family)
                     if isinstance(taken, Fence):
                         return await self._filler.fill(flight, family, chosen, fence=taken)
@@ -366,10 +369,10 @@ class Pilot:
             self._tiers.keep(basis, family, entry, l1_ttl=l1_ttl, early=now)
             flight.offered, flight.offered_until = old, header.stale_until
             if old.state == "early" and not flight.answered and flight.task is not None:
-                if self._filler.busy:
+                if self._runner.busy:
                     self._tiers.postpone(flight.key, header.entry_id, RETRY_SECONDS)
                     return old
-                self._filler.count_refresh(flight.task)
+                self._runner.count_refresh(flight.task)
         try:
             marking = self._fences.mark(flight.key, header.entry_id)
             fence = await self._finder.with_states(marking, flight.basis, family)

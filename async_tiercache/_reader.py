@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 from async_tiercache._events import Operation
 from async_tiercache._family import Alias, Family, Load
-from async_tiercache._filler import Filler
 from async_tiercache._flight import Flight
 from async_tiercache._flights import Flights
 from async_tiercache._inside import proven
@@ -20,6 +19,7 @@ from async_tiercache._options import MISSING
 from async_tiercache._outcome import ABANDONED, Outcome
 from async_tiercache._pilot import RETRY_SECONDS, Pilot
 from async_tiercache._read_log import ReadLog
+from async_tiercache._runner import Runner
 from async_tiercache._tiers import Tiers
 from async_tiercache._tracing import Tracing, note_answers
 from async_tiercache._view import View
@@ -51,7 +51,7 @@ class Reader:
         ledger: Ledger,
         view: View,
         flights: Flights,
-        filler: Filler,
+        runner: Runner,
         pilot: Pilot,
         clock: Clock,
         tracing: Tracing,
@@ -62,7 +62,7 @@ class Reader:
         self._ledger = ledger
         self._view = view
         self._flights = flights
-        self._filler = filler
+        self._runner = runner
         self._pilot = pilot
         self._clock = clock
         self._tracing = tracing
@@ -141,7 +141,7 @@ class Reader:
         if slot is None:
             return None
         if now >= slot.soft_deadline:
-            due = family.bound or not self._filler.busy
+            due = family.bound or not self._runner.busy
             if due or self._tiers.now() >= slot.header.fresh_until:
                 return None
             self._tiers.postpone(key, slot.header.entry_id, RETRY_SECONDS)
