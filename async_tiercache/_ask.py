@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from typing import Final, Literal, NamedTuple, TypeAlias
 
+from async_tiercache._basis import Basis
 from async_tiercache._entry import Entry, Header
-from async_tiercache._ledger import Basis
 from async_tiercache._statistics import Counts
 from async_tiercache.abc import NAMESPACE, Codec
 from async_tiercache.tags import pair_of

@@ -17,8 +17,8 @@ from typing import Any, Final, cast, get_args, get_origin
 from async_tiercache._callpath import EXACT, Arguments
 from async_tiercache._context import LoadContext, context_parameter
 from async_tiercache._family import Family, Load
-from async_tiercache._flight import keep_nothing
 from async_tiercache._gatherer import Gatherer, Part, found_of
+from async_tiercache._inside import keep_nothing
 from async_tiercache._operations import Operations, key_of_load
 from async_tiercache._report import Report
 from async_tiercache.codecs.returned import hints_of
@@ -122,7 +122,7 @@ class Batch:
 
         under = dict(zip(texts, tags, strict=True))
         opened = self._context is not None
-        found = await core.reader.read_many(family, under, load_of, opened=opened)
+        found = await core.batch_reader.read(family, under, load_of, opened=opened)
         return {
             keys[key]: value
             for key, value in found.items()
@@ -173,7 +173,7 @@ class Batch:
         core = self._core
         return Gatherer(
             partial(self._load, owner, bound, rest),
-            run=partial(core.filler.run, family),
+            run=partial(core.runner.run, family),
             turn=core.bulkhead.turn,
             tasks=core.loads,
             clock=core.clock,

@@ -544,6 +544,6 @@ class TierCache(Calls):
             unannounced=Histogram()
             if core.source_check is None
             else merged([core.source_check.ages]),
-            loads_running=core.filler.running,
+            loads_running=core.runner.running,
             loads_waiting=core.bulkhead.waiting,
         )

@@ -18,7 +18,7 @@ from uuid import UUID
 
 from async_tiercache._clock import SYSTEM_CLOCK, coarse_clock
 from async_tiercache._context import LoadContext
-from async_tiercache._flight import CURRENT, RUNNING
+from async_tiercache._inside import CURRENT, RUNNING
 from async_tiercache._ledger import Ledger
 from async_tiercache._look import Look, Waiter
 from async_tiercache.abc import Clock

@@ -16,12 +16,12 @@ from async_tiercache._context import LoadContext, taking_context
 from async_tiercache._core import Core
 from async_tiercache._families import Families
 from async_tiercache._family import Load
-from async_tiercache._filler import awaited
-from async_tiercache._flight import CURRENT, RUNNING, keep_nothing
 from async_tiercache._gatherer import Gatherer, found_of
+from async_tiercache._inside import CURRENT, RUNNING, keep_nothing
 from async_tiercache._look import Look
 from async_tiercache._options import MISSING, Policy, PolicyFields
 from async_tiercache._report import Report
+from async_tiercache._runner import awaited
 from async_tiercache._tenancy import OwnKeys
 from async_tiercache._writer import Writing
 from async_tiercache.backends.memory import Slot
@@ -113,7 +113,7 @@ class Calls:
         core.admit()
         understood = self._families.understood
         asked = list(dict.fromkeys(texts.values()))
-        found = await core.reader.look(asked, understood, self._families.direct, stale=stale)
+        found = await core.getter.get(asked, understood, self._families.direct, stale=stale)
         return {key: found[text] for key, text in texts.items() if text in found}
 
     async def get_or_load(
@@ -225,10 +225,10 @@ class Calls:
             }
         core.admit()
         family = self._families.direct_of(values_of(returned_by(loader)), policy, policy_fields)
-        run, turn = partial(core.filler.run, family), core.bulkhead.turn
+        run, turn = partial(core.runner.run, family), core.bulkhead.turn
         gatherer = Gatherer(load_many, run=run, turn=turn, tasks=core.loads, clock=core.clock)
         prefix, under = core.tenancy.prefix(), core.tenancy.tags(checked_tags(tags))
-        found = await core.reader.read_many(
+        found = await core.batch_reader.read(
             family,
             {prefix + text: under for text in asked},
             lambda text: Load(part=gatherer.expect(asked[text[len(prefix) :]])),

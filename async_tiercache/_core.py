@@ -14,6 +14,7 @@ from math import inf
 from typing import Final, Literal
 
 from async_tiercache._advisor import refusal
+from async_tiercache._batch_reader import BatchReader
 from async_tiercache._blocks import Blocks
 from async_tiercache._bulkhead import Bulkhead
 from async_tiercache._bus import Bus
@@ -23,7 +24,8 @@ from async_tiercache._explain import Explainer
 from async_tiercache._fence import Fences
 from async_tiercache._filler import Filler
 from async_tiercache._finder import STATE_SECONDS, Finder
-from async_tiercache._flight import Flights
+from async_tiercache._flights import Flights
+from async_tiercache._getter import Getter
 from async_tiercache._guard import Guard
 from async_tiercache._invalidator import Invalidator
 from async_tiercache._judge import Judge
@@ -34,6 +36,7 @@ from async_tiercache._pilot import Pilot
 from async_tiercache._read_log import ReadLog
 from async_tiercache._reader import Reader
 from async_tiercache._recovery import Recovery
+from async_tiercache._runner import Runner
 from async_tiercache._selfcheck import SelfCheck
 from async_tiercache._sourcecheck import SourceCheck
 from async_tiercache._sweeper import Sweeper
@@ -194,19 +197,30 @@ class Core:
 
     def _wire_loads(self, tracing: Tracing, bound: float, source_check: float | None) -> None:
         """Make what loads, and what checks it against the source."""
-        self.filler = Filler(
+        notify = self.notify if self._observers else _nobody
+        self.runner = Runner(
+            tiers=self.tiers,
+            flights=self.flights,
+            fences=self._fences,
+            clock=self.clock,
+            bulkhead=self.bulkhead,
+            tenancy=self.tenancy,
+            tracing=tracing,
+            advise=self.advise,
+            notify=notify,
+        )
+        self._filler = Filler(
             tiers=self.tiers,
             finder=self.finder,
             flights=self.flights,
             fences=self._fences,
             tasks=self.tasks,
             clock=self.clock,
-            bulkhead=self.bulkhead,
+            runner=self.runner,
             tenancy=self.tenancy,
             tracing=tracing,
             doubt=self._recovery.doubt,
-            advise=self.advise,
-            notify=self.notify if self._observers else _nobody,
+            notify=notify,
         )
         self.source_check: SourceCheck | None = None
         if source_check is not None:
@@ -214,7 +228,7 @@ class Core:
                 every=source_check,
                 bound=bound,
                 tiers=self.tiers,
-                filler=self.filler,
+                runner=self.runner,
                 clock=self.clock,
             )
 
@@ -236,35 +250,6 @@ class Core:
             log=log,
             clock=self.clock,
         )
-        pilot = Pilot(
-            tiers=self.tiers,
-            finder=self.finder,
-            bus=self.bus,
-            ledger=self.ledger,
-            looks=self.looks,
-            flights=self.flights,
-            fences=self._fences,
-            filler=self.filler,
-            tasks=self.tasks,
-            loads=self.loads,
-            clock=self.clock,
-            tracing=tracing,
-        )
-        view = View(tiers=self.tiers, ledger=self.ledger, flights=self.flights, clock=self.clock)
-        self.reader = Reader(
-            tiers=self.tiers,
-            finder=self.finder,
-            ledger=self.ledger,
-            view=view,
-            looks=self.looks,
-            flights=self.flights,
-            filler=self.filler,
-            pilot=pilot,
-            clock=self.clock,
-            tracing=tracing,
-            log=log,
-            sample=None if self.source_check is None else self.source_check.sample,
-        )
         self.explainer = Explainer(
             tiers=self.tiers,
             finder=self.finder,
@@ -273,6 +258,60 @@ class Core:
             guard=self.guard,
             clock=self.clock,
             loading=lambda key: self.flights.find(key) is not None,
+        )
+        self._wire_readers(tracing, log)
+
+    def _wire_readers(self, tracing: Tracing, log: ReadLog) -> None:
+        """Make what reads one key, many keys, and without a load."""
+        pilot = Pilot(
+            tiers=self.tiers,
+            finder=self.finder,
+            bus=self.bus,
+            ledger=self.ledger,
+            looks=self.looks,
+            flights=self.flights,
+            fences=self._fences,
+            runner=self.runner,
+            filler=self._filler,
+            tasks=self.tasks,
+            loads=self.loads,
+            clock=self.clock,
+            tracing=tracing,
+        )
+        view = View(tiers=self.tiers, ledger=self.ledger, flights=self.flights, clock=self.clock)
+        self.reader = Reader(
+            tiers=self.tiers,
+            ledger=self.ledger,
+            view=view,
+            flights=self.flights,
+            runner=self.runner,
+            pilot=pilot,
+            clock=self.clock,
+            tracing=tracing,
+            log=log,
+            sample=None if self.source_check is None else self.source_check.sample,
+        )
+        self.batch_reader = BatchReader(
+            reader=self.reader,
+            finder=self.finder,
+            tiers=self.tiers,
+            view=view,
+            looks=self.looks,
+            flights=self.flights,
+            pilot=pilot,
+            clock=self.clock,
+            tracing=tracing,
+            log=log,
+        )
+        self.getter = Getter(
+            tiers=self.tiers,
+            finder=self.finder,
+            ledger=self.ledger,
+            view=view,
+            looks=self.looks,
+            flights=self.flights,
+            tracing=tracing,
+            log=log,
         )
 
     def _wire_invalidations(self, remote: Remote | None, tracing: Tracing) -> None:
@@ -412,7 +451,7 @@ class Core:
                 )
             self.flights.forget()
             self.bulkhead.restart()
-            self.filler.restart()
+            self.runner.restart()
             self._fences.forget()
             self.looks.forget()
             self.loads.forget()
@@ -497,7 +536,7 @@ class Core:
             return
         self.state = "forked"
         self.tiers.store = None
-        self.filler.restart()
+        self.runner.restart()
         if self.store is not None:
             self.store.clear()
 

@@ -1,45 +1,34 @@
-"""The filler: runs a loader and sends its value on its way into the tiers.
+"""The filler: has a loader run, and sends its value on its way into the tiers.
 
 Callers get their value first; it is put into L2 behind them. What an invalidation has overtaken is
 kept nowhere.
 """
 
-import asyncio
-import inspect
 import logging
-from collections.abc import Awaitable, Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable
 from copy import copy
-from dataclasses import replace
-from functools import partial
 from secrets import token_bytes
-from typing import Any, Final
+from typing import Any
 
-from async_tiercache._bulkhead import Bulkhead
 from async_tiercache._context import LoadContext
 from async_tiercache._entry import ENTRY_ID_BYTES, Entry, Header
 from async_tiercache._events import Loaded, Operation, Stored
 from async_tiercache._family import Family, Load
 from async_tiercache._fence import Fence, Fences
 from async_tiercache._finder import Finder, has_evidence, with_evidence
-from async_tiercache._flight import CURRENT, RUNNING, Flight, Flights, Loading, Outcome
-from async_tiercache._gatherer import Part
-from async_tiercache._ledger import Basis
+from async_tiercache._flight import Flight
+from async_tiercache._flights import Flights
 from async_tiercache._options import MISSING
+from async_tiercache._outcome import Outcome
+from async_tiercache._runner import Runner
 from async_tiercache._tasks import Tasks
 from async_tiercache._tenancy import Tenancy
 from async_tiercache._tiers import Tiers
 from async_tiercache._tracing import Tracing
 from async_tiercache.abc import Clock, Observer
-from async_tiercache.errors import LoadCancelledError, LoadTimeoutError, UsageError
+from async_tiercache.errors import UsageError
 from async_tiercache.policies.freshness import Lifetime, early_at, lifetime
 from async_tiercache.tags import MAX_HELD, MAX_TAGS
-
-MAX_REFRESHES: Final = 64
-"""Refreshes behind answered callers that run at the same time; the others wait for a later read."""
-
-BLOCKING_SECONDS: Final = 0.1
-"""A loader that keeps the loop to itself for longer than this is told of."""
 
 _log = logging.getLogger("async_tiercache")
 
@@ -56,11 +45,10 @@ class Filler:
         fences: Fences,
         tasks: Tasks,
         clock: Clock,
-        bulkhead: Bulkhead,
+        runner: Runner,
         tenancy: Tenancy,
         tracing: Tracing,
         doubt: Callable[[str], None],
-        advise: Callable[[str, str], None],
         notify: Observer,
     ) -> None:
         self._tiers = tiers
@@ -69,76 +57,12 @@ class Filler:
         self._fences = fences
         self._tasks = tasks
         self._clock = clock
-        self._bulkhead = bulkhead
+        self._runner = runner
         self._tenancy = tenancy
         self._tracing = tracing
         self._doubt = doubt
-        self._advise = advise
         self._notify = notify
         self._warned: set[str] = set()
-        self._refreshes: set[asyncio.Task[None]] = set()
-
-    @property
-    def running(self) -> int:
-        """How many loads run."""
-        return sum(each.flights[0].home is self._flights for each in RUNNING)
-
-    @property
-    def bounded(self) -> bool:
-        """Whether loads may have to wait for their turn."""
-        return self._bulkhead.bounded
-
-    @property
-    def busy(self) -> bool:
-        """Whether a refresh that nobody waits for had better come later."""
-        return len(self._refreshes) >= MAX_REFRESHES or self._bulkhead.full
-
-    def restart(self) -> None:
-        """Forget the loads of a loop that is gone."""
-        self._refreshes.clear()
-        ours = [each for each in list(RUNNING) if each.flights[0].home is self._flights]
-        RUNNING.difference_update(ours)
-
-    def count_refresh(self, task: "asyncio.Task[None]") -> None:
-        """Count a refresh that nobody waits for until its task has ended."""
-        self._refreshes.add(task)
-        task.add_done_callback(self._refreshes.discard)
-
-    def chosen(self, flight: Flight, load: Load) -> Load:
-        """Return how the value of a flight is fetched: as it is wanted now."""
-        part = _part_of(flight, load)
-        return load if part is None else replace(load, part=part, behind=None)
-
-    async def turn(
-        self, flight: Flight, family: Family, load: Load
-    ) -> AbstractContextManager[object]:
-        """Wait for the turn of a load before it takes its lease.
-
-        Who waited for his turn with a lease would keep loads of other processes waiting, which may
-        hold the turns for which others wait, and those, in a circle, his.
-
-        Args:
-            flight: The flight.
-            family: Its family.
-            load: Fetches the value, as it was chosen.
-
-        Returns:
-            A context that holds the turn; the loader runs in it.
-        """
-        if not self._bulkhead.bounded:
-            return nullcontext()
-        limit, began = family.limits.load_limit, self._clock.monotonic()
-        try:
-            async with self._clock.timeout(limit - flight.queued_seconds):
-                if load.part is None:
-                    return await self._bulkhead.turn([flight])
-                return await load.part.turn(flight)
-        except TimeoutError as error:
-            late = self._late(flight, limit)
-            self._notify(Loaded(family.name, flight.key, limit, "error", late))
-            raise late from error
-        finally:
-            flight.queued_seconds += self._clock.monotonic() - began
 
     async def fill(
         self,
@@ -160,9 +84,9 @@ class Filler:
             doubt: Whether L2 may hold something older that was not replaced.
             old: The entry that is being refreshed.
         """
-        started, context = self._clock.monotonic(), self._context_of(old)
+        started, context = self._clock.monotonic(), self._runner.context_of(old)
         try:
-            value = await self._load(flight, family, load, fence, context)
+            value = await self._runner.load(flight, family, load, fence, context)
             payload = b"" if value is MISSING else self._encoded(family, value, context, old)
         except BaseException as error:
             seconds = self._clock.monotonic() - started
@@ -200,28 +124,6 @@ class Filler:
         work = self._store(flight, family, entry, fence, context, old=old)
         self._tasks.start(work, name="tiercache-store")
         return outcome
-
-    async def shadow(self, family: Family, key: str, load: Load) -> Any:
-        """Return what the loader of a key brings now; it is kept nowhere, and nobody joins it."""
-        flight = Flight(
-            self._flights,
-            codec=family.codec,
-            basis=Basis(key, (), 0, 0, 0),
-            began_at=self._tiers.now(),
-            forced=True,
-            many=False,
-            cancel=True,
-            decode=None,
-        )
-        alone = Load(alone=load.alone)
-        return await self._load(flight, family, alone, None, self._context_of(None))
-
-    def _context_of(self, old: Entry | None) -> LoadContext:
-        """Return what a loader is told; the tags that it names are those of its caller's tenant."""
-        prefix = self._tenancy.prefix()
-        if old is None:
-            return LoadContext(prefix=prefix)
-        return LoadContext(stale_value=old.value, etag=old.header.etag, prefix=prefix)
 
     def _encoded(
         self, family: Family, value: Any, context: LoadContext, old: Entry | None
@@ -304,109 +206,6 @@ class Filler:
         self._tiers.drop_older(key, created_at)
         if doubt or (fence is not None and fence.mark is not None):
             self._doubt(key)
-
-    async def _load(
-        self,
-        flight: Flight,
-        family: Family,
-        load: Load,
-        fence: Fence | None,
-        context: LoadContext,
-    ) -> Any:
-        """Await the loader within its limit, with the fence renewed."""
-        key, limit = flight.key, family.limits.load_limit
-        timeout = self._clock.timeout(limit - flight.queued_seconds)
-        loading = flight.loading = Loading(flight)
-        outer = CURRENT.set(loading)
-        if fence is not None:
-            self._flights.fenced[key] = flight
-        try:
-            part = _part_of(flight, load)
-            lost = partial(self._tiers.leave_behind, flight)
-            async with self._fences.renewing(fence, lost), timeout:
-                if part is not None:
-                    return await part.load(context)
-                assert load.alone is not None
-                leased = fence is not None and fence.mark is None
-                # Who has a lease has had his turn before.
-                with nullcontext() if leased else await self._bulkhead.turn([flight]):
-                    value = await self.run(family, [flight], partial(load.alone, context))
-                if value is MISSING:
-                    raise UsageError(
-                        f"The loader of {key!r} returned MISSING, which stands for no value",
-                        hint="Return None, or raise an error of your own.",
-                    )
-                return value
-        except TimeoutError as error:
-            if timeout.expired():
-                raise self._late(flight, limit) from error
-            raise
-        except asyncio.CancelledError as error:
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
-                raise
-            raise LoadCancelledError(
-                f"The loader of {key!r} cancelled itself",
-                hint="Find what it awaits that is cancelled, and let it raise an error of its own.",
-            ) from error
-        finally:
-            self._flights.end_fenced(flight)
-            loading.running = False
-            flight.loading = None
-            CURRENT.reset(outer)
-
-    def _late(self, flight: Flight, limit: float) -> LoadTimeoutError:
-        if flight.operation is None:
-            return LoadTimeoutError(
-                f"The load of {flight.key!r} had not got its turn in {limit} s: "
-                f"{self.running} loads run and {self._bulkhead.waiting} wait",
-                hint="Make the queries faster, or raise max_loads if the source can take more.",
-            )
-        return LoadTimeoutError(
-            f"The load of {flight.key!r} took longer than {limit} s",
-            hint="Make the query faster, or raise load_limit in the policy.",
-        )
-
-    async def run(
-        self, family: Family, flights: list[Flight], call: Callable[[], Awaitable[Any]]
-    ) -> Any:
-        """Run a loader that has its turn, counted and traced.
-
-        Args:
-            family: The family.
-            flights: What it loads for.
-            call: The loader, with its arguments bound.
-        """
-        counts = family.counts
-        operation = Operation("load", family.name, tuple(each.key for each in flights))
-        began_at = self._tiers.now()
-        for each in flights:
-            each.operation, each.load_began_at = operation, began_at
-        counts.loads += 1
-        loading = CURRENT.get()
-        assert loading is not None
-        RUNNING.add(loading)
-        ticks: list[None] = []
-        asyncio.get_running_loop().call_soon(ticks.append, None)
-        started = self._clock.monotonic()
-        try:
-            with self._tracing.around(operation):
-                return await awaited(call, flights[0].key)
-        except BaseException:
-            counts.load_errors += 1
-            raise
-        finally:
-            RUNNING.discard(loading)
-            seconds = self._clock.monotonic() - started
-            for each in flights:
-                each.load_seconds = seconds
-            counts.load_times.add(seconds)
-            if seconds > BLOCKING_SECONDS and not ticks:
-                self._advise(
-                    "blocking-loader",
-                    f"The loader of {family.name} blocked the event loop: nothing else ran "
-                    "until it ended. Await an async driver, or use asyncio.to_thread.",
-                )
 
     async def _store(
         self,
@@ -555,31 +354,3 @@ def _drop_guesses(flight: Flight, context: LoadContext) -> None:
     if not tags.issuperset(flight.basis.tags):
         flight.basis = copy(flight.basis)
         flight.basis.narrow(tags)
-
-
-def _part_of(flight: Flight, load: Load) -> Part | None:
-    """Return the part of a batch load that fetches the value, if one does."""
-    behind = None
-    if load.behind is not None and flight.answered:
-        behind = load.behind()
-    if behind is None:
-        return load.part
-    if load.part is not None:
-        # Callers wait for the other parts of that load, and for this one nobody does.
-        load.part.give_way()
-    return behind
-
-
-async def awaited(load: Callable[[], Awaitable[Any]], key: str) -> Any:
-    """Await a loader.
-
-    Raises:
-        UsageError: It is no coroutine function.
-    """
-    loading: Any = load()
-    if not inspect.isawaitable(loading):
-        raise UsageError(
-            f"The loader of {key!r} returned {type(loading).__name__}, no awaitable",
-            hint="Pass a coroutine function, for example `async def load(): ...`.",
-        )
-    return await loading

@@ -12,13 +12,14 @@ from functools import partial
 from typing import Any, Final, TypeAlias, TypeVar, cast
 
 from async_tiercache._ask import REFUSED, UNKNOWN, Ask, Found, States
+from async_tiercache._basis import Basis
 from async_tiercache._entry import Header
 from async_tiercache._family import Family
 from async_tiercache._fence import Fence, Fences
-from async_tiercache._flight import inside
 from async_tiercache._guard import Guard
+from async_tiercache._inside import inside
 from async_tiercache._judge import Frame, Judge
-from async_tiercache._ledger import Basis, Ledger
+from async_tiercache._ledger import Ledger
 from async_tiercache._look import Look, Survey
 from async_tiercache._statistics import Counts
 from async_tiercache._tasks import Tasks

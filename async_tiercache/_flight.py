@@ -1,70 +1,37 @@
-"""Single flight: one load in progress per key in this process, shared by its waiters.
+"""Single flight: one load in progress per key in this process, and the loader at work for it.
 
-A flight belongs to the first caller's context. Waiters are shielded from each other: cancelling one
-touches nobody else, and the last one to go takes the load with it (or not, `on_abandon`). An
-invalidation detaches a flight: its waiters still get its value, later readers start their own.
+A flight belongs to the first caller's context. It waits for its loader, and that for the flights of
+its parts, so the two refer to one another.
 """
 
 import asyncio
-import copy
 import itertools
 import math
 from collections import Counter
-from collections.abc import Callable, Collection, Generator, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
-from async_tiercache._entry import Entry, Tier
-from async_tiercache._events import Operation, State
-from async_tiercache._ledger import Basis
-from async_tiercache.abc import NAMESPACE, TAG_EPOCH, Codec
-from async_tiercache.errors import LoadCancelledError, RecursiveLoadError
-
-
-class Outcome(NamedTuple):
-    """What a flight ends with.
-
-    Attributes:
-        value: The value, unless there is an error.
-        tier: Which tier answered.
-        state: How fresh the value is.
-        error: What the loader raised.
-        age: How long past its time a stale value is, in seconds.
-        fresh_until: Until when the value is fresh, by the remote tier's clock.
-        payload: The encoded value, from which callers that share nothing get their own.
-        basis: What it rests on, if that is another thing than what is being loaded.
-    """
-
-    value: Any = None
-    tier: Tier = "loader"
-    state: State = "fresh"
-    error: BaseException | None = None
-    age: float = 0.0
-    fresh_until: float = math.inf
-    payload: bytes | memoryview = b""
-    basis: Basis | None = None
-
-    def at(self, now: float) -> "Outcome":
-        """Return an old value as old as it is by now, on the remote tier's clock."""
-        if self.state == "fresh" or (self.state == "early" and now < self.fresh_until):
-            return self
-        return self._replace(state="stale", age=now - self.fresh_until)
-
+from async_tiercache._basis import Basis
+from async_tiercache._entry import Entry
+from async_tiercache._events import Operation
+from async_tiercache._outcome import Outcome, copy_of
+from async_tiercache.abc import Codec
 
 _NUMBERS: Final = itertools.count()
 
-ABANDONED: Final = Outcome()
-"""The caller in whose life the load ran was cancelled; who still wants the value starts over."""
 
+class Home:
+    """The cache to which flights belong.
 
-def cancelled_load(what: str) -> LoadCancelledError:
-    """Return the error of a load that was ended by none of its callers."""
-    return LoadCancelledError(
-        f"{what} was cancelled",
-        hint="The cache was closed meanwhile; else the cause says what its loader raised.",
-    )
+    Attributes:
+        now: Tells the time by the remote tier's clock.
+    """
+
+    __slots__ = ("now",)
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self.now = now
 
 
 class Loading:
@@ -83,7 +50,7 @@ class Loading:
         self.flights: list[Flight] = []
         self.running = True
         self.waits_for: Counter[Flight] = Counter()
-        self._keys: set[tuple[Flights, str]] = set()
+        self._keys: set[tuple[Home, str]] = set()
         self._parents: set[Loading] = set()
         self.number = -1
         for flight in flights:
@@ -98,7 +65,7 @@ class Loading:
         if flight.parent is not None:
             self._parents.add(flight.parent)
 
-    def rest_on(self, home: "Flights", part: Basis, outcome: Outcome) -> None:
+    def rest_on(self, home: Home, part: Basis, outcome: Outcome) -> None:
         """Let what is loaded rest on what a read inside of the loader has got.
 
         Tags of another cache mean nothing here, but nothing is fresh longer than its parts: what is
@@ -130,38 +97,6 @@ class Loading:
         if self.running and (inner.home, inner.key) in self._keys:
             return True
         return any(parent.encloses(inner) for parent in self._parents)
-
-
-CURRENT: Final[ContextVar[Loading | None]] = ContextVar("tiercache_loading", default=None)
-"""The loader in which this runs."""
-
-
-RUNNING: Final[set[Loading]] = set()
-"""The loaders at work in this process, of whatever cache: a hit is inside of none if there is none.
-
-What one cache holds may be read inside of a load of another, so it is not for each cache to know.
-"""
-
-
-def inside() -> Loading | None:
-    """Return the loader in which this runs, while it runs."""
-    loading = CURRENT.get()
-    return loading if loading is not None and loading.running else None
-
-
-def keep_nothing() -> None:
-    """Let what the load around this brings be kept nowhere: it reads what may not be committed."""
-    loading = inside()
-    for flight in () if loading is None else loading.flights:
-        flight.basis.sound = False
-
-
-def tags_rested_on() -> frozenset[str]:
-    """Return what the load around this stands under by now, by what was read inside of it."""
-    loading = inside()
-    flights = () if loading is None else loading.flights
-    texts = {tag for flight in flights for tag in flight.basis.tags}
-    return frozenset(texts - {NAMESPACE, TAG_EPOCH})
 
 
 class Flight:
@@ -237,11 +172,12 @@ class Flight:
 
     def __init__(
         self,
-        home: "Flights",
+        home: Home,
         *,
         codec: Codec,
         basis: Basis,
         began_at: float,
+        parent: Loading | None,
         forced: bool,
         many: bool,
         cancel: bool,
@@ -263,7 +199,7 @@ class Flight:
         self.offered_until = math.inf
         self.answered = False
         self.outcome: Outcome | None = None
-        self.parent = CURRENT.get()
+        self.parent = parent
         self.loading: Loading | None = None
         self.operation: Operation | None = None
         self.load_began_at = began_at
@@ -362,227 +298,3 @@ class Flight:
                 seen.add(mine)
                 ahead += [flight.loading for flight in mine.waits_for]
         return loading in seen
-
-
-class Answer(NamedTuple):
-    """How a call was answered.
-
-    Attributes:
-        flight: The flight that did.
-        outcome: What it ended with, or offered meanwhile.
-        joined: Whether the flight was another call's.
-    """
-
-    flight: Flight
-    outcome: Outcome
-    joined: bool
-
-
-class Flights:
-    """The flights of one cache, one per key.
-
-    Attributes:
-        now: Tells the time by the remote tier's clock.
-        by_key: The flight that readers of each key join.
-        fenced: The flight that loads each key under a fence, which may be detached; the last one.
-    """
-
-    __slots__ = ("by_key", "fenced", "now")
-
-    def __init__(self, now: Callable[[], float]) -> None:
-        self.now = now
-        self.by_key: dict[str, Flight] = {}
-        self.fenced: dict[str, Flight] = {}
-
-    def __len__(self) -> int:
-        return len(self.by_key)
-
-    def keys(self) -> list[str]:
-        """Return the keys that are being loaded."""
-        return list(self.by_key)
-
-    def find(self, key: str) -> Flight | None:
-        """Return the flight that readers of the key join."""
-        return self.by_key.get(key)
-
-    def begin(self, flight: Flight) -> None:
-        """Let readers of the flight's key join it from here on."""
-        self.by_key[flight.key] = flight
-
-    def end(self, flight: Flight) -> None:
-        """Let no more readers join the flight."""
-        if self.by_key.get(flight.key) is flight:
-            del self.by_key[flight.key]
-
-    def detach(self, key: str) -> Flight | None:
-        """Let later readers of the key start a flight of their own; return the last one."""
-        return self.by_key.pop(key, None)
-
-    def forget(self) -> None:
-        """Drop flights that belong to a loop that is gone."""
-        self.by_key.clear()
-        self.fenced.clear()
-
-    def end_fenced(self, flight: Flight) -> None:
-        """Note that a flight loads no more."""
-        if self.fenced.get(flight.key) is flight:
-            del self.fenced[flight.key]
-
-    @contextmanager
-    def behind_fence(self, flight: Flight) -> Generator[None]:
-        """Let what hurries a flight hurry the one whose fence it waits for.
-
-        That may wait for the turn of the very loader that waits for this one.
-        """
-        fenced = self.fenced.get(flight.key)
-        if fenced is None:
-            yield
-            return
-        flight.hurry = fenced.urge
-        if flight.urgent:
-            fenced.urge()
-        try:
-            yield
-        finally:
-            flight.hurry = None
-
-    def at_once(
-        self, flight: Flight, *, patient: bool = False, stale: bool = True
-    ) -> Outcome | None:
-        """Return what a reader gets of a flight without waiting for it.
-
-        Args:
-            flight: The flight.
-            patient: Whether the reader waits as long as others do who began the flight.
-            stale: Whether a stale value will do.
-        """
-        if flight.outcome is not None or (patient and not flight.answered):
-            return flight.outcome
-        offer = flight.offer(self.now())
-        return None if offer is not None and offer.state == "stale" and not stale else offer
-
-    async def join(self, flight: Flight, *, patient: bool = False, stale: bool = True) -> Outcome:
-        """Return the flight's outcome, or what it offers meanwhile.
-
-        Args:
-            flight: The flight to join.
-            patient: Wait even if something is offered, as the first caller does.
-            stale: Whether something stale that is offered will do.
-
-        Raises:
-            RecursiveLoadError: The flight waits for the load from which this is called.
-        """
-        current, waiter = begin_wait(flight), None
-        try:
-            outcome = self.at_once(flight, patient=patient, stale=stale)
-            while outcome is None:
-                waiter = flight.wait()
-                outcome = await waiter
-                if outcome.state == "stale" and not stale and flight.outcome is None:
-                    # It is offered, for want of patience; the load goes on.
-                    flight.leave(waiter)
-                    outcome = None
-            return outcome
-        finally:
-            if waiter is not None:
-                flight.leave(waiter)
-            if current is not None:
-                current.end_wait(flight)
-            if flight.abandoned:
-                self._let_go(flight)
-
-    async def join_all(
-        self, flights: Sequence[Flight], *, patient: Collection[Flight] = ()
-    ) -> list[Outcome]:
-        """Return the outcome of each flight, or what it offers meanwhile.
-
-        Whoever waits for one of them wants them all, so none is abandoned before the last is there.
-
-        Args:
-            flights: The flights to join.
-            patient: Those that are awaited even if something is offered.
-
-        Raises:
-            RecursiveLoadError: A flight waits for the load from which this is called.
-        """
-        begun: list[Flight] = []
-        current = CURRENT.get()
-        outcomes: list[Outcome | asyncio.Future[Outcome]] = []
-        try:
-            for flight in flights:
-                current = begin_wait(flight)
-                begun.append(flight)
-                outcome = self.at_once(flight, patient=flight in patient)
-                outcomes.append(outcome or flight.wait())
-            return [each if isinstance(each, Outcome) else await each for each in outcomes]
-        finally:
-            for flight, each in zip(begun, outcomes, strict=False):
-                if isinstance(each, asyncio.Future):
-                    flight.leave(each)
-            for flight in begun:
-                if current is not None:
-                    current.end_wait(flight)
-                self._let_go(flight)
-
-    @contextmanager
-    def held(self, flights: Sequence[Flight]) -> Generator[None]:
-        """Keep flights from being abandoned until somebody has joined them."""
-        waits = [(flight, flight.wait()) for flight in flights if flight.outcome is None]
-        try:
-            yield
-        finally:
-            for flight, waiter in waits:
-                flight.leave(waiter)
-                self._let_go(flight)
-
-    def leave(self, flight: Flight, waiter: "asyncio.Future[Outcome]") -> None:
-        """End a wait for the flight; the last one may take the load with it."""
-        flight.leave(waiter)
-        self._let_go(flight)
-
-    def _let_go(self, flight: Flight) -> None:
-        """Cancel a load that nobody waits for any more, unless it is to be finished."""
-        if flight.abandoned and flight.task is not None and flight.cancel_when_abandoned:
-            self.end(flight)
-            flight.task.cancel()
-
-
-def begin_wait(flight: Flight) -> Loading | None:
-    """Note that the loader from which this is called waits for `flight`, and return that loader.
-
-    The caller ends the wait with `end_wait`.
-
-    Raises:
-        RecursiveLoadError: The flight waits for that loader, or is for a key that is being loaded
-            further out, so it would never end.
-    """
-    current = CURRENT.get()
-    if current is None or not current.running:
-        return None
-    if current.encloses(flight) or flight.leads_to(current):
-        key = current.flights[0].key
-        raise RecursiveLoadError(
-            f"The load of {key!r} waits for {flight.key!r}, which waits for it",
-            key=flight.key,
-            hint="Let the loader read the source instead of its own cached function.",
-        )
-    current.begin_wait(flight)
-    return current
-
-
-def copy_of(error: BaseException) -> BaseException:
-    """Return a copy with the same traceback, so that waiters do not write into each other's.
-
-    An error whose class does not allow it is shared.
-    """
-    try:
-        twin = copy.copy(error)
-    except Exception:  # noqa: BLE001 - an error class may refuse to be copied in any way
-        return error
-    if type(twin) is not type(error) or twin.args != error.args:
-        return error
-    twin.__cause__, twin.__context__ = error.__cause__, error.__context__
-    twin.__suppress_context__ = error.__suppress_context__
-    if hasattr(error, "__notes__"):
-        twin.__notes__ = list(error.__notes__)
-    return twin.with_traceback(error.__traceback__)

@@ -12,8 +12,10 @@ from functools import partial
 from typing import Any, TypeAlias, cast
 
 from async_tiercache._context import LoadContext
-from async_tiercache._flight import CURRENT, Flight, Loading, cancelled_load, copy_of
+from async_tiercache._flight import Flight, Loading
+from async_tiercache._inside import CURRENT
 from async_tiercache._options import MISSING
+from async_tiercache._outcome import cancelled_load, copy_of
 from async_tiercache._tasks import Tasks
 from async_tiercache.abc import Clock
 from async_tiercache.errors import UsageError

@@ -8,8 +8,8 @@ from math import inf
 from typing import Any, NamedTuple, TypeAlias
 
 from async_tiercache._ask import UNKNOWN, Ask, Found
+from async_tiercache._basis import Basis, Moment
 from async_tiercache._family import Alias, Family
-from async_tiercache._ledger import Basis, Moment
 from async_tiercache._options import MISSING
 from async_tiercache.abc import NAMESPACE, TAG_EPOCH
 

@@ -17,12 +17,14 @@ from functools import partial
 from typing import Any, TypeAlias
 
 from async_tiercache._ask import UNKNOWN, States
+from async_tiercache._basis import Basis
 from async_tiercache._entry import Entry, Header
 from async_tiercache._family import MANY_MISSES, Family
 from async_tiercache._fence import Fences
 from async_tiercache._finder import Finder
-from async_tiercache._flight import RUNNING, Flights, inside
-from async_tiercache._ledger import Basis, Ledger
+from async_tiercache._flights import Flights
+from async_tiercache._inside import RUNNING, inside
+from async_tiercache._ledger import Ledger
 from async_tiercache._look import Came, Home, Look, Survey, Waiter
 from async_tiercache._options import MISSING
 from async_tiercache._read_log import ReadLog

@@ -19,8 +19,8 @@ from async_tiercache._core import Core
 from async_tiercache._explain import Explanation
 from async_tiercache._families import Families
 from async_tiercache._family import Alias, Family, Load
-from async_tiercache._flight import CURRENT, keep_nothing
 from async_tiercache._gatherer import Part
+from async_tiercache._inside import CURRENT, keep_nothing
 from async_tiercache._look import Look, Waiter
 from async_tiercache._options import MISSING, Limits
 from async_tiercache._report import Report

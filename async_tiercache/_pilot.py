@@ -10,6 +10,7 @@ from copy import copy
 from typing import Final
 
 from async_tiercache._ask import Found
+from async_tiercache._basis import Basis
 from async_tiercache._bus import Bus
 from async_tiercache._entry import Entry, Tier
 from async_tiercache._events import Operation
@@ -17,9 +18,13 @@ from async_tiercache._family import MANY_MISSES, Family, Load
 from async_tiercache._fence import LEASE_SECONDS, Fence, Fences
 from async_tiercache._filler import Filler
 from async_tiercache._finder import Finder
-from async_tiercache._flight import ABANDONED, Flight, Flights, Outcome, begin_wait, cancelled_load
-from async_tiercache._ledger import Basis, Ledger
+from async_tiercache._flight import Flight
+from async_tiercache._flights import Flights
+from async_tiercache._inside import CURRENT, begin_wait
+from async_tiercache._ledger import Ledger
 from async_tiercache._looks import Looks
+from async_tiercache._outcome import ABANDONED, Outcome, cancelled_load
+from async_tiercache._runner import Runner
 from async_tiercache._tasks import Tasks
 from async_tiercache._tiers import Tiers
 from async_tiercache._tracing import Tracing
@@ -50,6 +55,7 @@ class Pilot:
         looks: Looks,
         flights: Flights,
         fences: Fences,
+        runner: Runner,
         filler: Filler,
         tasks: Tasks,
         loads: Tasks,
@@ -63,6 +69,7 @@ class Pilot:
         self._looks = looks
         self._flights = flights
         self._fences = fences
+        self._runner = runner
         self._filler = filler
         self._tasks = tasks
         self._loads = loads
@@ -107,6 +114,7 @@ class Pilot:
             codec=family.codec,
             basis=basis or self._ledger.basis(key, tags, guessed=guessed, opened=opened),
             began_at=self._tiers.now(),
+            parent=CURRENT.get(),
             forced=forced,
             many=many,
             cancel=family.limits.on_abandon == "cancel",
@@ -173,7 +181,7 @@ class Pilot:
         work = self._fly(flight, family, load, found)
         flight.task = self._loads.start(work, name=f"tiercache-load {flight.key}")
         if flight.answered:
-            self._filler.count_refresh(flight.task)
+            self._runner.count_refresh(flight.task)
         part = load.part
 
         def ended(_: object) -> None:
@@ -229,7 +237,7 @@ class Pilot:
         need not wait for its turn with the lease.
         """
         likely_nowhere = family.misses_in_a_row >= MANY_MISSES and flight.kept is None
-        return likely_nowhere and not self._filler.bounded
+        return likely_nowhere and not self._runner.bounded
 
     def fresh(self, flight: Flight, family: Family, found: Found) -> Outcome | None:
         """Return the answer if what L2 holds is one that needs no refresh."""
@@ -288,8 +296,8 @@ class Pilot:
                 tries += found.raw != seen
             else:
                 tries += 1
-                chosen = self._filler.chosen(flight, load)
-                with await self._filler.turn(flight, family, chosen):
+                chosen = self._runner.chosen(flight, load)
+                with await self._runner.turn(flight, family, chosen):
                     taken = await self._finder.take(flight.basis, found, family)
                     if isinstance(taken, Fence):
                         return await self._filler.fill(flight, family, chosen, fence=taken)
@@ -361,10 +369,10 @@ class Pilot:
             self._tiers.keep(basis, family, entry, l1_ttl=l1_ttl, early=now)
             flight.offered, flight.offered_until = old, header.stale_until
             if old.state == "early" and not flight.answered and flight.task is not None:
-                if self._filler.busy:
+                if self._runner.busy:
                     self._tiers.postpone(flight.key, header.entry_id, RETRY_SECONDS)
                     return old
-                self._filler.count_refresh(flight.task)
+                self._runner.count_refresh(flight.task)
         try:
             marking = self._fences.mark(flight.key, header.entry_id)
             fence = await self._finder.with_states(marking, flight.basis, family)

@@ -6,7 +6,7 @@ from typing import Final, TypeAlias
 from async_tiercache._entry import Tier
 from async_tiercache._events import Read, State
 from async_tiercache._family import Family
-from async_tiercache._flight import Outcome
+from async_tiercache._outcome import Outcome
 from async_tiercache.abc import Clock, Observer
 
 Answered: TypeAlias = tuple[Tier, State]

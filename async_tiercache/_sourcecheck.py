@@ -11,8 +11,8 @@ import logging
 from typing import Any, Final, NamedTuple
 
 from async_tiercache._family import Family, Load
-from async_tiercache._filler import Filler
 from async_tiercache._options import MISSING
+from async_tiercache._runner import Runner
 from async_tiercache._statistics import AGE_BUCKETS, Tally
 from async_tiercache._tiers import Tiers
 from async_tiercache.abc import Clock
@@ -36,7 +36,7 @@ class SourceCheck:
         every: The pause between two checks, in seconds.
         bound: How long an invalidation may take, in seconds.
         tiers: Hold L1.
-        filler: Runs loaders.
+        runner: Runs loaders.
         clock: Paces the checks.
 
     Attributes:
@@ -45,12 +45,12 @@ class SourceCheck:
     """
 
     def __init__(
-        self, *, every: float, bound: float, tiers: Tiers, filler: Filler, clock: Clock
+        self, *, every: float, bound: float, tiers: Tiers, runner: Runner, clock: Clock
     ) -> None:
         self._every = every
         self._bound = bound
         self._tiers = tiers
-        self._filler = filler
+        self._runner = runner
         self._clock = clock
         self._samples: dict[str, _Sample] = {}
         self.ages = Tally(AGE_BUCKETS)
@@ -94,7 +94,7 @@ class SourceCheck:
     async def _loaded(self, key: str, sample: _Sample) -> Any:
         """Return what the source has, or `MISSING`."""
         loading = asyncio.get_running_loop().create_task(
-            self._filler.shadow(sample.family, key, sample.load), context=sample.context
+            self._runner.shadow(sample.family, key, sample.load), context=sample.context
         )
         try:
             return await loading

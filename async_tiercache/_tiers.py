@@ -9,12 +9,14 @@ from collections.abc import Awaitable, Callable, Collection
 from functools import partial
 from typing import Final
 
+from async_tiercache._basis import Basis
 from async_tiercache._entry import Entry, Header
 from async_tiercache._events import Stored
 from async_tiercache._family import Alias, Family
 from async_tiercache._fence import Fence, Fences
-from async_tiercache._flight import Flight, Flights
-from async_tiercache._ledger import Basis, Ledger
+from async_tiercache._flight import Flight
+from async_tiercache._flights import Flights
+from async_tiercache._ledger import Ledger
 from async_tiercache.abc import Clock, Invalidation, Remote
 from async_tiercache.backends.memory import MemoryStore, Slot, Standing
 from async_tiercache.codecs.compression import Compressor

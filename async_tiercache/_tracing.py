@@ -8,7 +8,8 @@ from typing import Final
 
 from async_tiercache._entry import Tier
 from async_tiercache._events import Operation, State
-from async_tiercache._flight import Flight, Outcome
+from async_tiercache._flight import Flight
+from async_tiercache._outcome import Outcome
 from async_tiercache.abc import Tracer
 
 _log = logging.getLogger("async_tiercache")

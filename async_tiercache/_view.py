@@ -4,10 +4,14 @@ No method awaits, so each decision is made on one state.
 """
 
 from async_tiercache._ask import Found
+from async_tiercache._basis import Basis
 from async_tiercache._family import Family
-from async_tiercache._flight import Flight, Flights, Outcome, inside
-from async_tiercache._ledger import Basis, Ledger
+from async_tiercache._flight import Flight
+from async_tiercache._flights import Flights
+from async_tiercache._inside import inside
+from async_tiercache._ledger import Ledger
 from async_tiercache._look import Look
+from async_tiercache._outcome import Outcome
 from async_tiercache._tiers import Tiers
 from async_tiercache.abc import Clock
 from async_tiercache.backends.memory import Slot

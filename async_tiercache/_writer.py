@@ -11,13 +11,14 @@ from contextlib import asynccontextmanager
 from secrets import token_bytes
 from typing import Any
 
+from async_tiercache._basis import Basis
 from async_tiercache._entry import ENTRY_ID_BYTES, Entry, Header
 from async_tiercache._events import Operation
 from async_tiercache._family import Family
 from async_tiercache._fence import Fence, Fences
 from async_tiercache._finder import Finder, has_evidence, with_evidence
 from async_tiercache._invalidator import Invalidator
-from async_tiercache._ledger import Basis, Ledger
+from async_tiercache._ledger import Ledger
 from async_tiercache._options import MISSING
 from async_tiercache._report import Report
 from async_tiercache._tiers import Tiers

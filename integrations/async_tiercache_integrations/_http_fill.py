@@ -7,7 +7,7 @@ from secrets import token_bytes
 from typing import Final
 
 from async_tiercache import LoadContext
-from async_tiercache._flight import tags_rested_on
+from async_tiercache._inside import tags_rested_on
 from async_tiercache.errors import TierCacheError, UsageError
 from async_tiercache.http.fields import Fields
 from async_tiercache.http.stored import StoredResponse

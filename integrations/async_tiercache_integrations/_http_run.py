@@ -5,7 +5,7 @@ from email.utils import formatdate
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Final
 
-from async_tiercache._flight import CURRENT
+from async_tiercache._inside import CURRENT
 from async_tiercache.errors import TierCacheError
 from async_tiercache.http.conditions import is_of, updated
 from async_tiercache.http.control import ResponseControl

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from async_tiercache import TierCache, _filler
+from async_tiercache import TierCache, _runner
 from async_tiercache.testing import FakeClock, MemoryServer, settled
 from tests.core.rows import Rows, functions_of
 from tests.core.source import Source, function_of, soon, ticks
@@ -95,7 +95,7 @@ def test_refreshes_that_went_with_an_earlier_loop_do_not_count(
     clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """There is a bound to those that run at the same time."""
-    monkeypatch.setattr(_filler, "MAX_REFRESHES", 1)
+    monkeypatch.setattr(_runner, "MAX_REFRESHES", 1)
     cache = TierCache(namespace="test", clock=clock)
     source = Source("old")
     source.close()

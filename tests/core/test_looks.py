@@ -10,8 +10,8 @@ import pytest_asyncio
 
 from async_tiercache import LoadContext, TierCache
 from async_tiercache._ask import NOTHING
+from async_tiercache._basis import Basis
 from async_tiercache._family import Family
-from async_tiercache._ledger import Basis
 from async_tiercache._look import Home, Look
 from async_tiercache._options import Limits
 from async_tiercache.backends.null import NullRemote

@@ -6,8 +6,8 @@ import pytest
 from redis.exceptions import OutOfMemoryError
 
 from async_tiercache import TierCache
+from async_tiercache._basis import STRIPES
 from async_tiercache._guard import Guard
-from async_tiercache._ledger import STRIPES
 from async_tiercache.errors import TierError
 from async_tiercache.testing import FakeClock, MemoryServer, settled
 from tests.conftest import MakeCache

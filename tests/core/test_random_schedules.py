@@ -390,7 +390,7 @@ class Schedule:
             "nothing pending": not core.ledger.pending,
             "no turns held": not statistics.loads_running and not core.bulkhead.full,
             "nobody waits": not statistics.loads_waiting,
-            "no refreshes counted": not core.filler._refreshes,
+            "no refreshes counted": not core.runner._refreshes,
             "entries counted": sum(each.l1_entries for each in counts) == len(store),
             "bytes counted": sum(each.l1_bytes for each in counts) == store.bytes,
             "no negative counts": all(each.l1_entries >= 0 <= each.l1_bytes for each in counts),

@@ -337,7 +337,7 @@ EVIDENCE: Final = (
         name="proven-parts",
         safeguard="While the late tags of a part are proven, its load tells who may join.",
         guards="G2, G5",
-        file="async_tiercache/_reader.py",
+        file="async_tiercache/_inside.py",
         before="        loading.begin_wait(flight)",
         after="        pass",
         named=(
@@ -348,7 +348,7 @@ EVIDENCE: Final = (
         name="nested-fresh",
         safeguard="A value is fresh no longer than those that it is made from.",
         guards="freshness",
-        file=_LEDGER,
+        file="async_tiercache/_basis.py",
         before="        self.fresh_until = min(self.fresh_until, fresh_until)\n",
         after="",
         named=(
