@@ -3,7 +3,7 @@
 import asyncio
 import inspect
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any, Final
@@ -78,8 +78,9 @@ class Runner:
     def restart(self) -> None:
         """Forget the loads of a loop that is gone."""
         self._refreshes.clear()
-        ours = [each for each in list(RUNNING) if each.flights[0].home is self._flights]
-        RUNNING.difference_update(ours)
+        for loading in RUNNING.copy():
+            if loading.flights[0].home is self._flights:
+                RUNNING.remove(loading)
 
     def count_refresh(self, task: "asyncio.Task[None]") -> None:
         """Count a refresh that nobody waits for until its task has ended."""
@@ -210,7 +211,7 @@ class Runner:
         counts.loads += 1
         loading = CURRENT.get()
         assert loading is not None
-        RUNNING.add(loading)
+        RUNNING.append(loading)
         ticks: list[None] = []
         asyncio.get_running_loop().call_soon(ticks.append, None)
         started = self._clock.monotonic()
@@ -221,7 +222,8 @@ class Runner:
             counts.load_errors += 1
             raise
         finally:
-            RUNNING.discard(loading)
+            with suppress(ValueError):  # after a `restart`
+                RUNNING.remove(loading)
             seconds = self._clock.monotonic() - started
             for each in flights:
                 each.load_seconds = seconds
