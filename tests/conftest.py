@@ -10,6 +10,7 @@ import pytest_asyncio
 from hypothesis import HealthCheck, settings
 
 from async_tiercache import TierCache, _core
+from async_tiercache.backends.redis import remote
 from async_tiercache.testing import FakeClock, MemoryServer, Recorder, settled
 
 DEADLINE = 5.0
@@ -82,6 +83,12 @@ async def make_cache(
             problems += await _left_behind(cache, request)
             await cache.aclose()
     assert not problems
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a server in memory take its time, as for a thousand scripts on a busy machine."""
+    monkeypatch.setattr(remote, "OPERATION_LIMIT", 50.0)
 
 
 @pytest_asyncio.fixture

@@ -173,6 +173,7 @@ async def test_a_batch_that_still_asks_l2_keeps_the_loads_that_it_will_join(
     assert rows.calls == [[1], [2]]
 
 
+@pytest.mark.usefixtures("patient")
 async def test_a_very_large_batch_is_taken_in_parts(
     make_cache: MakeCache, clock: FakeClock, rows: Rows
 ) -> None:

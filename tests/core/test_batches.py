@@ -51,6 +51,7 @@ async def test_only_what_is_missing_is_loaded(cache: TierCache, rows: Rows, form
     assert rows.singles == [1]
 
 
+@pytest.mark.usefixtures("patient")
 async def test_a_warm_batch_is_one_turn(make_cache: MakeCache, server: MemoryServer) -> None:
     """However many keys it has."""
     rows, wire = Rows(), Wire(server)
