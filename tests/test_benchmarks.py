@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,17 @@ async def test_each_round_sweeps_every_case_once_after_a_warm_up() -> None:
 
     assert len(results) == 2
     assert len(swept) == 2 * (1 + EFFORT.rounds)
+
+
+@pytest.mark.parametrize(("scale", "keys"), [(0.0, 125), (1e6, 1_000)], ids=["slow", "fast"])
+async def test_a_sweep_takes_as_many_keys_as_there_is_time_for(scale: float, keys: int) -> None:
+    """A slow library must not run for longer than a fast one, and is warmed up with an eighth."""
+    swept: list[Sequence[int]] = []
+    slow = replace(case(work(1, swept)), keys=range(1_000))
+
+    await measure([slow], Effort(rounds=2, scale=scale))
+
+    assert [len(each) for each in swept] == [125, keys, keys]
 
 
 async def test_run_fails_when_something_else_was_timed() -> None:
