@@ -2,8 +2,10 @@
 
 import json
 import math
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import replace
@@ -24,8 +26,10 @@ from benchmarks import (
     stampedes,
     telemetry,
 )
+from benchmarks.__main__ import main
 from benchmarks._against import losses
-from benchmarks._apart import SkipGroup
+from benchmarks._apart import GroupError, SkipGroup, measure_apart
+from benchmarks._files import write
 from benchmarks._harness import Case, Effort, Sweep, measure, zipf_keys
 from benchmarks._machine import describe
 from benchmarks._page import page
@@ -227,21 +231,82 @@ def test_command_lists_the_benchmarks() -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments",
+    ("arguments", "said"),
     [
-        ["hits", "--only", "l2"],
-        ["l2", "--html", "page.html"],
-        ["l2", "--against", "x"],
-        ["--only", "speed"],
+        (["hits", "--only", "l2"], "suite"),
+        (["l2", "--html", "page.html"], "suite"),
+        (["l2", "--against", str(record.FIGURES)], "suite"),
+        (["--only", "speed"], "suite"),
+        (["l2", "--group", "writes"], "no group of l2: reads"),
+        (["--json", "no such folder/figures.json"], "make it first"),
+        (["--html", "."], "name a file in it"),
+        (["--against", "no such file"], "a file that the suite has written"),
+        (["record", "no such file"], "a file that the suite has written"),
+        (["record", "pyproject.toml"], "is no JSON"),
+        (["record", "tests/wire/manifest.json"], "no run of the whole suite"),
+        (["ratios", "--traces", "no such folder"], "no folder"),
+        (["ratios", "--json", "no such folder/figures.json"], "make it first"),
+        (["behaviour", "--json", "no such folder/figures.json"], "make it first"),
+        (["faults", "--json", "no such folder/figures.json"], "make it first"),
+        (["faults", "--seeds", "0"], "1 or more"),
+        (["faults", "--server", "no such program"], "no program"),
     ],
+    ids=" ".join,
 )
-def test_what_cannot_be_asked_is_refused(arguments: list[str]) -> None:
-    """With what can be."""
-    command = [sys.executable, "-m", "benchmarks", *arguments]
-    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+def test_what_cannot_be_asked_is_refused(
+    arguments: list[str],
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Before anything is measured, with what can be."""
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(sys, "argv", ["benchmarks", *arguments])
 
-    assert ended.returncode == 2
-    assert "suite" in ended.stderr
+    with pytest.raises(SystemExit) as ended:
+        main()
+
+    assert ended.value.code == 2
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+def test_a_full_disk_is_told() -> None:
+    """In a line, without the places in our code where it was found."""
+    with pytest.raises(SystemExit, match="/dev/full was not written: No space left on device"):
+        write(Path("/dev/full"), "figures")
+
+
+def test_a_group_that_fails_is_told() -> None:
+    """The suite goes on without its benchmark, and ends with 1."""
+    with pytest.raises(GroupError, match="'no such group' failed"):
+        measure_apart("hits", "no such group", quick=True)
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="there is no /proc")
+def test_ctrl_c_ends_a_run_and_what_it_has_started() -> None:
+    """At once, without a traceback, with what shells report."""
+    command = [sys.executable, "-m", "benchmarks", "--only", "memory"]
+    run = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    with run:
+        while len(started := started_by(run.pid)) < 2:  # a group, and what it weighs
+            time.sleep(0.01)
+
+        run.send_signal(signal.SIGINT)
+        _, errors = run.communicate()
+
+    assert (run.returncode, errors) == (130, b"")
+    while any(Path(f"/proc/{pid}/exe").exists() for pid in started):
+        time.sleep(0.01)
+
+
+def started_by(pid: int) -> list[int]:
+    """Return the processes that a process has started, and those that these have."""
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:
+        return []
+    return [each for child in map(int, children) for each in (child, *started_by(child))]
 
 
 def test_the_suite_writes_figures_and_draws_them(tmp_path: Path) -> None:
@@ -255,6 +320,7 @@ def test_the_suite_writes_figures_and_draws_them(tmp_path: Path) -> None:
     benches = json.loads(figures.read_text())["benches"]
     assert list(benches) == ["compression", "stampedes"]
     assert "==== stampedes" in output
+    assert "in all; by benchmark, in seconds: compression " in output.splitlines()[-1]
     html = drawn.read_text()
     assert html.count("<svg") >= 1
     names = [result.get("case") or result["restated"] for result in benches["stampedes"]]
@@ -284,8 +350,9 @@ def test_a_part_of_the_suite_is_put_on_record_beside_the_rest() -> None:
     assert mixed["benches"] == {"hits": [1], "http": [3]}
     assert (mixed["machine"], mixed["apart"]) == (one, {"http": other})
     assert record.beside(mixed, whole) == whole
-    with pytest.raises(SystemExit, match="quick"):
-        record.beside(before, {**part, "quick": True})
+    for run in (part, whole):
+        with pytest.raises(SystemExit, match="quick"):
+            record.beside(before, {**run, "quick": True})
 
 
 def test_the_page_shows_what_is_on_record() -> None:
