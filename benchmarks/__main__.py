@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 import benchmarks
+from async_tiercache_integrations.cli._output import show_what_can_be_shown
 from benchmarks import _table
 from benchmarks._against import losses
 from benchmarks._apart import GroupError, SkipGroup, measure_here
@@ -140,6 +141,7 @@ def _among_suite(text: str) -> list[str]:
 
 
 if __name__ == "__main__":
+    show_what_can_be_shown()
     try:
         sys.exit(main())
     except KeyboardInterrupt:
