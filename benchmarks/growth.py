@@ -103,13 +103,17 @@ async def redis(effort: Effort) -> AsyncGenerator[list[Case]]:
         async def rows(user_ids: list[int]) -> dict[int, Any]:
             return {each: plain(each) for each in user_ids}
 
-        for first in range(0, sizes[-1], _BATCH):
-            await rows(list(range(first, first + _BATCH)))
-        await settled(cache)
-        sweep = over_one(row)
+        missed = -1
+        while cache.statistics().misses > missed:
+            # Once more: on a busy machine not all may have been stored.
+            missed = cache.statistics().misses
+            for first in range(0, sizes[-1], _BATCH):
+                await rows(list(range(first, first + _BATCH)))
+            await settled(cache)
+        sweep, loads = over_one(row), cache.statistics().loads
 
         def check() -> None:
-            assert cache.statistics().loads == -(-sizes[-1] // _BATCH)
+            assert cache.statistics().loads == loads
 
         few = zipf_keys(awaits, among=sizes[0])
         fewest = on(sweep, few)
