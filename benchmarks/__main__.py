@@ -1,6 +1,6 @@
 """Time the cache against what could be least, and print ratios.
 
-Without a name all of the suite runs, each benchmark in a process of its own.
+Without a name all of the suite runs, each group of cases in a process of its own.
 """
 
 import argparse
@@ -8,20 +8,24 @@ import importlib
 import json
 import pkgutil
 import sys
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any, Final
 
 import benchmarks
+from async_tiercache_integrations.cli._output import show_what_can_be_shown
 from benchmarks import _table
 from benchmarks._against import losses
-from benchmarks._apart import SkipGroup, measure_apart, measure_here
+from benchmarks._apart import GroupError, SkipGroup, measure_here
+from benchmarks._files import run_of_suite, to_write, write, write_figures
 from benchmarks._harness import Effort
 from benchmarks._machine import describe
 from benchmarks._page import page
-from benchmarks._suite import SUITE, run
+from benchmarks._suite import SUITE, measured, question_of, run
 
 FULL: Final = Effort(rounds=7, scale=1.0)
 QUICK: Final = Effort(rounds=5, scale=0.2)
+
+INTERRUPTED: Final = 130  # what shells report for a program that Ctrl-C ended
 
 
 def main() -> int:
@@ -39,58 +43,49 @@ def main() -> int:
         parser.error(f"--html, --against and --only are for the suite, not for {options.bench}")
     if options.list:
         for name in names:
-            print(f"{name:<12} {_question(name)}")
+            print(f"{name:<12} {question_of(name)}")
         return 0
     if options.bench is None:
         return _run_suite(options)
-    return _run(options)
+    if options.group is None:
+        return _run(options)
+    groups: Mapping[str, Any] = importlib.import_module(f"benchmarks.{options.bench}").GROUPS
+    if options.group not in groups:
+        parser.error(f"{options.group!r} is no group of {options.bench}: {', '.join(groups)}")
+    return _answer_parent(groups[options.group], QUICK if options.quick else FULL)
 
 
 def _run(options: argparse.Namespace) -> int:
-    """Run one benchmark, each of its groups in a process of its own."""
-    effort = QUICK if options.quick else FULL
-    bench = importlib.import_module(f"benchmarks.{options.bench}")
-    groups, table = bench.GROUPS, getattr(bench, "table", _table.group)
-    if options.group is not None:
-        return _answer_parent(groups[options.group], effort)
-    print(f"{_question(options.bench)}\n{_table.machine_line(describe())}\n")
-    results: list[dict[str, Any]] = []
-    for name in groups:
-        try:
-            measured = measure_apart(options.bench, name, quick=options.quick)
-        except SkipGroup as reason:
-            print(f"-- {name}: skipped, {reason}\n")
-            continue
-        results += measured["results"]
-        print(table(name, measured), flush=True)
+    """Run one benchmark."""
+    print(f"{question_of(options.bench)}\n{_table.machine_line(describe())}\n", flush=True)
+    try:
+        found = measured(options.bench, quick=options.quick)
+    except GroupError as error:
+        sys.exit(str(error))
     if options.json is not None:
-        report = {"bench": options.bench, "machine": describe(), "results": results}
-        options.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    missed, held_against = bars(results)
-    print(f"{missed} of {held_against} bars missed")
-    return 1 if options.check and missed else 0
+        report = {"bench": options.bench, "machine": describe(), "results": found.results}
+        write_figures(options.json, report)
+    return 1 if options.check and found.missed else 0
 
 
 def _run_suite(options: argparse.Namespace) -> int:
-    reports, well = run(options.only, quick=options.quick, check=options.check)
-    report = {"machine": describe(), "quick": options.quick, "benches": reports}
+    machine = describe()
+    print(_table.machine_line(machine))
+    found, well = run(options.only, quick=options.quick)
+    reports = {name: each.results for name, each in found.items()}
+    report = {"machine": machine, "quick": options.quick, "benches": reports}
     if options.json is not None:
-        options.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        write_figures(options.json, report)
     if options.html is not None:
-        asked = {name: (_question(name), results) for name, results in reports.items()}
-        options.html.write_text(page(describe(), asked), encoding="utf-8")
+        asked = {name: (question_of(name), results) for name, results in reports.items()}
+        write(options.html, page(machine, asked))
     lost: list[str] = []
     if options.against is not None:
-        lost = list(losses(report, json.loads(options.against.read_text(encoding="utf-8"))))
-        print(f"==== against {options.against}")
+        lost = list(losses(report, options.against))
+        print("==== against the figures on record")
         print("\n".join(lost or ["nothing has become much worse"]))
-    return 0 if well and not lost else 1
-
-
-def bars(results: list[dict[str, Any]]) -> tuple[int, int]:
-    """Return how many bars were missed, and of how many."""
-    verdicts = [result["passed"] for result in results if result["bar"] is not None]
-    return verdicts.count(False), len(verdicts)
+    missed = options.check and any(each.missed for each in found.values())
+    return 0 if well and not missed and not lost else 1
 
 
 def _answer_parent(group: Any, effort: Effort) -> int:
@@ -113,12 +108,17 @@ def _parser(names: list[str]) -> argparse.ArgumentParser:
         metavar="NAME,...",
         help=f"which of the suite: {', '.join(SUITE)}",
     )
-    parser.add_argument("--html", type=Path, metavar="PATH", help="draw the suite's figures there")
     parser.add_argument(
-        "--against", type=Path, metavar="PATH", help="fail if a figure is much worse than there"
+        "--html", type=to_write, metavar="PATH", help="draw the suite's figures there"
+    )
+    parser.add_argument(
+        "--against",
+        type=run_of_suite,
+        metavar="PATH",
+        help="fail if a figure is much worse than there",
     )
     parser.add_argument("--quick", action="store_true", help="a fifth of the work, fewer rounds")
-    parser.add_argument("--json", type=Path, metavar="PATH", help="write every figure to PATH")
+    parser.add_argument("--json", type=to_write, metavar="PATH", help="write every figure to PATH")
     parser.add_argument(
         "--check", "--strict", action="store_true", help="exit with 1 when a bar is missed"
     )
@@ -140,10 +140,13 @@ def _among_suite(text: str) -> list[str]:
     return names
 
 
-def _question(name: str) -> str:
-    docstring = importlib.import_module(f"benchmarks.{name}").__doc__ or ""
-    return docstring.splitlines()[0]
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    show_what_can_be_shown()
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    except ModuleNotFoundError as error:
+        sys.exit(
+            f'The benchmarks need {error.name}, which is not installed: pip install ".[bench]"'
+        )

@@ -2,8 +2,11 @@
 
 import asyncio
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import asdict
@@ -26,6 +29,10 @@ class SkipGroup(Exception):  # noqa: N818 - it tells of no error
     """A group cannot run here; the message says why."""
 
 
+class GroupError(Exception):
+    """The process of a group has failed, and has said why."""
+
+
 def require(package: str) -> None:
     """Raise `SkipGroup` unless a package is installed."""
     if find_spec(package) is None:
@@ -37,20 +44,32 @@ def measure_apart(bench: str, group: str, *, quick: bool) -> dict[str, Any]:
 
     Raises:
         SkipGroup: The group cannot run here.
+        GroupError: It has failed.
     """
+    began = time.monotonic()
     command = [sys.executable, "-m", "benchmarks", bench, "--group", group]
     root = Path(__file__).parent.parent
-    done = subprocess.run(
-        [*command, *(["--quick"] if quick else [])], cwd=root, stdout=subprocess.PIPE, check=False
+    process = subprocess.Popen(
+        [*command, *(["--quick"] if quick else [])],
+        cwd=root,
+        stdout=subprocess.PIPE,
+        start_new_session=True,  # Ctrl-C reaches only us
     )
-    if done.returncode:
-        sys.exit(f"{bench}: the group {group!r} failed; its process said why above")
-    answer: dict[str, Any] = json.loads(done.stdout)
+    with process:
+        try:
+            output, _ = process.communicate()
+        except BaseException:
+            # With what it has started itself.
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
+    if process.returncode:
+        raise GroupError(f"{bench}: the group {group!r} failed; its process said why above")
+    answer: dict[str, Any] = json.loads(output)
     if "skipped" in answer:
         raise SkipGroup(answer["skipped"])
     for result in answer["results"]:
         result["group"] = group
-    return answer
+    return answer | {"seconds": time.monotonic() - began}
 
 
 def measure_here(group: Group | Question, effort: Effort) -> dict[str, Any]:

@@ -8,11 +8,16 @@ import asyncio
 import gc
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from random import Random
 from statistics import median
 from typing import Any, Final, Literal, TypeAlias
+
+SWEEP_SECONDS: Final = 0.2
+"""How long a sweep may take: what is slow is swept over fewer keys, and no less certain for it."""
+_WARM_UP: Final = 8
+"""Of so many keys one is swept before the rounds."""
 
 Sweep: TypeAlias = Callable[[Sequence[int]], Awaitable[None]]
 ClockName: TypeAlias = Literal["cpu", "wall"]
@@ -29,7 +34,7 @@ class Effort:
 
     Attributes:
         rounds: How often floor and subject are timed; each round gives one ratio.
-        scale: By what the number of awaits in a sweep is multiplied.
+        scale: By what the number of awaits in a sweep is multiplied, and the time that it may take.
     """
 
     rounds: int
@@ -45,7 +50,7 @@ class Case:
         subject: The sweep over what is measured.
         floor: The sweep over what it is compared with, of the same shape.
         floor_name: What that is.
-        keys: What both sweeps are given.
+        keys: What both sweeps are given, as far as there is time for it.
         bars: The clocks to read, each with the ratio not to be exceeded, or `None`.
         check: Raises if the subject's sweeps did something else than was to be measured.
     """
@@ -98,15 +103,12 @@ async def measure(cases: Sequence[Case], effort: Effort) -> list[Result]:
 
 async def _measure(cases: Sequence[Case], effort: Effort) -> list[Result]:
     times: list[list[tuple[Times, Times]]] = [[] for _ in cases]
-    for case in cases:
-        # Specialising the byte code and connecting are not what is asked.
-        await _time(case.floor, case.keys)
-        await _time(case.subject, case.keys)
+    timed = [await _warmed_up(case, SWEEP_SECONDS * effort.scale) for case in cases]
     for turn in range(effort.rounds):
         for index in range(len(cases)):
-            case = cases[(index + turn) % len(cases)]
-            pair = await _time_pair(case, subject_first=turn % 2 == 1)
-            times[(index + turn) % len(cases)].append(pair)
+            number = (index + turn) % len(cases)
+            pair = await _time_pair(timed[number], subject_first=turn % 2 == 1)
+            times[number].append(pair)
     for case in cases:
         case.check()
     return [
@@ -114,6 +116,17 @@ async def _measure(cases: Sequence[Case], effort: Effort) -> list[Result]:
         for case, pairs in zip(cases, times, strict=True)
         for clock, bar in case.bars.items()
     ]
+
+
+async def _warmed_up(case: Case, seconds: float) -> Case:
+    """Return the case with as many keys as either sweep can take in some seconds.
+
+    Specialising the byte code and connecting are not what is asked, so both have been swept.
+    """
+    few = case.keys[: -(-len(case.keys) // _WARM_UP)]
+    sides = [await _time(sweep, few) for sweep in (case.floor, case.subject)]
+    most = seconds * 1e9 / max(side["wall"] for side in sides)
+    return replace(case, keys=case.keys[: max(len(few), int(most))])
 
 
 async def _time_pair(case: Case, *, subject_first: bool) -> tuple[Times, Times]:

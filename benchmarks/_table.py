@@ -26,7 +26,8 @@ def group(name: str, measured: dict[str, Any]) -> str:
     claims = [result for result in measured["results"] if "restated" in result]
     floors = dict.fromkeys(result["floor_name"] for result in timed)
     named = f"; floor: {'; '.join(floors)}" if timed else ""
-    title = f"-- {name} ({measured['loop']}){named}"
+    seconds = f", {measured['seconds']:.0f} s" if "seconds" in measured else ""
+    title = f"-- {name} ({measured['loop']}{seconds}){named}"
     table = [_COLUMNS, *map(_row, timed)] if timed else []
     return "\n".join([title, *table, *_verdicts(claims), ""])
 

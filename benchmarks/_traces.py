@@ -1,5 +1,6 @@
 """Traces: in which order keys are read, drawn from fixed seeds or read from files."""
 
+import sys
 from bisect import bisect
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -81,9 +82,15 @@ GENERATED: Final[dict[str, Callable[[int], Trace]]] = {
 
 
 def files(folder: Path) -> Iterator[tuple[str, Trace]]:
-    """Yield the traces of a folder: text files with a key on each line."""
+    """Yield the traces of a folder: files with a key on each line, whatever its bytes are.
+
+    Raises:
+        SystemExit: One has none.
+    """
     for path in sorted(folder.iterdir()):
         if path.is_file():
-            numbers: dict[str, int] = {}
-            lines = path.read_text(encoding="utf-8").splitlines()
+            numbers: dict[bytes, int] = {}
+            lines = path.read_bytes().splitlines()
+            if not lines:
+                sys.exit(f"{path} holds no key: one is expected on each line")
             yield path.name, [numbers.setdefault(line, len(numbers)) for line in lines]

@@ -22,6 +22,7 @@ from rich.table import Table
 from async_tiercache_integrations.cli.demo._sandbox import Sandbox
 from async_tiercache_integrations.cli.demo._servers import Valkey
 from benchmarks._apart import SkipGroup, require
+from benchmarks._files import to_write, write_figures
 from benchmarks._libraries import LIBRARIES, Cached, Decorate
 from benchmarks._machine import describe
 
@@ -262,7 +263,7 @@ def command(arguments: Sequence[str]) -> int:
     if options.json is not None:
         results = [{"library": name, **row} for name, row in rows.items()]
         report = {"bench": "behaviour", "machine": describe(), "results": results}
-        options.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        write_figures(options.json, report)
     return 1 if options.check and not is_sound(rows["async-tiercache"]) else 0
 
 
@@ -278,7 +279,7 @@ def is_sound(row: dict[str, str]) -> bool:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks behaviour", description=__doc__)
     parser.add_argument("--library", choices=LIBRARIES, help=argparse.SUPPRESS)
-    parser.add_argument("--json", type=Path, metavar="PATH", help="write every row to PATH")
+    parser.add_argument("--json", type=to_write, metavar="PATH", help="write every row to PATH")
     parser.add_argument(
         "--check", "--strict", action="store_true", help="exit with 1 when ours is not sound"
     )

@@ -9,7 +9,6 @@ writes hardly met proves nothing and says so.
 
 import argparse
 import asyncio
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,6 +21,7 @@ from benchmarks._faults import adapters, table
 from benchmarks._faults.cell import FULL, QUICK, Outcome, Pace, Stage, run_cell
 from benchmarks._faults.faults import FAULTS
 from benchmarks._faults.verdict import missed, void
+from benchmarks._files import program, to_write, write_figures
 from benchmarks._machine import describe
 
 _SEEDS: Final = 3
@@ -41,9 +41,9 @@ def command(arguments: Sequence[str]) -> int:
     try:
         outcomes = asyncio.run(measure(cells, pace, program=options.server, show=True))
     except ServerError as error:
-        sys.exit(f"{error}\n{error.hint}")
+        sys.exit(str(error))
     if options.json is not None:
-        options.json.write_text(json.dumps(_report(outcomes, pace), indent=2), encoding="utf-8")
+        write_figures(options.json, _report(outcomes, pace))
     ours = [one for one in outcomes if one.adapter == "ours"]
     unclean = sum(bool(missed(one) or void(one, pace)) for one in ours)
     print(f"\n{unclean} of {len(ours)} cells of ours missed a bar or are void")
@@ -113,14 +113,22 @@ def _parser() -> argparse.ArgumentParser:
         default=list(adapters.OPENERS),
         metavar="ADAPTER,...",
     )
-    parser.add_argument("--seeds", type=int, metavar="N", help="schedules of each cell; 3")
-    parser.add_argument("--server", type=Path, metavar="PATH", help="the Redis server program")
+    parser.add_argument(
+        "--seeds", type=_at_least_one, metavar="N", help="schedules of each cell; 3"
+    )
+    parser.add_argument("--server", type=program, metavar="PATH", help="the Redis server program")
     parser.add_argument("--quick", action="store_true", help="short cells, one seed")
-    parser.add_argument("--json", type=Path, metavar="PATH", help="write every figure to PATH")
+    parser.add_argument("--json", type=to_write, metavar="PATH", help="write every figure to PATH")
     parser.add_argument(
         "--check", "--strict", action="store_true", help="exit with 1 when ours missed a bar"
     )
     return parser
+
+
+def _at_least_one(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of schedules: 1 or more")
+    return int(text)
 
 
 def _among(names: Any) -> Any:

@@ -232,7 +232,7 @@ async def l1(effort: Effort) -> AsyncGenerator[list[Case]]:
         assert [cache.statistics().loads for cache in caches] == [L1_KEYS] * len(caches)
 
     bars = {"f(x)": 2.0, "f(x, y, z)": 2.7, "users.method(x, y=y)": 3.5}
-    cases = l1_cases(decorated, check, awaits=int(200_000 * effort.scale), bars=bars)
+    cases = l1_cases(decorated, check, awaits=int(100_000 * effort.scale), bars=bars)
     await fill(cases, L1_KEYS)
     bare = Case(
         name="the least in Python, await f(x)",
@@ -251,7 +251,7 @@ async def l1(effort: Effort) -> AsyncGenerator[list[Case]]:
 @asynccontextmanager
 async def bus(effort: Effort) -> AsyncGenerator[list[Case]]:
     """Set up L1 hits below a live bus, under a tag, and those of `get`."""
-    awaits = int(200_000 * effort.scale)
+    awaits = int(100_000 * effort.scale)
     hot = [key * 10 for key in zipf_keys(awaits, among=HOT_KEYS)]
     room, policy = L1(max_entries=4 * L1_KEYS), Policy(ttl="1h", l1_ttl="1h")
     async with server() as url, TierCache(url, namespace="bench", l1=room, policy=policy) as cache:

@@ -6,11 +6,11 @@ timed, and no time passes: it is only about what is evicted.
 """
 
 import argparse
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from signal import SIG_DFL, SIGINT, signal
 from statistics import mean
 from typing import Final
 
@@ -18,7 +18,9 @@ from rich.console import Console
 from rich.progress import track
 
 from benchmarks._evictions import EVICTIONS, Ours, best_share, share_of
+from benchmarks._files import folder_to_read, to_write, write_figures
 from benchmarks._machine import describe
+from benchmarks._suite import Found
 from benchmarks._traces import GENERATED, READS, Trace, files, loop
 
 SIZES: Final = (1_000, 10_000)
@@ -95,26 +97,29 @@ def table(rows: Sequence[Row]) -> str:
 def command(arguments: Sequence[str]) -> int:
     """Run what the arguments say; 1 if `--check` was given and a bar was missed."""
     options = _parser().parse_args(arguments)
-    reads = READS // 25 if options.quick else READS
-    traces = dict(_traces(reads, options.traces))
+    results, bars = measured(quick=options.quick, folder=options.traces)
+    if options.json is not None:
+        report = {"bench": "ratios", "machine": describe(), "results": results}
+        write_figures(options.json, report)
+    return 1 if options.check and bars else 0
+
+
+def measured(*, quick: bool, folder: Path | None = None) -> Found:
+    """Read the traces, those of a folder too, and print what share each way to evict answers."""
+    reads = READS // 25 if quick else READS
+    traces = dict(_traces(reads, folder))
     cells = [(name, trace, size) for name, trace in traces.items() for size in SIZES]
     cells += [("loop", loop(reads, size), size) for size in SIZES]
     console = Console(stderr=True)
-    with ProcessPoolExecutor() as pool:
+    # Ctrl-C, which reaches all, ends the others at once and without a word.
+    with ProcessPoolExecutor(initializer=signal, initargs=(SIGINT, SIG_DFL)) as pool:
         made = pool.map(row_of, *zip(*cells, strict=True))
         shown = track(made, "Evicting", total=len(cells), console=console, transient=True)
         rows = list(shown)
-    print(table(rows))
-    if options.json is not None:
-        report = {
-            "bench": "ratios",
-            "machine": describe(),
-            "results": [asdict(row) for row in rows],
-        }
-        options.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     bars = missed(rows)
+    print(table(rows))
     print("\n" + ("\n".join(bars) or "no bar is missed"))
-    return 1 if options.check and bars else 0
+    return Found([asdict(row) for row in rows], len(bars))
 
 
 def _traces(reads: int, folder: Path | None) -> Iterator[tuple[str, Trace]]:
@@ -127,8 +132,10 @@ def _traces(reads: int, folder: Path | None) -> Iterator[tuple[str, Trace]]:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks ratios", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="one read in 25")
-    parser.add_argument("--traces", type=Path, metavar="DIR", help="files with a key on each line")
-    parser.add_argument("--json", type=Path, metavar="PATH", help="write every figure to PATH")
+    parser.add_argument(
+        "--traces", type=folder_to_read, metavar="DIR", help="files with a key on each line"
+    )
+    parser.add_argument("--json", type=to_write, metavar="PATH", help="write every figure to PATH")
     parser.add_argument(
         "--check", "--strict", action="store_true", help="exit with 1 when a bar is missed"
     )

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from async_tiercache_integrations.cli.demo._claims import Claim
 from benchmarks import _table
+from benchmarks._files import run_of_suite, write
 from benchmarks._page import picture
 
 _ROOT: Final = Path(__file__).parents[1]
@@ -34,21 +35,24 @@ _EN_DASH: Final = "\N{EN DASH}"
 def command(arguments: Sequence[str]) -> int:
     """Put a run on record."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks record", description=__doc__)
-    parser.add_argument("run", type=Path, help="what --json has written for the suite")
-    run: Path = parser.parse_args(arguments).run
-    report = beside(recorded(), json.loads(run.read_text(encoding="utf-8")))
-    FIGURES.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    PAGE.write_text(page_with(PAGE.read_text(encoding="utf-8"), report), encoding="utf-8")
-    PICTURE.write_text(picture_of(report), encoding="utf-8")
+    parser.add_argument("run", type=run_of_suite, help="what --json has written for the suite")
+    report = beside(recorded(), parser.parse_args(arguments).run)
+    write(FIGURES, json.dumps(report, indent=1) + "\n")
+    write(PAGE, page_with(PAGE.read_text(encoding="utf-8"), report))
+    write(PICTURE, picture_of(report))
     return 0
 
 
 def beside(record: dict[str, Any], run: dict[str, Any]) -> dict[str, Any]:
-    """Return what is on record once a run is: all that is new, and the rest as it was."""
+    """Return what is on record once a run is: all that is new, and the rest as it was.
+
+    Raises:
+        SystemExit: The run was a quick look.
+    """
+    if run["quick"]:
+        raise SystemExit("a quick look is not put on record: run it without --quick")
     if run["benches"].keys() >= record["benches"].keys():
         return run
-    if run["quick"]:
-        raise SystemExit("a quick look is not put on record")
     apart = {**record.get("apart", {}), **dict.fromkeys(run["benches"], run["machine"])}
     return {**record, "benches": {**record["benches"], **run["benches"]}, "apart": apart}
 

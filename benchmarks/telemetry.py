@@ -93,7 +93,7 @@ async def l1(effort: Effort) -> AsyncGenerator[list[Case]]:
             page = generate_latest(registry).decode()
             assert f'namespace="on",cache_tier="loader"}} {float(HOT_KEYS)}' in page
 
-        keys = zipf_keys(int(200_000 * effort.scale), among=HOT_KEYS)
+        keys = zipf_keys(int(100_000 * effort.scale), among=HOT_KEYS)
         for sweep in (with_it, without):
             await sweep(range(HOT_KEYS))
         cases = {"L1 hit": with_it, "L1 hit, in a sampled request": inside_request(spans, with_it)}

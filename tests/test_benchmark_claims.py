@@ -10,9 +10,9 @@ import pytest
 from async_tiercache_integrations.cli.demo import _claims as demo_claims
 from async_tiercache_integrations.cli.demo._claims import Claim
 from benchmarks import _memory, _table, claims
-from benchmarks.__main__ import bars
 from benchmarks._apart import SkipGroup, measure_here
 from benchmarks._harness import Effort
+from benchmarks._suite import bars
 
 EFFORT = Effort(rounds=3, scale=0.01)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks._evictions import EVICTIONS, Lru, best_share, share_of
-from benchmarks._traces import GENERATED, zipf
+from benchmarks._traces import GENERATED, files, zipf
 from benchmarks.ratios import command, missed, row_of
 
 READS = 5_000
@@ -55,6 +55,16 @@ def test_traces_of_ones_own_are_read(tmp_path: Path, capsys: pytest.CaptureFixtu
     command(["--quick", "--traces", str(tmp_path)])
 
     assert "orders.txt" in capsys.readouterr().out
+
+
+def test_a_trace_without_a_key_is_told(tmp_path: Path) -> None:
+    """By its name; keys may be any bytes."""
+    (tmp_path / "bytes.txt").write_bytes(b"\xff\n\xfe\n\xff\n")
+    assert list(files(tmp_path)) == [("bytes.txt", [0, 1, 0])]
+
+    (tmp_path / "empty.txt").touch()
+    with pytest.raises(SystemExit, match=r"empty\.txt holds no key"):
+        list(files(tmp_path))
 
 
 def test_a_row_far_below_lru_misses_a_bar() -> None:

@@ -2,10 +2,12 @@
 
 import json
 import math
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +25,25 @@ from benchmarks import (
     stampedes,
     telemetry,
 )
+from benchmarks.__main__ import main
 from benchmarks._against import losses
-from benchmarks._apart import SkipGroup
+from benchmarks._apart import GroupError, SkipGroup, measure_apart
+from benchmarks._files import write
 from benchmarks._harness import Case, Effort, Sweep, measure, zipf_keys
 from benchmarks._machine import describe
 from benchmarks._page import page
 from benchmarks._service import Arrival
 from benchmarks._suite import SUITE
 from benchmarks.end_to_end import least
+from tests.servers.waiting import until
 
 ROOT = Path(__file__).parents[1]
+FEWER_KEYS: dict[Any, dict[str, Any]] = {
+    hits: {"L1_KEYS": 1_000},
+    l2: {"KEYS": 100},
+    growth: {"KEYS": (1_000, 2_000), "STORED": (1_000, 2_000)},
+}
+"""By benchmark, what takes long to fill and is as good when it is small."""
 EFFORT = Effort(rounds=3, scale=1.0)
 
 
@@ -88,6 +99,17 @@ async def test_each_round_sweeps_every_case_once_after_a_warm_up() -> None:
     assert len(swept) == 2 * (1 + EFFORT.rounds)
 
 
+@pytest.mark.parametrize(("scale", "keys"), [(0.0, 125), (1e6, 1_000)], ids=["slow", "fast"])
+async def test_a_sweep_takes_as_many_keys_as_there_is_time_for(scale: float, keys: int) -> None:
+    """A slow library must not run for longer than a fast one, and is warmed up with an eighth."""
+    swept: list[Sequence[int]] = []
+    slow = replace(case(work(1, swept)), keys=range(1_000))
+
+    await measure([slow], Effort(rounds=2, scale=scale))
+
+    assert [len(each) for each in swept] == [125, keys, keys]
+
+
 async def test_run_fails_when_something_else_was_timed() -> None:
     """A case whose check does not hold gives no figure."""
 
@@ -108,8 +130,10 @@ async def test_telemetry_is_timed_on_hits_and_on_nothing_else() -> None:
 
 @pytest.mark.redis
 @pytest.mark.parametrize("bench", [hits, l2, batches, misses, stampedes, growth, codecs])
-async def test_each_case_can_be_swept(bench: Any) -> None:
+async def test_each_case_can_be_swept(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both of its sides; whether nothing else was timed is for a machine that is not busy."""
+    for name, fewer in FEWER_KEYS.get(bench, {}).items():
+        monkeypatch.setattr(bench, name, fewer)
     for group in bench.GROUPS.values():
         with suppress(SkipGroup):
             await swept(group)
@@ -215,37 +239,106 @@ def test_command_lists_the_benchmarks() -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments",
+    ("arguments", "said"),
     [
-        ["hits", "--only", "l2"],
-        ["l2", "--html", "page.html"],
-        ["l2", "--against", "x"],
-        ["--only", "speed"],
+        (["hits", "--only", "l2"], "suite"),
+        (["l2", "--html", "page.html"], "suite"),
+        (["l2", "--against", str(record.FIGURES)], "suite"),
+        (["--only", "speed"], "suite"),
+        (["l2", "--group", "writes"], "no group of l2: reads"),
+        (["--json", "no such folder/figures.json"], "make it first"),
+        (["--html", "."], "name a file in it"),
+        (["--against", "no such file"], "a file that the suite has written"),
+        (["record", "no such file"], "a file that the suite has written"),
+        (["record", "pyproject.toml"], "is no JSON"),
+        (["record", "tests/wire/manifest.json"], "no run of the whole suite"),
+        (["ratios", "--traces", "no such folder"], "no folder"),
+        (["ratios", "--json", "no such folder/figures.json"], "make it first"),
+        (["behaviour", "--json", "no such folder/figures.json"], "make it first"),
+        (["faults", "--json", "no such folder/figures.json"], "make it first"),
+        (["faults", "--seeds", "0"], "1 or more"),
+        (["faults", "--server", "no such program"], "no program"),
     ],
+    ids=" ".join,
 )
-def test_what_cannot_be_asked_is_refused(arguments: list[str]) -> None:
-    """With what can be."""
-    command = [sys.executable, "-m", "benchmarks", *arguments]
-    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+def test_what_cannot_be_asked_is_refused(
+    arguments: list[str],
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Before anything is measured, with what can be."""
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(sys, "argv", ["benchmarks", *arguments])
 
-    assert ended.returncode == 2
-    assert "suite" in ended.stderr
+    with pytest.raises(SystemExit) as ended:
+        main()
+
+    assert ended.value.code == 2
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+def test_a_full_disk_is_told() -> None:
+    """In a line, without the places in our code where it was found."""
+    with pytest.raises(SystemExit, match="/dev/full was not written: No space left on device"):
+        write(Path("/dev/full"), "figures")
+
+
+def test_a_group_that_fails_is_told() -> None:
+    """The suite goes on without its benchmark, and ends with 1."""
+    with pytest.raises(GroupError, match="'no such group' failed"):
+        measure_apart("hits", "no such group", quick=True)
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="there is no /proc")
+def test_ctrl_c_ends_a_run_and_what_it_has_started() -> None:
+    """At once, without a traceback, with what shells report."""
+    command = [sys.executable, "-m", "benchmarks", "--only", "memory"]
+    run = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    with run:
+        until(lambda: len(started_by(run.pid)) >= 2, "a group weighs something", limit=60)
+        started = started_by(run.pid)
+
+        run.send_signal(signal.SIGINT)
+        _, errors = run.communicate()
+
+    assert (run.returncode, errors) == (130, b"")
+    until(lambda: not any(map(runs, started)), "both have ended")
+
+
+def runs(pid: int) -> bool:
+    """Return whether a process is there and has not ended."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def started_by(pid: int) -> list[int]:
+    """Return the processes that a process has started, and those that these have."""
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:
+        return []
+    return [each for child in map(int, children) for each in (child, *started_by(child))]
 
 
 def test_the_suite_writes_figures_and_draws_them(tmp_path: Path) -> None:
     """Those that were asked for, each in a process of its own."""
     figures, drawn = tmp_path / "figures.json", tmp_path / "page.html"
-    command = [sys.executable, "-m", "benchmarks", "--quick", "--only", "compression,stampedes"]
+    command = [sys.executable, "-m", "benchmarks", "--quick", "--only", "batches,misses"]
     output = subprocess.check_output(
         [*command, "--json", str(figures), "--html", str(drawn)], cwd=ROOT, text=True
     )
 
     benches = json.loads(figures.read_text())["benches"]
-    assert list(benches) == ["compression", "stampedes"]
-    assert "==== stampedes" in output
+    assert list(benches) == ["batches", "misses"]
+    assert "==== misses" in output
+    assert "in all; by benchmark, in seconds: batches " in output.splitlines()[-1]
     html = drawn.read_text()
     assert html.count("<svg") >= 1
-    names = [result.get("case") or result["restated"] for result in benches["stampedes"]]
+    names = [result.get("case") or result["restated"] for result in benches["misses"]]
     assert all(name in html for name in names)
 
 
@@ -272,8 +365,9 @@ def test_a_part_of_the_suite_is_put_on_record_beside_the_rest() -> None:
     assert mixed["benches"] == {"hits": [1], "http": [3]}
     assert (mixed["machine"], mixed["apart"]) == (one, {"http": other})
     assert record.beside(mixed, whole) == whole
-    with pytest.raises(SystemExit, match="quick"):
-        record.beside(before, {**part, "quick": True})
+    for run in (part, whole):
+        with pytest.raises(SystemExit, match="quick"):
+            record.beside(before, {**run, "quick": True})
 
 
 def test_the_page_shows_what_is_on_record() -> None:

@@ -6,6 +6,7 @@
 `tiercache_events`. A test that changes a value which the cache shares with others fails.
 """
 
+import asyncio
 from collections.abc import AsyncIterator
 
 from async_tiercache._cache import TierCache
@@ -57,6 +58,12 @@ async def tiercache(
     )
     async with cache:
         yield cache
+        if cache._core._loop is not asyncio.get_running_loop():  # noqa: SLF001 - same package
+            # What the test has read is gone with its loop, so nothing can be said of it.
+            pytest.fail(
+                "The test ran on another event loop than its fixtures: give "
+                "asyncio_default_fixture_loop_scope and asyncio_default_test_loop_scope one value."
+            )
         tiercache_server.faults.clear()
         # What was read last is on its way into memory, where it is checked when the cache closes.
         await tiercache_clock.advance(0)

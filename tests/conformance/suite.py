@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 
-from tests.servers.process import end_with_parent
+from tests.servers.process import leashed
 
 Kind: TypeAlias = Literal["required", "optimal", "check"]
 Outcome: TypeAlias = Literal["passed", "failed", "not set up", "depends on a failed one", "not run"]
@@ -166,15 +166,12 @@ async def _node(
 ) -> AsyncGenerator[asyncio.subprocess.Process]:
     """Run Node.js in the suite's folder."""
     process = await asyncio.create_subprocess_exec(
-        "node",
-        "--no-warnings",
-        *what,
+        *leashed("node", "--no-warnings", *what),
         cwd=package,
         env={**os.environ, **environment},
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
-        preexec_fn=end_with_parent,
     )
     try:
         yield process

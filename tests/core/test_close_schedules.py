@@ -11,7 +11,7 @@ from async_tiercache.testing._simulated_server import SimulatedServer
 from tests.core.simulation.close import draw, shrink
 from tests.core.simulation.steps import Schedule, run, story_of
 
-COUNT: Final = 1_000
+COUNT: Final = 500
 LONG: Final = int(os.environ.get("TESTS_LONG", "1"))
 FIRST: Final = int(os.environ.get("TESTS_SEED", "0"))
 """The number of the first schedule; others are others."""

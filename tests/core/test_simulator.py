@@ -20,11 +20,14 @@ from tests.core.simulation.known import KNOWN
 from tests.core.simulation.spelled import Known
 from tests.core.simulation.steps import SCHEDULES, Schedule, run, story_of
 
-COUNT: Final = 1_000 * int(os.environ.get("TESTS_LONG", "1"))
+LONG: Final = int(os.environ.get("TESTS_LONG", "1"))
 _SETTINGS: Final = settings(
-    max_examples=COUNT,
+    max_examples=500 * LONG,
     database=None,
     suppress_health_check=list(HealthCheck),
+)
+_UNTIL_FOUND: Final = settings(
+    _SETTINGS, max_examples=1_000, derandomize=True, phases=[Phase.generate]
 )
 
 
@@ -52,7 +55,7 @@ def test_a_known_schedule_keeps_every_promise(
     _holds(loop, known.schedule)
 
 
-@pytest.mark.timeout(0 if COUNT > 1_000 else 600)
+@pytest.mark.timeout(0 if LONG > 1 else 300)
 @seed(4)
 @settings(_SETTINGS)
 @given(schedule=SCHEDULES)
@@ -63,7 +66,7 @@ def test_drawn_schedules_keep_every_promise(
     _holds(loop, schedule)
 
 
-@pytest.mark.timeout(0 if COUNT > 1_000 else 600)
+@pytest.mark.timeout(0 if LONG > 1 else 300)
 @settings(_SETTINGS, derandomize=True)
 @given(schedule=SCHEDULES)
 def test_other_schedules_of_each_tree_keep_every_promise(
@@ -119,7 +122,7 @@ def test_a_server_that_breaks_a_promise_is_found(
     def fails(schedule: Schedule) -> bool:
         return bool(loop.run_until_complete(run(schedule)).model.problems)
 
-    find(SCHEDULES, fails, settings=settings(_SETTINGS, derandomize=True, phases=[Phase.generate]))
+    find(SCHEDULES, fails, settings=_UNTIL_FOUND)
 
 
 def _holds(loop: asyncio.AbstractEventLoop, schedule: Schedule) -> None:

@@ -185,7 +185,7 @@ async def test_a_family_of_little_use_is_flagged(
 async def test_a_cache_that_fills_is_not_flagged(cache: TierCache, clock: FakeClock) -> None:
     """However many keys it has."""
     value = function_of(cache, Source(), ttl=1000)
-    await missing(clock, value, range(5000), seconds=10)
+    await missing(clock, value, range(2500), seconds=10)
 
     assert not cache.statistics(NAME).low_hit_ratio
 

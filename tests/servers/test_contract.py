@@ -47,7 +47,12 @@ class TestMemoryServer(RedisContract):
 
 @pytest.mark.redis
 class TestServers(RedisContract):
-    """Real servers, old and new."""
+    """Real servers, old and new; no test of the contract leaves more behind than keys."""
+
+    @pytest.fixture
+    def redis(self, standing: Server) -> Server:
+        """Return a server of each program, for all tests."""
+        return standing
 
     @pytest_asyncio.fixture
     async def remote(self, redis: Server) -> AsyncIterator[Remote]:

@@ -7,7 +7,7 @@ import pytest
 import pytest_asyncio
 
 from async_tiercache._clock import SYSTEM_CLOCK
-from async_tiercache.backends.redis import RedisRemote
+from async_tiercache.backends.redis import RedisRemote, remote
 from async_tiercache.errors import TierError
 from tests.needs import missing
 from tests.servers.process import NoServerError, Server, find_program, free_port
@@ -15,6 +15,12 @@ from tests.servers.tls import Certificates, TlsProxy
 from tests.servers.topologies import SERVICE, ready
 
 pytestmark = pytest.mark.redis
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give handshakes seconds: on a busy machine a refused one takes longer than a turn may."""
+    monkeypatch.setattr(remote, "OPERATION_LIMIT", 5.0)
 
 
 @pytest.fixture(scope="module")

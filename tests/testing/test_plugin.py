@@ -38,22 +38,34 @@ TESTS = """
 """
 
 
-def test_a_test_that_changes_a_shared_value_fails(tmp_path: Path) -> None:
-    """At its end, with the key, also before it is in memory; one that only reads does not."""
-    (tmp_path / "conftest.py").write_text(CONFTEST)
-    (tmp_path / "test_user.py").write_text(dedent(TESTS))
-    command = [sys.executable, "-m", "pytest", "-q", "-o", "asyncio_mode=auto", str(tmp_path)]
-
+def run(folder: Path, *options: str) -> str:
+    """Return what pytest prints of a user's tests."""
+    (folder / "conftest.py").write_text(CONFTEST)
+    (folder / "test_user.py").write_text(dedent(TESTS))
     ended = subprocess.run(
-        command,
-        cwd=tmp_path,
+        [sys.executable, "-m", "pytest", "-q", "-o", "asyncio_mode=auto", *options, str(folder)],
+        cwd=folder,
         env=os.environ | {"PYTEST_ADDOPTS": ""},
         capture_output=True,
         text=True,
         check=False,
     )
+    return ended.stdout
 
-    assert "3 passed, 2 errors" in ended.stdout
-    assert "ERROR test_user.py::test_that_changes " in ended.stdout
-    assert "ERROR test_user.py::test_that_changes_at_once " in ended.stdout
-    assert "changed cached values of numbers:1" in ended.stdout
+
+def test_a_test_that_changes_a_shared_value_fails(tmp_path: Path) -> None:
+    """At its end, with the key, also before it is in memory; one that only reads does not."""
+    printed = run(tmp_path)
+
+    assert "3 passed, 2 errors" in printed
+    assert "ERROR test_user.py::test_that_changes " in printed
+    assert "ERROR test_user.py::test_that_changes_at_once " in printed
+    assert "changed cached values of numbers:1" in printed
+
+
+def test_a_test_on_another_loop_than_its_fixtures_is_told(tmp_path: Path) -> None:
+    """What it has read is gone by then, so that nothing could be found."""
+    printed = run(tmp_path, "-o", "asyncio_default_fixture_loop_scope=session")
+
+    assert "3 passed, 3 errors" in printed
+    assert "another event loop than its fixtures" in printed

@@ -3,10 +3,12 @@
 import sys
 
 from async_tiercache.errors import MissingExtraError, TierCacheError
+from async_tiercache_integrations.cli._output import show_what_can_be_shown
 
 
 def main() -> None:
     """Run the command line; what the entry point of the package calls."""
+    show_what_can_be_shown()
     try:
         try:
             from async_tiercache_integrations.cli._app import app

@@ -31,6 +31,7 @@ from async_tiercache.codecs.frame import (
     unpack,
 )
 from async_tiercache.errors import ConfigurationError, DecodeError, TierError
+from async_tiercache_integrations.cli._output import check_writable, write
 
 BATCH: Final = 500
 FEWEST: Final = 100
@@ -100,10 +101,7 @@ def run(options: Options) -> None:
     _check_server(options.url)
     checked_namespace(options.namespace)
     checked_pattern(options.match)
-    if not options.output.parent.is_dir():
-        raise ConfigurationError(
-            f"There is no folder {options.output.parent}", hint="Make it, or choose another one."
-        )
+    check_writable(options.output)
     if options.output.exists():
         raise ConfigurationError(
             f"{options.output} exists",
@@ -117,7 +115,7 @@ def run(options: Options) -> None:
         held_out = sample.payloads[::_HELD_OUT]
         trained_on = [each for n, each in enumerate(sample.payloads) if n % _HELD_OUT]
         dictionary = Dictionary.train(trained_on, size=options.size)
-    options.output.write_bytes(dictionary.data)
+    write(options.output, dictionary.data)
     report(console, options, sample, held_out, dictionary)
 
 
@@ -273,5 +271,6 @@ def report(
         "Next: let every process read it, by Compression(also_read=[Dictionary.load(...)]); "
         "then let them use it, by Compression(dictionary=Dictionary.load(...)).",
         highlight=False,
+        markup=False,
         soft_wrap=True,
     )

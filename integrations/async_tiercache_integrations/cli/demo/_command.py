@@ -2,12 +2,13 @@
 
 import asyncio
 import signal
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Final
 
 from rich.console import Console
 
-from async_tiercache.errors import ConfigurationError
+from async_tiercache_integrations.cli._output import check_writable, write
 from async_tiercache_integrations.cli.demo import _gates, _report
 from async_tiercache_integrations.cli.demo._live import LiveView
 from async_tiercache_integrations.cli.demo._measure import Results
@@ -28,28 +29,39 @@ def run(options: Options, *, report: Path, live: bool) -> int:
     Args:
         options: How large the run is.
         report: Where the HTML file goes.
-        live: Whether to draw a live view, if this is a terminal.
+        live: Whether to draw a live view, if this is a terminal that can be drawn on.
+
+    Raises:
+        ConfigurationError: The report cannot be written.
     """
-    if not report.absolute().parent.is_dir():
-        raise ConfigurationError(
-            f"There is no folder {report.parent} for the report", hint="Make it, or name another."
-        )
+    check_writable(report)
     console = Console()
     try:
-        if live and console.is_terminal:
-            with LiveView(console) as view:
-                results = asyncio.run(_until_signalled(options, view))
-        else:
-            results = asyncio.run(_until_signalled(options, PlainView()))
+        with view_on(console, live=live) as view:
+            results = asyncio.run(_until_signalled(options, view))
     except (KeyboardInterrupt, asyncio.CancelledError):
         console.print("Stopped. Servers, processes and temporary files are gone.")
         return INTERRUPTED
-    report.write_text(_report.render(results), encoding="utf-8")
+    return tell(console, results, report)
+
+
+def view_on(console: Console, *, live: bool) -> AbstractContextManager[View]:
+    """Return a live view if that is wanted and can be drawn there, else plain lines."""
+    return LiveView(console) if live and console.is_interactive else nullcontext(PlainView())
+
+
+def tell(console: Console, results: Results, report: Path) -> int:
+    """Print what was found, then write the report; return the exit code.
+
+    Raises:
+        ConfigurationError: The report cannot be written.
+    """
     console.print(summary(results))
-    console.print(f"Report: {report.absolute()}", soft_wrap=True, highlight=False)
     failures = _gates.broken(results)
     for failure in failures:
         console.print(f"[bold red]Broken:[/] {failure}.")
+    write(report, _report.render(results).encode())
+    console.print(f"Report: {report.absolute()}", soft_wrap=True, highlight=False, markup=False)
     return BROKEN if failures else 0
 
 
