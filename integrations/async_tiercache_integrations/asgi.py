@@ -334,8 +334,12 @@ class ResponseCache:
         ):
             await self._send(fill, record, now)
             return
-        told = self._origin.told("request", detail="only-if-cached")
-        start = {"type": START, "status": 504, "headers": [(b"content-length", b"0"), *told]}
+        headers = [(b"content-length", b"0")]
+        if self._origin.name is not None:
+            # Neither a hit nor forwarded (RFC 9211, 2.1 and 2.2).
+            told = CacheStatus(self._origin.name, refused=True, detail="only-if-cached")
+            headers.append((b"cache-status", told.encode()))
+        start = {"type": START, "status": 504, "headers": headers}
         await fill.send(start)
         await fill.send({"type": BODY, "body": b""})
 
