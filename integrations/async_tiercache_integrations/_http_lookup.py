@@ -45,10 +45,12 @@ class Lookup:
         self._passed_on: Bounded[str, float] = Bounded()
         self._validating: dict[str, asyncio.Future[Record]] = {}
 
-        # What makes them is found in the context: the request of whoever leads the load.
+        # What makes them is found in the context: the request of whoever leads the load. Whether
+        # they are too large is decided there, by their contents.
         @cache.cached(
-            "http:{key}", on_abandon="finish", load_limit=LONGEST, grace=0, early=0, jitter=0
-        )
+            "http:{key}", on_abandon="finish", load_limit=LONGEST, max_value_bytes=None,
+            grace=0, early=0, jitter=0,
+        )  # fmt: skip
         async def http_response(key: KeyText, context: LoadContext = LoadContext()) -> Record:
             del key
             return await FILL.get().load(context)

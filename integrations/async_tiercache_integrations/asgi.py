@@ -13,7 +13,7 @@ from typing import Any, Final, Literal, TypeAlias
 from async_tiercache import TierCache
 from async_tiercache._checks import check_clock, checked_switch
 from async_tiercache._clock import SYSTEM_CLOCK
-from async_tiercache._options import Size, size_in_bytes
+from async_tiercache._options import Size
 from async_tiercache.abc import Clock
 from async_tiercache.http.control import RequestControl, request_control
 from async_tiercache.http.fields import Fields, joined
@@ -42,6 +42,7 @@ from async_tiercache_integrations._http_options import (
     checked_normalisers,
     checked_rules,
     checked_variants,
+    largest_content,
 )
 from async_tiercache_integrations._http_origin import (
     BODY,
@@ -124,7 +125,8 @@ class ResponseCache:
         rules: What holds for the responses of a path where they do not say it themselves.
         profile: How much of what the RFCs allow is made use of; ``"origin-safe"`` stores only what
             was clearly meant to be shared.
-        max_body: Larger contents are not stored, in bytes.
+        max_body: Larger contents are not stored, in bytes, nor those that are larger than the
+            `max_value_bytes` of the cache's policy.
         max_variants: So many variants of a URL are stored by each process, as far as it remembers;
             the requests for others pass by.
         normalise: By name of a request field, what takes the place of its value, in front of the
@@ -189,7 +191,7 @@ class ResponseCache:
             app=app,
             profile=PROFILES[profile],
             rules=checked_rules(rules),
-            max_body=size_in_bytes(max_body, name="max_body"),
+            max_body=largest_content(cache, max_body),
             name=name,
             detail=checked_switch(detail, name="detail"),
             edge=edge,
