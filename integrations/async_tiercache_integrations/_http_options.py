@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, cast
 
 from async_tiercache import TierCache
-from async_tiercache._options import UNSET, Size, size_in_bytes
+from async_tiercache._options import Size, Unset, size_in_bytes
 from async_tiercache.errors import ConfigurationError
 from async_tiercache.http.fields import TOKEN
 from async_tiercache.http.negotiation import Normaliser
@@ -90,7 +90,9 @@ def largest_content(cache: TierCache, max_body: Size) -> int:
     """
     largest = size_in_bytes(max_body, name="max_body")
     of_values = cache._policy.max_value_bytes  # noqa: SLF001 - no other part of it is asked for
-    return largest if of_values in {UNSET, None} else min(largest, size_in_bytes(of_values))
+    if of_values is None or isinstance(of_values, Unset):
+        return largest
+    return min(largest, size_in_bytes(of_values))
 
 
 def checked_variants(most: Any) -> int:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from async_tiercache import Policy, TierCache
+from async_tiercache import TierCache
 from async_tiercache.errors import ConfigurationError
 from async_tiercache.testing import FakeClock, MemoryServer, settled
 from async_tiercache_integrations.asgi import ResponseCache, http_tags
@@ -500,22 +500,6 @@ async def test_a_body_that_grows_too_large_is_passed_on(
     for fields in ([], [("if-none-match", '"b"')]):
         assert (await fetch(app, *fields)).body == b"x" * 30
     assert origin.calls == 2
-
-
-async def test_a_limit_of_values_is_one_of_contents(origin: Origin, clock: FakeClock) -> None:
-    """Who asks is not told that a response is stored that is too large for that."""
-    origin.fields = [FRESH, ("content-length", "30")]
-    for most, stored in ((29, False), (30, True)):
-        policy = Policy(max_value_bytes=most)
-        async with TierCache(namespace="limited", policy=policy, clock=clock) as cache:
-            app = ResponseCache(origin, cache=cache, clock=clock)
-            origin.parts = [b"x" * 30]
-
-            made = await fetch(app)
-
-            await settled(cache)
-            assert made.fields["cache-status"] == "tiercache; fwd=uri-miss" + "; stored" * stored
-            assert (await fetch(app)).hit is stored
 
 
 async def test_a_response_with_trailers_is_passed_on(cache: TierCache, clock: FakeClock) -> None:
