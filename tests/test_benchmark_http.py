@@ -97,6 +97,14 @@ def test_servers_are_judged_by_their_own_time(subject: float, holds: bool) -> No
     assert "5,000/s of 20,000/s" in claim.beside
 
 
+@pytest.mark.parametrize(("unmodified", "holds"), [(27.0, True), (49.0, False)])
+def test_a_304_is_held_against_a_hit(unmodified: float, holds: bool) -> None:
+    """Each was timed beside a floor of its own."""
+    claim = http.unmodified_claim(a_result("304", 30, unmodified), a_result("hit", 60, 96))
+
+    assert claim.holds is holds
+
+
 def test_what_wrk_prints_is_read() -> None:
     """The rate comes from there: its time of the run has two digits only."""
     assert answered_of(PRINTED) == (2101, 20795.38)

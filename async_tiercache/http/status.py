@@ -15,7 +15,8 @@ class CacheStatus:
 
     Attributes:
         name: The cache's, a token.
-        forwarded: Why the request went on; `None` if it was answered here.
+        forwarded: Why the request went on; `None` if it did not.
+        refused: Whether it did not although nothing here answers it: its client had forbidden that.
         forwarded_status: What the origin has answered, where that is not the response's status.
         ttl: For how long the response is still fresh, in seconds; less than none if it is stale.
         stored: Whether the response was stored.
@@ -30,6 +31,7 @@ class CacheStatus:
     stored: bool = False
     collapsed: bool = False
     detail: str = ""
+    refused: bool = False
 
     def encode(self) -> bytes:
         """Return the member that the cache appends to the list.
@@ -40,7 +42,11 @@ class CacheStatus:
             >>> CacheStatus("shop", "stale", forwarded_status=304, ttl=60, stored=True).encode()
             b'shop; fwd=stale; fwd-status=304; ttl=60; stored'
         """
-        parts = [self.name, "hit" if self.forwarded is None else f"fwd={self.forwarded}"]
+        parts = [self.name]
+        if self.forwarded is not None:
+            parts.append(f"fwd={self.forwarded}")
+        elif not self.refused:
+            parts.append("hit")
         if self.forwarded_status is not None:
             parts.append(f"fwd-status={self.forwarded_status}")
         if self.ttl is not None:

@@ -41,16 +41,16 @@ class Counts:
     """Counts the responses before one cache.
 
     Attributes:
-        hits: Requests that were answered from what was stored.
-        not_modified: Those of them whose answer was a 304.
+        whole: Requests that were answered from what was stored, but for those of the next kind.
+        not_modified: Those whose answer was a 304.
         forwarded: The others, by why.
         not_stored: Responses that were not stored, by why.
     """
 
-    __slots__ = ("forwarded", "hits", "not_modified", "not_stored")
+    __slots__ = ("forwarded", "not_modified", "not_stored", "whole")
 
     def __init__(self) -> None:
-        self.hits = self.not_modified = 0
+        self.whole = self.not_modified = 0
         self.forwarded: dict[str, int] = dict.fromkeys(get_args(Forwarded), 0)
         self.not_stored: dict[str, int] = {}
 
@@ -61,7 +61,7 @@ class Counts:
     def read(self) -> HttpStatistics:
         """Return what was counted, which counts on."""
         return HttpStatistics(
-            hits=self.hits,
+            hits=self.whole + self.not_modified,
             not_modified=self.not_modified,
             forwarded=self.forwarded.copy(),
             not_stored=self.not_stored.copy(),

@@ -1,6 +1,5 @@
 """A request that makes a record: where it looks for that, and what it puts there."""
 
-from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import replace
 from secrets import token_bytes
@@ -9,7 +8,7 @@ from typing import Final
 from async_tiercache import LoadContext
 from async_tiercache._inside import tags_rested_on
 from async_tiercache.errors import TierCacheError, UsageError
-from async_tiercache.http.fields import Fields
+from async_tiercache.http.fields import Fields, joined
 from async_tiercache.http.stored import StoredResponse
 from async_tiercache.http.target import EXACT, SearchRule, search_rule
 from async_tiercache.http.vary import vary_of
@@ -41,9 +40,9 @@ class Fill:
         scope: The request.
         receive: Its client's.
         send: Its client's.
-        fields: The request's fields, by name.
 
     Attributes:
+        fields: The request's fields, by name.
         key: The key of the record.
         by_path: Whether it began at the key of a path.
         trail: The keys of the records that have led here.
@@ -77,14 +76,13 @@ class Fill:
         scope: Scope,
         receive: Receive,
         send: Send,
-        fields: Mapping[bytes, bytes],
     ) -> None:
         self.origin = origin
         self.scope = scope
         self.receive = receive
         self.send = send
-        self.fields = fields
-        self.key = origin.keys.of(scope, fields)
+        self.fields = joined(scope["headers"])
+        self.key = origin.keys.of(scope, self.fields)
         if origin.keys.searched:
             self.by_path = self.key in origin.keys.searched
 
@@ -225,7 +223,7 @@ class Fill:
         return self._same(scope, _silence(), _nobody, stale)
 
     def _same(self, scope: Scope, receive: Receive, send: Send, stale: StoredResponse) -> "Fill":
-        fill = Fill(self.origin, scope, receive, send, self.fields)
+        fill = Fill(self.origin, scope, receive, send)
         fill.key, fill.by_path, fill.trail = self.key, self.by_path, self.trail
         fill.search, fill.names, fill.stale = self.search, self.names, stale
         return fill

@@ -6,11 +6,11 @@ from contextlib import suppress
 from typing import Any, Final, Generic, TypeAlias, TypeVar
 from urllib.parse import quote, urljoin, urlsplit
 
-from async_tiercache.http.fields import Fields, lines_of
+from async_tiercache.http.fields import Fields, joined, lines_of
 from async_tiercache.http.target import SearchRule, authority_of, url_digest
 from async_tiercache.http.vary import variant_of
 from async_tiercache.keys import KeyText
-from async_tiercache_integrations._http_records import Pointer, Searches
+from async_tiercache_integrations._http_records import Pointer, Searches, Variants
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Selecting: TypeAlias = bytes | tuple[bytes | None, ...] | None
@@ -22,6 +22,8 @@ _PLAIN: Final = "/!$&'()*+,;=:@"
 """What stands in a path as it is (RFC 3986, 3.3)."""
 _REMEMBERED: Final = 4096
 """Of so many URLs, and of so many records of URLs, what was worked out is kept."""
+_HEEDED: Final = 64
+"""So many fields by which variants are told apart are looked for in each request."""
 _LONGEST: Final = 512
 """Longer texts of clients are not kept for that, in bytes; they are worked out each time."""
 
@@ -48,11 +50,52 @@ class Bounded(dict[K, V], Generic[K, V]):
     """A mapping that forgets what it was given first, when it is full."""
 
     def add(self, key: K, value: V) -> V:
-        """Remember something, and return it."""
+        """Remember something, as what was given last, and return it."""
+        self.pop(key, None)
         if len(self) >= _REMEMBERED:
             del self[next(iter(self))]
         self[key] = value
         return value
+
+
+class Leads:
+    """The keys to which a record leads: most lead to one, for which a dict would be much larger.
+
+    Args:
+        record: The record.
+        values: What the first request had in the fields that tell the variants apart.
+        key: The key of its variant.
+
+    Attributes:
+        name: The field that tells them apart; if several do, a text that names none.
+        first: What the first request had there.
+        key: The key of its variant.
+        others: The keys of the others.
+    """
+
+    __slots__ = ("first", "key", "name", "others")
+
+    def __init__(self, record: Variants, values: Selecting, key: KeyText) -> None:
+        self.name = record.names[0] if len(record.names) == 1 else b""
+        self.first = values
+        self.key = key
+        self.others: dict[Selecting, KeyText] | None = None
+
+    def __len__(self) -> int:
+        return 1 + len(self.others or ())
+
+    def get(self, values: Selecting) -> KeyText | None:
+        """Return the key of a variant that is known."""
+        if values == self.first:
+            return self.key
+        return None if self.others is None else self.others.get(values)
+
+    def add(self, values: Selecting, key: KeyText) -> KeyText:
+        """Note the key of another one, and return it."""
+        if self.others is None:
+            self.others = {}
+        self.others[values] = key
+        return key
 
 
 class Keys:
@@ -60,17 +103,22 @@ class Keys:
 
     Args:
         max_variants: So many variants of a URL are told apart.
+        heeded: Fields of requests that tell of whether their records are at hand.
 
     Attributes:
         of_urls: The key of each URL, by scheme, host, path and query.
         of_variants: By the id of a record, the keys to which it leads.
+        heeded: Those, with all by which a record in `of_variants` tells its variants apart: who
+            finds records there needs no others of a request.
         searched: The keys of paths whose URLs share responses.
     """
 
-    def __init__(self, max_variants: int) -> None:
+    def __init__(self, max_variants: int, heeded: Iterable[bytes]) -> None:
         self._max_variants = max_variants
         self.of_urls: Bounded[tuple[str, bytes | None, bytes | str, bytes], KeyText] = Bounded()
-        self.of_variants: Bounded[bytes, dict[Selecting, KeyText]] = Bounded()
+        self.of_variants: Bounded[bytes, Leads] = Bounded()
+        self.heeded = {b"host", *heeded}
+        self._varying: set[bytes] = set()
         self._names: Bounded[str, tuple[bytes, ...]] = Bounded()
         self.searched: Bounded[str, None] = Bounded()
 
@@ -87,25 +135,52 @@ class Keys:
         return key
 
     def below(self, record: Pointer, scope: Scope, fields: Mapping[bytes, bytes]) -> KeyText | None:
-        """Return the key to which a record leads a request; `None` if to one too many."""
+        """Return the key to which a record leads a request; `None` if to one too many.
+
+        Args:
+            record: The record.
+            scope: The request.
+            fields: At least those of its fields that are heeded.
+        """
         if type(record) is Searches:
             return _key(_digest(scope, rule=record.rule), f"{record.record_id.hex()}:")
-        known = self.of_variants.get(record.record_id)
+        known, names = self.of_variants.get(record.record_id), record.names
         if known is None:
-            known = self.of_variants.add(record.record_id, {})
-        names = record.names
+            self._heed(names)
+            fields = joined(scope["headers"])
+        asked = [fields.get(each) for each in names]
         # Most name one field; a tuple of it, and its hash, would cost as much as the rest.
-        values: Selecting = (
-            fields.get(names[0]) if len(names) == 1 else tuple([fields.get(each) for each in names])
-        )
-        found = known.get(values)
+        values: Selecting = asked[0] if len(asked) == 1 else tuple(asked)
+        found = None if known is None else known.get(values)
         if found is None:
             digest = variant_of(fields, names, salt=record.record_id)
-            if _size([fields.get(each) for each in names]) > _LONGEST:
+            if _size(asked) > _LONGEST:
                 # It counts all the same; what requests have in fields is no tuple of one.
                 values = (digest,)
-            if values in known or len(known) < self._max_variants:
-                found = known[values] = _key(digest)
+            found = self._led(record, values, digest)
+        return found
+
+    def _heed(self, names: tuple[bytes, ...]) -> None:
+        """Have an eye on fields of requests by which variants are told apart."""
+        if not self.heeded.issuperset(names):
+            if len(self._varying) + len(names) > _HEEDED:
+                # An application that names ever others has no use for what was worked out.
+                self.of_variants.clear()
+                self.heeded -= self._varying
+                self._varying.clear()
+            self._varying |= {*names} - self.heeded
+            self.heeded |= self._varying
+
+    def _led(self, record: Variants, values: Selecting, digest: bytes) -> KeyText | None:
+        """Return the key of a variant, if it is not one too many."""
+        known = self.of_variants.get(record.record_id)
+        if known is None:
+            return self.of_variants.add(record.record_id, Leads(record, values, _key(digest))).key
+        # Those of a record that is asked about are not forgotten for others': they count.
+        self.of_variants.add(record.record_id, known)
+        found = known.get(values)
+        if found is None and len(known) < self._max_variants:
+            found = known.add(values, _key(digest))
         return found
 
     def widen(self, key: str, names: Iterable[bytes]) -> None:

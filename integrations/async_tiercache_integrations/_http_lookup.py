@@ -45,10 +45,12 @@ class Lookup:
         self._passed_on: Bounded[str, float] = Bounded()
         self._validating: dict[str, asyncio.Future[Record]] = {}
 
-        # What makes them is found in the context: the request of whoever leads the load.
+        # What makes them is found in the context: the request of whoever leads the load. Whether
+        # they are too large is decided there, by their contents.
         @cache.cached(
-            "http:{key}", on_abandon="finish", load_limit=LONGEST, grace=0, early=0, jitter=0
-        )
+            "http:{key}", on_abandon="finish", load_limit=LONGEST, max_value_bytes=None,
+            grace=0, early=0, jitter=0,
+        )  # fmt: skip
         async def http_response(key: KeyText, context: LoadContext = LoadContext()) -> Record:
             del key
             return await FILL.get().load(context)
@@ -57,24 +59,26 @@ class Lookup:
         self._peek: Callable[[KeyText], Record | Missing] = self._record.peek
 
     def at_hand(self, scope: Scope, fields: Mapping[bytes, bytes]) -> StoredResponse | None:
-        """Return what memory has for a request."""
+        """Return what memory has for a request, by those of its fields that are heeded."""
         # What `keys` would say is looked up here where it is known: two calls less for each hit.
         keys, peek = self._keys, self._peek
-        path = scope.get("raw_path") or scope["path"]
-        url = scope["scheme"], fields.get(b"host"), path, scope["query_string"]
-        key = keys.of_urls.get(url)
-        record = peek(keys.of(scope, fields) if key is None else key)
+        try:
+            key = keys.of_urls[
+                scope["scheme"], fields[b"host"], scope["raw_path"], scope["query_string"]
+            ]
+        except KeyError:
+            key = keys.of(scope, fields)
+        record = peek(key)
         while type(record) is not StoredResponse:
             if type(record) is not Variants and type(record) is not Searches:
                 return None
-            known = keys.of_variants.get(record.record_id)
-            key = None
-            if known is not None and type(record) is Variants and len(record.names) == 1:
-                key = known.get(fields.get(record.names[0]))
-            key = keys.below(record, scope, fields) if key is None else key
-            if key is None:
+            leads = keys.of_variants.get(record.record_id)
+            if leads is not None and leads.first == fields.get(leads.name):
+                record = peek(leads.key)
+            elif (below := keys.below(record, scope, fields)) is not None:
+                record = peek(below)
+            else:
                 return None
-            record = peek(key)
         return record
 
     async def find(self, fill: Fill) -> Record | None:

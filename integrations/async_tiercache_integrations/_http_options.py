@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, cast
 
 from async_tiercache import TierCache
+from async_tiercache._options import Size, Unset, size_in_bytes
 from async_tiercache.errors import ConfigurationError
 from async_tiercache.http.fields import TOKEN
 from async_tiercache.http.negotiation import Normaliser
@@ -77,6 +78,21 @@ def checked_rules(rules: Any) -> tuple[Rule, ...]:
             hint='Pass rules=[Rule("/products/{number}", ttl="5m")].',
         )
     return found
+
+
+def largest_content(cache: TierCache, max_body: Size) -> int:
+    """Return how large a content may be, in bytes, by its own limit and by that of all values.
+
+    One place decides, and before the client is told that a response is stored.
+
+    Raises:
+        ConfigurationError: The limit is no size.
+    """
+    largest = size_in_bytes(max_body, name="max_body")
+    of_values = cache._policy.max_value_bytes  # noqa: SLF001 - no other part of it is asked for
+    if of_values is None or isinstance(of_values, Unset):
+        return largest
+    return min(largest, size_in_bytes(of_values))
 
 
 def checked_variants(most: Any) -> int:

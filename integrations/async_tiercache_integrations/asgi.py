@@ -13,7 +13,7 @@ from typing import Any, Final, Literal, TypeAlias
 from async_tiercache import TierCache
 from async_tiercache._checks import check_clock, checked_switch
 from async_tiercache._clock import SYSTEM_CLOCK
-from async_tiercache._options import Size, size_in_bytes
+from async_tiercache._options import Size
 from async_tiercache.abc import Clock
 from async_tiercache.http.control import RequestControl, request_control
 from async_tiercache.http.fields import Fields, joined
@@ -42,6 +42,7 @@ from async_tiercache_integrations._http_options import (
     checked_normalisers,
     checked_rules,
     checked_variants,
+    largest_content,
 )
 from async_tiercache_integrations._http_origin import (
     BODY,
@@ -56,6 +57,7 @@ from async_tiercache_integrations._http_origin import (
 from async_tiercache_integrations._http_records import Record, group_tag
 from async_tiercache_integrations._http_rules import Rule
 from async_tiercache_integrations._http_run import Run
+from async_tiercache_integrations._http_terms import CONDITIONS
 
 __all__ = [
     "Edge",
@@ -123,9 +125,10 @@ class ResponseCache:
         rules: What holds for the responses of a path where they do not say it themselves.
         profile: How much of what the RFCs allow is made use of; ``"origin-safe"`` stores only what
             was clearly meant to be shared.
-        max_body: Larger contents are not stored, in bytes.
-        max_variants: So many variants of a URL are stored by each process; the requests for others
-            pass by.
+        max_body: Larger contents are not stored, in bytes, nor those that are larger than the
+            `max_value_bytes` of the cache's policy.
+        max_variants: So many variants of a URL are stored by each process, as far as it remembers;
+            the requests for others pass by.
         normalise: By name of a request field, what takes the place of its value, in front of the
             application as well; see `async_tiercache.http.negotiation`.
         clients: Whether what a client asks of caches, in `Cache-Control` and `Pragma`, counts:
@@ -181,76 +184,77 @@ class ResponseCache:
         targets = [f"{name}-cache-control"] if name is not None else []
         if profile == "rfc9111":
             targets.append("cdn-cache-control")
+        self._unusual = _UNUSUAL if clients == "ignore" else _UNUSUAL | _ASKING
         self._cache = cache
         self._counts = counts_of(cache)
         self._origin = Origin(
             app=app,
             profile=PROFILES[profile],
             rules=checked_rules(rules),
-            max_body=size_in_bytes(max_body, name="max_body"),
+            max_body=largest_content(cache, max_body),
             name=name,
             detail=checked_switch(detail, name="detail"),
             edge=edge,
             collects=checked_switch(collect_tags, name="collect_tags"),
-            keys=Keys(checked_variants(max_variants)),
+            keys=Keys(checked_variants(max_variants), self._unusual | CONDITIONS),
             counts=self._counts,
             targets=tuple(target.lower().encode() for target in targets),
             clock=clock,
         )
         self._normalisers = checked_normalisers(normalise or {})
         self._clients = clients
-        self._unusual = _UNUSUAL if clients == "ignore" else _UNUSUAL | _ASKING
         self._carrier = None
         if read_your_writes is not None:
             self._carrier = Carrier(read_your_writes, name or "tiercache")
+        self._heeded = self._origin.keys.heeded
         self._prepares = self._carrier is not None or bool(self._normalisers)
         self._hit = _telling_hits(name)
         self._lookup = Lookup(cache, self._origin)
         self._wall = clock.wall
 
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:  # noqa: C901 - see below
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:  # noqa: C901, PLR0912 - see below
         """Answer a request, or let the application do so."""
-        if scope["type"] != "http" or scope["method"] != "GET" or self._prepares:
+        if self._prepares or scope["type"] != "http" or scope["method"] != "GET":
             scope = await self._prepared(scope, receive, send)
             if scope is None:
                 return
-        headers = scope["headers"]
-        fields: dict[bytes, bytes] = dict(headers)
-        if len(fields) != len(headers):
-            fields = joined(headers)
-        # It looks for the few unusual fields, where the set would look for all that there are.
-        if scope["method"] != "GET" or not fields.keys().isdisjoint(self._unusual):
-            await self._handle(Fill(self._origin, scope, receive, send, fields))
-            return
-        held = self._lookup.at_hand(scope, fields)
-        if held is not None:
-            # In one piece with the rest: a call would cost a hit a twentieth.
-            now = self._wall()
-            ready: Ready | None
-            try:
-                ready = held.ready  # `getattr` with a default would be one
-            except AttributeError:
-                ready = None
-            if ready is None or ready.by is not self or not ready.since <= now < ready.until:
-                ready = held.readied(self._hit, by=self, now=now)
-            if ready is not None:
-                self._counts.hits += 1
-                tag = fields.get(b"if-none-match")
-                if tag is None and b"if-modified-since" not in fields:
-                    status, told, body = held.status, ready.fields.copy(), held.body
-                elif tag == ready.tag:
-                    self._counts.not_modified += 1
-                    status, told, body = 304, ready.fields_of_304.copy(), b""
-                else:
-                    status, told, body = self._told(held, fields, now=now)
-                await send({"type": START, "status": status, "headers": told})
-                await send({"type": BODY, "body": body})
-                return
-        fill = Fill(self._origin, scope, receive, send, fields)
-        await self._answer(fill, await self._lookup.find(fill))
+        # In one piece with the rest, as more of this is: a call would cost a hit a twentieth. And
+        # a dict of all fields would cost it more than the loop.
+        heeded, unusual = self._heeded, self._unusual
+        fields: dict[bytes, bytes] = {}
+        for name, value in scope["headers"]:
+            if name in heeded:
+                if name in unusual or name in fields:
+                    break
+                fields[name] = value
+        else:
+            held = self._lookup.at_hand(scope, fields)
+            if held is not None:
+                now = self._wall()
+                ready: Ready | None
+                try:
+                    ready = held.ready  # `getattr` with a default would be one
+                except AttributeError:
+                    ready = None
+                if ready is None or ready.by is not self or not ready.since <= now < ready.until:
+                    ready = held.readied(self._hit, by=self, now=now)
+                if ready is not None:
+                    tag = fields.get(b"if-none-match")
+                    if tag == ready.tag:
+                        self._counts.not_modified += 1
+                        status, told, body = 304, ready.fields_of_304.copy(), b""
+                    elif tag is None and b"if-modified-since" not in fields:
+                        self._counts.whole += 1
+                        status, told, body = held.status, ready.fields.copy(), held.body
+                    else:
+                        status, told, body = self._told(held, fields, now=now)
+                    await send({"type": START, "status": status, "headers": told})
+                    await send({"type": BODY, "body": body})
+                    return
+        await self._handle(Fill(self._origin, scope, receive, send))
 
     async def _prepared(self, scope: Any, receive: Any, send: Any) -> Any:
-        """Return what is asked for as it is looked for; `None` if the application has answered."""
+        """Return a plain request as it is looked for; `None` if another has been answered."""
         if scope["type"] != "http":
             await self._origin.app(scope, receive, send)
             return None
@@ -263,13 +267,16 @@ class ResponseCache:
             await (self._pass if method in _SAFE else self._change)(scope, receive, send)
             return None
         if self._normalisers:
-            return {**scope, "headers": self._normalised(scope["headers"])}
-        return scope
+            scope = {**scope, "headers": self._normalised(scope["headers"])}
+        if method == "GET":
+            return scope
+        await self._handle(Fill(self._origin, scope, receive, send))
+        return None
 
     # What answers.
 
     async def _handle(self, fill: Fill) -> None:
-        """Answer a request that is no plain one."""
+        """Answer a request that memory alone does not answer."""
         scope, fields = fill.scope, fill.fields
         asked = self._asked(scope) if not _ASKING.isdisjoint(fields) else None
         if not _PASSING.isdisjoint(fields) or fields.get(b"content-length", b"0") != b"0":
@@ -329,14 +336,17 @@ class ResponseCache:
         ):
             await self._send(fill, record, now)
             return
-        told = self._origin.told("request", detail="only-if-cached")
-        start = {"type": START, "status": 504, "headers": [(b"content-length", b"0"), *told]}
+        headers = [(b"content-length", b"0")]
+        if self._origin.name is not None:
+            # Neither a hit nor forwarded (RFC 9211, 2.1 and 2.2).
+            told = CacheStatus(self._origin.name, refused=True, detail="only-if-cached")
+            headers.append((b"cache-status", told.encode()))
+        start = {"type": START, "status": 504, "headers": headers}
         await fill.send(start)
         await fill.send({"type": BODY, "body": b""})
 
     async def _send(self, fill: Fill, record: StoredResponse, now: float) -> None:
         """Answer a request from what is stored."""
-        self._counts.hits += 1
         method = fill.scope["method"]
         status, told, body = self._told(record, fill.fields, method=method, now=now)
         await fill.send({"type": START, "status": status, "headers": told})
@@ -350,10 +360,12 @@ class ResponseCache:
         method: str = "GET",
         now: float,
     ) -> Answer:
-        """Return what answers a request from what is stored."""
+        """Count a request that is answered from what is stored, and return with what."""
         status, fields, body = answer_of(record, method, asked, now=now)
         if status == 304:
             self._counts.not_modified += 1
+        else:
+            self._counts.whole += 1
         return status, [*fields, *self._hit(int(record.fresh_until - now))], body
 
     async def _answer_validated(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from async_tiercache import TierCache
+from async_tiercache import Policy, TierCache
 from async_tiercache.testing import FakeClock, settled
 from async_tiercache_integrations.asgi import HttpStatistics, ResponseCache, http_statistics
 from tests.asgi.client import Origin, fetch
@@ -94,3 +94,20 @@ async def test_one_cache_counts_for_all_applications_before_it(
     assert before.hit_ratio == 0.0
     assert sum(forwarded(http_statistics(cache)).values()) == 2
     assert forwarded(http_statistics(other)) == {}
+
+
+async def test_a_limit_of_values_is_one_of_contents(clock: FakeClock) -> None:
+    """Who asks is not told that a response is stored that is too large for that."""
+    fields = ("cache-control", "max-age=60"), ("content-length", "30")
+    for most, stored in ((29, False), (30, True)):
+        policy = Policy(max_value_bytes=most)
+        async with TierCache(namespace="limited", policy=policy, clock=clock) as cache:
+            origin = Origin(*fields, parts=[b"x" * 30])
+            app = ResponseCache(origin, cache=cache, clock=clock)
+
+            made = await fetch(app)
+
+            await settled(cache)
+            assert made.fields["cache-status"] == "tiercache; fwd=uri-miss" + "; stored" * stored
+            assert (await fetch(app)).hit is stored
+            assert http_statistics(cache).not_stored == ({} if stored else {"size": 1})

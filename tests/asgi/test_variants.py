@@ -7,6 +7,7 @@ import pytest
 from async_tiercache import TierCache
 from async_tiercache.http.negotiation import encodings, languages
 from async_tiercache.testing import FakeClock, settled
+from async_tiercache_integrations._http_keys import _HEEDED, _REMEMBERED
 from async_tiercache_integrations.asgi import ResponseCache
 from tests.asgi.client import Origin, begin, fetch, raw
 from tests.core.source import ticks
@@ -38,6 +39,50 @@ async def test_no_more_variants_are_stored_than_were_allowed(
     await cache.clear()
     await fetch(app, more[0])
     assert (await fetch(app, more[0])).hit
+
+
+async def test_a_record_that_is_asked_about_has_no_more_variants_for_what_others_have(
+    cache: TierCache, clock: FakeClock
+) -> None:
+    """What is remembered of records is bounded, and those that nobody asks about go first."""
+    app = ResponseCache(Origin(FRESH, LANGUAGE), cache=cache, clock=clock, max_variants=2)
+    for asked in speaking("de", "en"):
+        await fetch(app, asked)
+    known = app._origin.keys.of_variants
+    (one,) = known.values()
+
+    for turn in range(3):
+        for number in range(_REMEMBERED - 1):
+            known.add(b"%d %d" % (turn, number), one)
+        for _ in range(2):
+            assert not (await fetch(app, *speaking("fr"))).hit
+
+    assert (await fetch(app, *speaking("en"))).hit
+
+
+async def test_an_application_may_name_ever_other_fields(
+    cache: TierCache, clock: FakeClock
+) -> None:
+    """Only so many are looked for in each request, and each finds its own variant all the same."""
+
+    async def naming(scope: Any, receive: Any, send: Any) -> None:
+        name = scope["path"][1:].encode()
+        headers = [(b"cache-control", b"max-age=60"), (b"vary", name)]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": dict(scope["headers"])[name]})
+
+    app = ResponseCache(naming, cache=cache, clock=clock)
+    for _ in range(2):
+        for number in range(3 * _HEEDED):
+            for value in ("a", "b"):
+                found = await fetch(app, (f"x-{number}", value), path=f"/x-{number}")
+                assert found.body == value.encode()
+    for value in ("a", "b"):
+        for number in range(3 * _HEEDED):
+            found = await fetch(app, (f"x-{number}", value), path=f"/x-{number}")
+            assert (found.hit, found.body) == (True, value.encode())
+
+    assert len(app._origin.keys.heeded) < 2 * _HEEDED
 
 
 async def test_spellings_of_one_wish_share_a_variant(cache: TierCache, clock: FakeClock) -> None:

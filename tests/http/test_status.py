@@ -16,6 +16,7 @@ OURS, CDN = b"shop-cache-control", b"cdn-cache-control"
     [
         (CacheStatus("shop"), b"shop; hit"),
         (CacheStatus("shop", ttl=-5), b"shop; hit; ttl=-5"),
+        (CacheStatus("shop", refused=True, detail="mine"), b"shop; detail=mine"),
         (CacheStatus("shop", "uri-miss", stored=True), b"shop; fwd=uri-miss; stored"),
         (
             CacheStatus("shop", "miss", forwarded_status=304, collapsed=True, detail="l2"),
