@@ -13,6 +13,7 @@ import pytest
 from async_tiercache import MISSING, Advice, TierCache
 from async_tiercache.errors import CacheClosedError, LoadCancelledError, UsageError
 from async_tiercache.testing import FakeClock, MemoryServer, Recorder, settled
+from async_tiercache.testing._faults import Operation
 from tests.conftest import MakeCache
 from tests.core.source import KEY, Source, function_of, soon, ticks
 
@@ -74,6 +75,50 @@ async def test_a_closed_cache_is_not_entered_again(make_cache: MakeCache) -> Non
 
     with pytest.raises(UsageError, match="was closed"):
         await cache.__aenter__()
+
+
+ENTERING: list[Operation] = ["probe", "ensure", "secret", "listen"]
+"""What entering a cache waits for."""
+
+
+@pytest.mark.parametrize("operation", ENTERING)
+async def test_entering_that_is_cancelled_leaves_nothing_behind(
+    make_cache: MakeCache, server: MemoryServer, operation: Operation
+) -> None:
+    """Nobody leaves what was not entered, so nobody else would end the bus."""
+    cache = await make_cache(entered=False)
+    server.faults.hang(operation)
+    entering = asyncio.ensure_future(cache.__aenter__())
+    await soon(server.faults.reached())
+
+    entering.cancel()
+    server.faults.clear()
+    await soon(asyncio.wait([entering]))
+
+    assert entering.cancelled()
+    assert "closed" in repr(cache)
+    assert not [each for each in asyncio.all_tasks() if each.get_name().startswith("tiercache")]
+
+
+@pytest.mark.parametrize("operation", ENTERING)
+async def test_a_close_while_a_cache_is_entered_is_its_end(
+    make_cache: MakeCache, server: MemoryServer, operation: Operation
+) -> None:
+    """As a shutdown hook may that comes early: nothing is begun after it."""
+    cache = await make_cache(entered=False)
+    server.faults.hang(operation)
+    entering = asyncio.ensure_future(cache.__aenter__())
+    await soon(server.faults.reached())
+
+    closing = asyncio.ensure_future(cache.aclose())
+    await asyncio.sleep(0)
+    server.faults.clear()
+    await soon(closing)
+
+    with pytest.raises(CacheClosedError):
+        await soon(entering)
+    assert cache._core.tiers.store is None
+    assert not [each for each in asyncio.all_tasks() if each.get_name().startswith("tiercache")]
 
 
 async def test_closing_twice_is_harmless(make_cache: MakeCache) -> None:
