@@ -434,18 +434,37 @@ class Core:
             raise UsageError(f"The cache {again}", hint="Enter each TierCache once.")
         self._bind(asyncio.get_running_loop())
         self.state = "open"
-        if self.has_remote and self.enabled:
-            with contextlib.suppress(TierError):
-                await self.guard.call(self._remote.probe)
-                for name, message in await self.guard.call(self._remote.advice):
-                    self.advise(name, message)
-            self.bus.start()
-            if self.guard.up:
-                await asyncio.gather(self._learn_states(), self.tokens.learn())
-                await self.bus.first_proof(FIRST_PROOF_SECONDS)
+        try:
+            if self.has_remote and self.enabled:
+                await self._connect()
+        except BaseException:
+            # Nobody leaves what was not entered.
+            await self.aclose()
+            raise
         if self.enabled:
             self._look_after()
         self.tiers.store = self.store
+
+    async def _connect(self) -> None:
+        """Reach L2, if it can be reached, and hear of what others invalidate.
+
+        Raises:
+            CacheClosedError: The cache was closed meanwhile.
+        """
+        with contextlib.suppress(TierError):
+            await self.guard.call(self._remote.probe)
+            for name, message in await self.guard.call(self._remote.advice):
+                self.advise(name, message)
+        self._check_open()
+        self.bus.start()
+        if self.guard.up:
+            await asyncio.gather(self._learn_states(), self.tokens.learn())
+            await self.bus.first_proof(FIRST_PROOF_SECONDS)
+        self._check_open()
+
+    def _check_open(self) -> None:
+        if self.state != "open":
+            raise self._over()
 
     def _look_after(self) -> None:
         """Start what goes on for as long as the cache is open."""
