@@ -281,6 +281,20 @@ async def test_another_type_at_our_key_is_a_miss_and_replaced(
     assert events.of(TierChanged) == []
 
 
+@pytest.mark.parametrize("there", ["", "x" * 65, ["x"]], ids=["empty", "long", "a list"])
+async def test_what_is_no_secret_signs_nothing(
+    redis: Server, open_cache: OpenCache, there: str | list[str]
+) -> None:
+    """Writes are told all the same, and nobody makes tokens by what he has put there himself."""
+    name = "test:{*}:secret"
+    redis.command(*(("SET", name, there) if isinstance(there, str) else ("RPUSH", name, *there)))
+    cache = await open_cache(redis.url)
+
+    reports = [await cache.set("k", 1), await cache.invalidate(keys=["k"], tags=["t"])]
+
+    assert [(report.l2, report.token) for report in reports] == [("done", "")] * 2
+
+
 GARBAGE = {
     "text": b"HTTP/1.1 400 Bad Request\r\n\r\n",
     "zeros": bytes(64),

@@ -345,6 +345,8 @@ class RedisRemote:
         mine = self._secret or token_bytes(SECRET_BYTES)
         submit = self._on_loop().submit
         held = _content(await self._ask(submit("SET", self._names.secret, mine, "NX", "GET")))
+        if held is not None and len(held) != SECRET_BYTES:
+            raise TierRefusedError("Redis holds what is no secret of ours", tier="l2")
         self._secret = mine if held is None else held
         return self._secret
 
