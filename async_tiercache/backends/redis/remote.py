@@ -147,9 +147,10 @@ class RedisRemote:
         try:
             await bus.run()
         finally:
-            self._runs.hush(listener)
+            # One of a loop that has ended may get here long after the next one has begun.
             if self._bus is bus:
                 self._bus = None
+                self._runs.hush(listener)
 
     async def get_many(self, keys: Sequence[str], tags: Sequence[str] = (), /) -> Reading:
         """Return what keys and tags hold, read in one turn."""
