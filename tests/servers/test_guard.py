@@ -312,6 +312,7 @@ GARBAGE = {
     "error": b"-ERR nonsense\r\n",
     "unknown-error": b"-NONSENSE\r\n",
     "moved": b"-MOVED 1 127.0.0.1:1\r\n",
+    "moved-nowhere": b"-MOVED\r\n",
     "no-permission": b"-NOPERM this user has no permissions\r\n",
     "misconfigured": b"-MISCONF Redis is configured to save RDB snapshots\r\n",
     "push": b">2\r\n+invalidate\r\n*0\r\n",
