@@ -12,6 +12,7 @@ from typing import Any, Final, cast
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
+from async_tiercache.backends.redis.connections import open_connection
 from async_tiercache.backends.redis.failures import is_demoted
 from async_tiercache.backends.redis.runs import ASK, run_id_of
 from async_tiercache.backends.redis.wire import Command, pack
@@ -86,12 +87,12 @@ class Session:
         connection = self.connection
         given, connection.protocol = connection.protocol, 3
         try:
-            await connection.connect()
+            await open_connection(connection)
         except ResponseError:
             if int(given) == 3:
                 raise
             connection.protocol = given
-            await connection.connect()
+            await open_connection(connection)
 
     async def read(self) -> None:
         """Take in what comes, until the connection breaks.
