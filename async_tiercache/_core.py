@@ -495,17 +495,20 @@ class Core:
             await asyncio.shield(self._closing)
 
     async def _close(self) -> None:
-        if self._loop is asyncio.get_running_loop():
-            await self.bus.stop()
-            await self._listening.cancel()
-            await self._recovery.stop()
-            await self._recovery.flush()
-            await self.loads.cancel()
-            await self.tasks.finish()
-            await self.looks.settle()
-        if self.ledger.pending:
-            _log.warning("Closed with %d keys that L2 has yet to remove", self.ledger.pending)
-        await self._remote.aclose()
+        try:
+            if self._loop is asyncio.get_running_loop():
+                await self.bus.stop()
+                await self._listening.cancel()
+                await self._recovery.stop()
+                await self._recovery.flush()
+                await self.loads.cancel()
+                await self.tasks.finish()
+                await self.looks.settle()
+        finally:
+            # Also where a loop that ends cancels all its tasks, this one too.
+            if self.ledger.pending:
+                _log.warning("Closed with %d keys that L2 has yet to remove", self.ledger.pending)
+            await self._remote.aclose()
 
     def disown(self) -> None:
         """Be unusable in a forked child: connections, loop and tasks are the parent's.
