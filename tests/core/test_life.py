@@ -205,6 +205,56 @@ async def test_closing_lets_stores_finish(make_cache: MakeCache, other: TierCach
     assert await other.get(KEY) == "v1"
 
 
+async def test_closing_lets_a_crash_safe_change_end(
+    make_cache: MakeCache, other: TierCache, server: MemoryServer
+) -> None:
+    """Its caller is not cancelled, L2 is told, and no block is left there."""
+    cache = await make_cache()
+    changed = asyncio.Event()
+
+    @cache.invalidates(keys=[KEY], crash_safe=True)
+    async def change() -> str:
+        await changed.wait()
+        return "changed"
+
+    changing = asyncio.ensure_future(change())
+    await ticks()
+    closing = asyncio.ensure_future(cache.aclose())
+    await ticks()
+    changed.set()
+
+    assert await soon(changing) == "changed"
+    await soon(closing)
+    assert cache._core.ledger.pending == 0
+    await other.get_or_load(KEY, Source().load)
+    await settled(other)
+    assert other.statistics().not_stored == {}
+
+
+@pytest.mark.parametrize("name", ["tiercache-claim", "tiercache-block", "tiercache-unblock"])
+@pytest.mark.leaves_pending
+async def test_what_a_close_breaks_off_does_not_cancel_its_caller(
+    cache: TierCache, server: MemoryServer, name: str
+) -> None:
+    """As it does with what takes longer than a second: the caller goes on without L2."""
+    server.faults.hang("seize", "block", "unblock")
+
+    async def change() -> str:
+        async with cache.writing("w") as writing:
+            writing.set(1)
+        async with cache.invalidating(keys=[KEY]):
+            pass
+        return "changed"
+
+    changing = asyncio.ensure_future(change())
+    while not (named := [each for each in asyncio.all_tasks() if each.get_name() == name]):
+        await ticks(1)
+    for task in named:
+        task.cancel()
+
+    assert await soon(changing) == "changed"
+
+
 async def test_a_close_whose_caller_is_cancelled_goes_on_to_its_end(make_cache: MakeCache) -> None:
     """Who closes again waits for that."""
     cache = await make_cache()
