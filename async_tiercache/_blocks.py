@@ -17,7 +17,7 @@ from typing import Final
 from async_tiercache._guard import Guard
 from async_tiercache._invalidator import Invalidator
 from async_tiercache._ledger import Ledger
-from async_tiercache._tasks import Tasks
+from async_tiercache._tasks import Tasks, end_of
 from async_tiercache.abc import Clock, Invalidation, Remote
 from async_tiercache.errors import TierError
 
@@ -71,7 +71,7 @@ class Blocks:
             # Until it has ended nothing that L2 says of them is believed here, and nothing kept.
             self._ledger.block(record)
             if self._remote is not None:
-                await asyncio.shield(self._send(self._remote, record, block))
+                await end_of(self._send(self._remote, record, block))
                 self._forget(record)
                 renewal = self._tasks.start(
                     self._renew(self._remote, record, block), name="tiercache-renew-block"
@@ -83,7 +83,7 @@ class Blocks:
             ending = self._invalidator.begin(keys, tags)
             self._ledger.unblock(record)
             leaving = self._tasks.start(self._leave(ending, block), name="tiercache-unblock")
-            await asyncio.shield(leaving)
+            await end_of(leaving)
 
     def _send(
         self, remote: Remote, record: Invalidation, block: "_Block", *, renewing: bool = False
@@ -102,7 +102,7 @@ class Blocks:
     async def _renew(self, remote: Remote, record: Invalidation, block: "_Block") -> None:
         while True:
             await self._clock.sleep(BLOCK_SECONDS / 3)
-            await asyncio.shield(self._send(remote, record, block, renewing=True))
+            await end_of(self._send(remote, record, block, renewing=True))
 
     async def _leave(self, record: Invalidation, block: "_Block") -> None:
         if block.sending is not None:

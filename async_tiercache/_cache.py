@@ -201,9 +201,10 @@ class TierCache(Calls):
         return f"<TierCache{state} [L1 {l1} | L2 {self.l2} | {loads}]>"
 
     async def __aenter__(self) -> Self:
-        """Connect; a Redis that is down is no error.
+        """Connect; a Redis that is down is no error. Who is cancelled here closes the cache.
 
         Raises:
+            CacheClosedError: It was closed meanwhile.
             UsageError: The cache has been entered before.
         """
         await self._core.open()

@@ -473,18 +473,37 @@ class Core:
             raise UsageError(f"The cache {again}", hint="Enter each TierCache once.")
         self._bind(asyncio.get_running_loop())
         self.state = "open"
-        if self.has_remote and self.enabled:
-            with contextlib.suppress(TierError):
-                await self.guard.call(self._remote.probe)
-                for name, message in await self.guard.call(self._remote.advice):
-                    self.advise(name, message)
-            self.bus.start()
-            if self.guard.up:
-                await asyncio.gather(self._learn_states(), self.tokens.learn())
-                await self.bus.first_proof(FIRST_PROOF_SECONDS)
+        try:
+            if self.has_remote and self.enabled:
+                await self._connect()
+        except BaseException:
+            # Nobody leaves what was not entered.
+            await self.aclose()
+            raise
         if self.enabled:
             self._look_after()
         self.tiers.store = self.store
+
+    async def _connect(self) -> None:
+        """Reach L2, if it can be reached, and hear of what others invalidate.
+
+        Raises:
+            CacheClosedError: The cache was closed meanwhile.
+        """
+        with contextlib.suppress(TierError):
+            await self.guard.call(self._remote.probe)
+            for name, message in await self.guard.call(self._remote.advice):
+                self.advise(name, message)
+        self._check_open()
+        self.bus.start()
+        if self.guard.up:
+            await asyncio.gather(self._learn_states(), self.tokens.learn())
+            await self.bus.first_proof(FIRST_PROOF_SECONDS)
+        self._check_open()
+
+    def _check_open(self) -> None:
+        if self.state != "open":
+            raise self._over()
 
     def _look_after(self) -> None:
         """Start what goes on for as long as the cache is open."""
@@ -515,17 +534,20 @@ class Core:
             await asyncio.shield(self._closing)
 
     async def _close(self) -> None:
-        if self._loop is asyncio.get_running_loop():
-            await self.bus.stop()
-            await self._listening.cancel()
-            await self._recovery.stop()
-            await self._recovery.flush()
-            await self.loads.cancel()
-            await self.tasks.finish()
-            await self.looks.settle()
-        if self.ledger.pending:
-            _log.warning("Closed with %d keys that L2 has yet to remove", self.ledger.pending)
-        await self._remote.aclose()
+        try:
+            if self._loop is asyncio.get_running_loop():
+                await self.bus.stop()
+                await self._listening.cancel()
+                await self._recovery.stop()
+                await self._recovery.flush()
+                await self.loads.cancel()
+                await self.tasks.finish()
+                await self.looks.settle()
+        finally:
+            # Also where a loop that ends cancels all its tasks, this one too.
+            if self.ledger.pending:
+                _log.warning("Closed with %d keys that L2 has yet to remove", self.ledger.pending)
+            await self._remote.aclose()
 
     def disown(self) -> None:
         """Be unusable in a forked child: connections, loop and tasks are the parent's.

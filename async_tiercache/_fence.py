@@ -127,12 +127,19 @@ class Fences:
         return Claim(fence, self._tasks.start(self._guard.call(claim), name="tiercache-claim"))
 
     async def _answer(self, claim: Claim[R]) -> R:
-        """Return what a claim brings; if the caller is cancelled that is given back."""
+        """Return what a claim brings; if the caller is cancelled that is given back.
+
+        Raises:
+            TierError: L2 is out of reach or full, or a close has broken the claim off.
+        """
         try:
-            return await asyncio.shield(claim.answer)
+            await asyncio.wait([claim.answer])
         except asyncio.CancelledError:
             self.give_up(claim)
             raise
+        if claim.answer.cancelled():
+            raise TierError("The cache was closed", tier="l2")
+        return claim.answer.result()
 
     def give_up(self, claim: Claim[Any]) -> None:
         """Wait no longer for a claim; it may still be won, and is given back then."""

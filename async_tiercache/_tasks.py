@@ -1,10 +1,20 @@
 """Background tasks with an owner: named, kept alive, awaited on close."""
 
 import asyncio
+import contextlib
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 R = TypeVar("R")
+
+
+async def end_of(task: "asyncio.Task[R]") -> R | None:
+    """Return what a task returns, `None` if it was cancelled, as by a close.
+
+    It goes on if the caller is cancelled; the one is not cancelled with the other.
+    """
+    await asyncio.wait([task])
+    return None if task.cancelled() else task.result()
 
 
 class Tasks:
@@ -50,7 +60,9 @@ class Tasks:
         await self.settle()
 
     async def finish(self, seconds: float = 1.0) -> None:
-        """Give what runs some time to end, then cancel the rest; return when all has ended."""
+        """Give what runs, and what follows it, some time to end; then cancel the rest."""
         if self._running:
-            await asyncio.wait(self._running, timeout=seconds)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self.settle()
             await self.cancel()

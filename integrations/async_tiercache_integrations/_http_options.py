@@ -44,7 +44,8 @@ def check_choices(profile: Any, name: Any, clients: object, read_your_writes: ob
     Raises:
         ConfigurationError: There is not one.
     """
-    if profile not in PROFILES:
+    # Looked for in tuples: what has no hash is refused as well.
+    if profile not in tuple(PROFILES):
         raise ConfigurationError(
             f"There is no profile {profile!r}", hint=f"Use one of {', '.join(PROFILES)}."
         )
@@ -52,12 +53,12 @@ def check_choices(profile: Any, name: Any, clients: object, read_your_writes: ob
         raise ConfigurationError(
             f"The name {name!r} is no token", hint="Use letters, digits and hyphens."
         )
-    if clients not in {"ignore", "honour"} and not callable(clients):
+    if clients not in ("ignore", "honour") and not callable(clients):
         raise ConfigurationError(
             f"clients={clients!r} is nothing that counts",
             hint='Pass "ignore", "honour", or a function of the scope.',
         )
-    if read_your_writes not in {None, "cookie", "header"}:
+    if read_your_writes not in (None, "cookie", "header"):
         raise ConfigurationError(
             f"read_your_writes={read_your_writes!r} carries no token",
             hint='Pass "cookie" or "header".',

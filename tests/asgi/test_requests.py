@@ -446,6 +446,9 @@ async def test_an_application_may_name_more_tags_than_a_value_may_have(
     "options",
     [
         {"clients": "all"},
+        {"clients": ["honour"]},
+        {"profile": ["rfc9111"]},
+        {"read_your_writes": ["cookie"]},
         {"max_variants": 0},
         {"max_body": "big"},
         {"rules": ["/products"]},

@@ -203,14 +203,15 @@ async def test_a_connection_that_cannot_be_made_is_an_error_each_time(fleet: Fle
     assert await ask(wires) == [0]
 
 
-async def test_an_error_reply_to_a_connection_refuses_no_command() -> None:
-    """The server is out of reach, as by one that is cut."""
+@pytest.mark.parametrize("error", [ResponseError("no"), ValueError("no"), KeyError("no")])
+async def test_what_a_connection_fails_with_refuses_no_command(error: Exception) -> None:
+    """The server is out of reach, as by one that is cut; be it that nobody tells the password."""
 
     class Refused(FakeConnection):
         async def connect(self) -> None:
-            raise ResponseError("DB index is out of range")
+            raise error
 
     wires = wires_of(lambda: Refused(0))
 
-    with pytest.raises(RedisConnectionError, match="out of range"):
+    with pytest.raises(RedisConnectionError, match="no"):
         await exchange(wires, ("GET", "k"))

@@ -1,8 +1,12 @@
 """Which servers are taken for others than before, and who is told."""
 
+import asyncio
+
 import pytest
 
+from async_tiercache.backends.redis import RedisRemote
 from async_tiercache.backends.redis.runs import Runs
+from async_tiercache.testing import MemoryServer
 from async_tiercache.testing.contracts._heard import Heard
 
 
@@ -80,3 +84,20 @@ def test_connections_to_the_server_of_before_are_left_first(runs: Runs, heard: H
 
     runs.forget(1)
     assert order == [[], ["replaced"]]
+
+
+async def test_who_is_let_go_late_takes_no_listener_along(heard: Heard) -> None:
+    """As a loop that has ended lets its tasks go long after the next one has begun to listen."""
+    remote = RedisRemote(None, namespace="test", client=MemoryServer().client())
+    earlier = asyncio.ensure_future(remote.listen(heard, 2.0))
+    later = asyncio.ensure_future(remote.listen(heard, 2.0))
+    await asyncio.sleep(0)
+
+    earlier.cancel()
+    await asyncio.wait([earlier])
+    remote._runs.replaced()
+
+    assert heard.names().count("replaced") == 1
+    later.cancel()
+    await asyncio.wait([later])
+    await remote.aclose()

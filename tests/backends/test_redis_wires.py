@@ -264,7 +264,11 @@ async def test_what_cannot_be_connected_is_an_error(unused_tcp_port: int) -> Non
     assert len(tried) == 2
 
 
-@pytest.mark.parametrize("garbage", [b"?\r\n", b":1\r\n:2\r\n"], ids=["no reply", "one too many"])
+@pytest.mark.parametrize(
+    "garbage",
+    [b"?\r\n", b":1\r\n:2\r\n", b"-MOVED\r\n", b"-ASK 1\r\n"],
+    ids=["no reply", "one too many", "moved nowhere", "ask nobody"],
+)
 async def test_a_wire_that_says_what_it_must_not_is_closed(
     wires: Wires, server: Answerer, garbage: bytes
 ) -> None:

@@ -13,6 +13,7 @@ import pytest
 from async_tiercache import MISSING, Advice, TierCache
 from async_tiercache.errors import CacheClosedError, LoadCancelledError, UsageError
 from async_tiercache.testing import FakeClock, MemoryServer, Recorder, settled
+from async_tiercache.testing._faults import Operation
 from tests.conftest import MakeCache
 from tests.core.source import KEY, Source, function_of, soon, ticks
 
@@ -74,6 +75,50 @@ async def test_a_closed_cache_is_not_entered_again(make_cache: MakeCache) -> Non
 
     with pytest.raises(UsageError, match="was closed"):
         await cache.__aenter__()
+
+
+ENTERING: list[Operation] = ["probe", "ensure", "secret", "listen"]
+"""What entering a cache waits for."""
+
+
+@pytest.mark.parametrize("operation", ENTERING)
+async def test_entering_that_is_cancelled_leaves_nothing_behind(
+    make_cache: MakeCache, server: MemoryServer, operation: Operation
+) -> None:
+    """Nobody leaves what was not entered, so nobody else would end the bus."""
+    cache = await make_cache(entered=False)
+    server.faults.hang(operation)
+    entering = asyncio.ensure_future(cache.__aenter__())
+    await soon(server.faults.reached())
+
+    entering.cancel()
+    server.faults.clear()
+    await soon(asyncio.wait([entering]))
+
+    assert entering.cancelled()
+    assert "closed" in repr(cache)
+    assert not [each for each in asyncio.all_tasks() if each.get_name().startswith("tiercache")]
+
+
+@pytest.mark.parametrize("operation", ENTERING)
+async def test_a_close_while_a_cache_is_entered_is_its_end(
+    make_cache: MakeCache, server: MemoryServer, operation: Operation
+) -> None:
+    """As a shutdown hook may that comes early: nothing is begun after it."""
+    cache = await make_cache(entered=False)
+    server.faults.hang(operation)
+    entering = asyncio.ensure_future(cache.__aenter__())
+    await soon(server.faults.reached())
+
+    closing = asyncio.ensure_future(cache.aclose())
+    await asyncio.sleep(0)
+    server.faults.clear()
+    await soon(closing)
+
+    with pytest.raises(CacheClosedError):
+        await soon(entering)
+    assert cache._core.tiers.store is None
+    assert not [each for each in asyncio.all_tasks() if each.get_name().startswith("tiercache")]
 
 
 async def test_closing_twice_is_harmless(make_cache: MakeCache) -> None:
@@ -158,6 +203,56 @@ async def test_closing_lets_stores_finish(make_cache: MakeCache, other: TierCach
     await cache.aclose()
 
     assert await other.get(KEY) == "v1"
+
+
+async def test_closing_lets_a_crash_safe_change_end(
+    make_cache: MakeCache, other: TierCache, server: MemoryServer
+) -> None:
+    """Its caller is not cancelled, L2 is told, and no block is left there."""
+    cache = await make_cache()
+    changed = asyncio.Event()
+
+    @cache.invalidates(keys=[KEY], crash_safe=True)
+    async def change() -> str:
+        await changed.wait()
+        return "changed"
+
+    changing = asyncio.ensure_future(change())
+    await ticks()
+    closing = asyncio.ensure_future(cache.aclose())
+    await ticks()
+    changed.set()
+
+    assert await soon(changing) == "changed"
+    await soon(closing)
+    assert cache._core.ledger.pending == 0
+    await other.get_or_load(KEY, Source().load)
+    await settled(other)
+    assert other.statistics().not_stored == {}
+
+
+@pytest.mark.parametrize("name", ["tiercache-claim", "tiercache-block", "tiercache-unblock"])
+@pytest.mark.leaves_pending
+async def test_what_a_close_breaks_off_does_not_cancel_its_caller(
+    cache: TierCache, server: MemoryServer, name: str
+) -> None:
+    """As it does with what takes longer than a second: the caller goes on without L2."""
+    server.faults.hang("seize", "block", "unblock")
+
+    async def change() -> str:
+        async with cache.writing("w") as writing:
+            writing.set(1)
+        async with cache.invalidating(keys=[KEY]):
+            pass
+        return "changed"
+
+    changing = asyncio.ensure_future(change())
+    while not (named := [each for each in asyncio.all_tasks() if each.get_name() == name]):
+        await ticks(1)
+    for task in named:
+        task.cancel()
+
+    assert await soon(changing) == "changed"
 
 
 async def test_a_close_whose_caller_is_cancelled_goes_on_to_its_end(make_cache: MakeCache) -> None:

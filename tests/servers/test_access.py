@@ -20,7 +20,7 @@ from async_tiercache.abc import Invalidation
 from async_tiercache.backends.redis import RedisRemote
 from async_tiercache.codecs.frame import ENTRY_ID_OFFSET
 from async_tiercache.errors import TierError, TierRefusedError
-from async_tiercache.testing import Recorder, settled
+from async_tiercache.testing import FakeClock, Recorder, settled
 from async_tiercache.testing.contracts._heard import listening
 from async_tiercache.testing.contracts._samples import contents
 from tests.servers.conftest import ONE_SERVER, OpenCache
@@ -251,6 +251,46 @@ async def test_a_password_that_changes_under_load_costs_nothing(
         pool = getattr(client, "connection_pool", None)
         for each in getattr(getattr(pool, "sentinel_manager", None), "sentinels", ()):
             await each.aclose()
+
+
+class Silent(CredentialProvider):
+    """Has lost what tells it the password."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def get_credentials(self) -> tuple[str, str]:
+        self.asked += 1
+        raise ValueError("the token has expired")
+
+    async def get_credentials_async(self) -> tuple[str, str]:
+        return self.get_credentials()
+
+
+async def test_without_a_password_l2_is_down(
+    topology: Topology,
+    open_many: OpenCache,
+    clock: FakeClock,
+    source: Source,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Whatever the provider raises: not every read asks it, and the log has a line and no more."""
+    provider = Silent()
+    client = topology.client(provider)
+    cache = await open_many(client=client, l1=None, clock=clock)
+    before = provider.asked
+
+    for number in range(20):
+        await source.read(cache, f"k{number}")
+
+    assert cache.l2 == "down"
+    assert provider.asked - before < 20
+    assert not [each for each in caplog.records if each.levelname == "ERROR"]
+    await cache.aclose()
+    await client.aclose()
+    pool = getattr(client, "connection_pool", None)
+    for each in getattr(getattr(pool, "sentinel_manager", None), "sentinels", ()):
+        await each.aclose()
 
 
 @pytest.mark.parametrize(("allowed", "opened"), [(None, 8), (3, 3), (1, 1), (100, 8)])

@@ -281,6 +281,20 @@ async def test_another_type_at_our_key_is_a_miss_and_replaced(
     assert events.of(TierChanged) == []
 
 
+@pytest.mark.parametrize("there", ["", "x" * 65, ["x"]], ids=["empty", "long", "a list"])
+async def test_what_is_no_secret_signs_nothing(
+    redis: Server, open_cache: OpenCache, there: str | list[str]
+) -> None:
+    """Writes are told all the same, and nobody makes tokens by what he has put there himself."""
+    name = "test:{*}:secret"
+    redis.command(*(("SET", name, there) if isinstance(there, str) else ("RPUSH", name, *there)))
+    cache = await open_cache(redis.url)
+
+    reports = [await cache.set("k", 1), await cache.invalidate(keys=["k"], tags=["t"])]
+
+    assert [(report.l2, report.token) for report in reports] == [("done", "")] * 2
+
+
 GARBAGE = {
     "text": b"HTTP/1.1 400 Bad Request\r\n\r\n",
     "zeros": bytes(64),
@@ -298,6 +312,7 @@ GARBAGE = {
     "error": b"-ERR nonsense\r\n",
     "unknown-error": b"-NONSENSE\r\n",
     "moved": b"-MOVED 1 127.0.0.1:1\r\n",
+    "moved-nowhere": b"-MOVED\r\n",
     "no-permission": b"-NOPERM this user has no permissions\r\n",
     "misconfigured": b"-MISCONF Redis is configured to save RDB snapshots\r\n",
     "push": b">2\r\n+invalidate\r\n*0\r\n",

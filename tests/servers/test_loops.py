@@ -74,6 +74,32 @@ def test_a_loop_that_ends_with_reads_on_the_wire_does_not_harm_the_next(
         gc.collect()
 
 
+@pytest.mark.parametrize("ticks", [0, 1, 2, 4, 8, 16])
+def test_a_close_that_its_loop_cuts_short_leaves_no_connection(
+    redis: Server, source: Source, ticks: int
+) -> None:
+    """A program whose task that closes is cancelled ends, and the close with it."""
+
+    async def leave() -> None:
+        cache = TierCache(redis.url, namespace=NAMESPACE, policy=POLICY)
+        async with asyncio.timeout(DEADLINE):
+            await cache.__aenter__()
+            await source.read(cache, "k")
+        closing = asyncio.ensure_future(cache.aclose())
+        for _ in range(1 + ticks):
+            await asyncio.sleep(0)
+        closing.cancel()
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", ResourceWarning)
+        asyncio.run(leave())
+        gc.collect()
+
+    # What lets redis-py know that its connection has ended may be cancelled as well.
+    messages = [str(each.message) for each in caught if each.category is ResourceWarning]
+    assert [each for each in messages if "transport" in each or "socket" in each] == []
+
+
 async def test_a_close_leaves_no_connection(
     redis: Server, open_cache: OpenCache, source: Source
 ) -> None:

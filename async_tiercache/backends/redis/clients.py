@@ -16,6 +16,7 @@ from redis.exceptions import RedisClusterException, RedisError
 
 from async_tiercache.backends.redis.connections import no_retry
 from async_tiercache.backends.redis.sentinel import VotingSentinel
+from async_tiercache.backends.redis.wire import transport_of
 from async_tiercache.errors import ConfigurationError
 
 Client: TypeAlias = Redis | RedisCluster
@@ -142,6 +143,12 @@ async def close(client: Client) -> None:
     sentinel: Any = getattr(client.connection_pool, "sentinel_manager", None)
     await client.aclose()
     for each in () if sentinel is None else sentinel.sentinels:
+        pool = each.connection_pool
+        for connection in (*pool._available_connections, *pool._in_use_connections):  # noqa: SLF001
+            transport = transport_of(connection)
+            if transport is not None:
+                # Over TLS a Sentinel that hangs would be waited for.
+                transport.abort()
         await each.aclose()
 
 

@@ -4,6 +4,8 @@ from typing import Any, cast
 
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError
 
 
 def no_retry() -> Retry:
@@ -20,3 +22,19 @@ def connection_of(pool: Any) -> Any:
     connection = pool.make_connection()
     connection.retry = no_retry()
     return connection
+
+
+async def open_connection(connection: Any) -> None:
+    """Open a connection of redis-py.
+
+    Raises:
+        RedisError: There is none, be it that nobody tells the password.
+        OSError: The same, for reasons of the network.
+    """
+    try:
+        await connection.connect()
+    except (RedisError, OSError):
+        raise
+    except Exception as error:
+        # Whatever a provider of credentials raises, the server is as good as down.
+        raise RedisConnectionError(f"{type(error).__name__}: {error}") from error

@@ -11,6 +11,8 @@ from typing import Any, Final, TypeAlias, cast
 
 from redis.asyncio.cluster import ClusterNode, NodesManager, RedisCluster
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisClusterException
 
 from async_tiercache.backends.redis.connections import no_retry
 from async_tiercache.backends.redis.hedging import hedged
@@ -67,7 +69,11 @@ class Directory:
         Raises:
             Exception: What one of them failed with.
         """
-        return await hedged([partial(self._ask, address) for address in addresses])
+        try:
+            return await hedged([partial(self._ask, address) for address in addresses])
+        except RedisClusterException as error:
+            # It is none of redis-py's other errors, whatever it tells of.
+            raise RedisConnectionError(str(error)) from error
 
     async def _ask(self, address: Address) -> list[Address | None]:
         seed = self._node(address)

@@ -147,9 +147,10 @@ class RedisRemote:
         try:
             await bus.run()
         finally:
-            self._runs.hush(listener)
+            # One of a loop that has ended may get here long after the next one has begun.
             if self._bus is bus:
                 self._bus = None
+                self._runs.hush(listener)
 
     async def get_many(self, keys: Sequence[str], tags: Sequence[str] = (), /) -> Reading:
         """Return what keys and tags hold, read in one turn."""
@@ -345,6 +346,8 @@ class RedisRemote:
         mine = self._secret or token_bytes(SECRET_BYTES)
         submit = self._on_loop().submit
         held = _content(await self._ask(submit("SET", self._names.secret, mine, "NX", "GET")))
+        if held is not None and len(held) != SECRET_BYTES:
+            raise TierRefusedError("Redis holds what is no secret of ours", tier="l2")
         self._secret = mine if held is None else held
         return self._secret
 

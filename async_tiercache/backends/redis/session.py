@@ -12,9 +12,10 @@ from typing import Any, Final, cast
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
+from async_tiercache.backends.redis.connections import open_connection
 from async_tiercache.backends.redis.failures import is_demoted
 from async_tiercache.backends.redis.runs import ASK, run_id_of
-from async_tiercache.backends.redis.wire import Command, pack
+from async_tiercache.backends.redis.wire import Command, pack, transport_of
 
 _AT_ONCE: Final = 100  # messages that are taken in before others get to act
 
@@ -32,7 +33,15 @@ class Session:
         unanswered: How many pings were not answered yet.
     """
 
-    __slots__ = ("_answered", "_confirmed", "_heard", "_writes", "connection", "unanswered")
+    __slots__ = (
+        "_answered",
+        "_confirmed",
+        "_heard",
+        "_transport",
+        "_writes",
+        "connection",
+        "unanswered",
+    )
 
     def __init__(
         self,
@@ -47,6 +56,7 @@ class Session:
         self._heard = heard
         self._answered = answered
         self._writes = 0
+        self._transport: Any = None
         self._confirmed: dict[bytes, asyncio.Future[None]] = {}
 
     async def open(self, channels: Iterable[str], written: str | None = None) -> bytes:
@@ -60,6 +70,8 @@ class Session:
             RedisError: The server is out of reach, refuses, or does not serve.
         """
         await self._connect()
+        # redis-py lets go of it when a task that reads is cancelled.
+        self._transport = transport_of(self.connection)
         confirmed = self._expect(channels)
         subscribe = ("SUBSCRIBE", *self._confirmed)
         asked = [ASK] if written is None else [ASK, _write(written)]
@@ -86,12 +98,12 @@ class Session:
         connection = self.connection
         given, connection.protocol = connection.protocol, 3
         try:
-            await connection.connect()
+            await open_connection(connection)
         except ResponseError:
             if int(given) == 3:
                 raise
             connection.protocol = given
-            await connection.connect()
+            await open_connection(connection)
 
     async def read(self) -> None:
         """Take in what comes, until the connection breaks.
@@ -154,6 +166,9 @@ class Session:
         """Hang up."""
         for each in self._confirmed.values():
             each.cancel()
+        if self._transport is not None:
+            # Over TLS a server that hangs would be waited for.
+            self._transport.abort()
         await self.connection.disconnect(nowait=True)
 
     def _expect(self, channels: Iterable[str]) -> "list[asyncio.Future[None]]":

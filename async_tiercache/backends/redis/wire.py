@@ -281,8 +281,8 @@ class StreamWire(Wire, asyncio.Protocol):
         while not self.over:
             try:
                 reply = reader.gets()
-            except InvalidResponse as error:
-                self.abort(error)
+            except Exception as error:  # noqa: BLE001 - also of an error reply in no known form
+                self.abort(InvalidResponse(str(error)))
                 return
             if reply is _MORE:
                 return

@@ -14,6 +14,7 @@ from redis.exceptions import ResponseError
 
 from async_tiercache._tasks import Tasks
 from async_tiercache.abc import Clock
+from async_tiercache.backends.redis.connections import open_connection
 from async_tiercache.backends.redis.failures import is_demoted
 from async_tiercache.backends.redis.runs import ASK, run_id_of
 from async_tiercache.backends.redis.wire import (
@@ -151,7 +152,7 @@ class Wires:
         """Connect, and send what waits for that."""
         epoch, connection = self._epoch, self._make()
         try:
-            await connection.connect()
+            await open_connection(connection)
             told: Any = {"lost": self._lost, "demoted": self.renew}
             if transport_of(connection) is None:
                 wire: Wire = PlainWire(connection, **told, freed=partial(self._resume, lane))
