@@ -45,7 +45,7 @@ STATE_SECONDS: Final = 60.0
 
 A = TypeVar("A", bound=Ask)
 R = TypeVar("R")
-AtOnce: TypeAlias = Callable[[A, Content, States], bool]
+AtOnce: TypeAlias = Callable[[Iterable[tuple[A, Content]], States], Iterable[tuple[A, Content]]]
 SurveyAtOnce: TypeAlias = Callable[
     [Survey, Iterable[tuple[str, Content]], States], Iterable[tuple[Look, Content]]
 ]
@@ -140,7 +140,7 @@ class Finder:
 
         Args:
             asks: The questions.
-            at_once: Is shown each content first; returns whether nothing else is to be found.
+            at_once: Is shown what L2 holds first; returns what this leaves.
             ended: Is called when all answers are there.
         """
         try:
@@ -161,7 +161,7 @@ class Finder:
     ) -> None:
         if self._prompt is not None and self._guard.up:
             try:
-                if self._prompt.begin_read(keys, tags, partial(self._guard.heard, heard)):
+                if self._prompt.begin_read(keys, tags, heard):
                     return
             except TierError:
                 heard(None)
@@ -178,6 +178,9 @@ class Finder:
         reading: Reading | Exception | None,
     ) -> None:
         named: list[Frame] = []
+        if isinstance(reading, TierError):
+            self._guard.note(reading)
+            reading = None
         if isinstance(reading, Exception):
             _fail_open(asked, reading)
             ended()
@@ -222,12 +225,12 @@ class Finder:
                 ask.settle(UNKNOWN)
             return [], States()
         states = self._settled(tags, reading.states)
-        named = [
-            frame
-            for ask, content in zip(asked, reading.contents, strict=True)
-            if (at_once is None or not at_once(ask, content, states))
-            and (frame := self._taken_in(ask, content, states)) is not None
-        ]
+        held: Iterable[tuple[A, Content]] = zip(asked, reading.contents, strict=True)
+        named: list[Frame] = []
+        for ask, content in held if at_once is None else at_once(held, states):
+            frame = self._taken_in(ask, content, states)
+            if frame is not None:
+                named.append(frame)
         return named, states
 
     async def take(self, basis: Basis, found: Found, family: Family) -> Fence | Found:
@@ -373,7 +376,8 @@ class Finder:
     def _settled(self, tags: Iterable[str], contents: Iterable[Content]) -> States:
         """Return the states of tags; those of a part that does not answer as far as known."""
         states = States()
-        for tag, content in zip(tags, contents, strict=True):
+        # A tier that returns too few of them is found out where they are looked for.
+        for tag, content in zip(tags, contents):  # noqa: B905 - to check that costs a lone read much
             if content is not UNREACHED:
                 states[tag] = content
             else:
@@ -388,7 +392,9 @@ class Finder:
         """Let the ledger remember states that were asked for after a basis was made."""
         if not states.learned:
             states.learned = True
-            self._learn(basis, NAMESPACE, states[NAMESPACE])
+            state = states[NAMESPACE]
+            if state is not None and states.namespace is not None:
+                self._ledger.learn(basis, NAMESPACE, state)
         for tag in basis.tags:
             self._learn(basis, tag, states[tag])
 

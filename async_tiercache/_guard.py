@@ -61,31 +61,18 @@ class Guard:
                 await self._probe()
                 self._back()
             return await operation(*args, **kwargs)
-        except (TierPartError, TierRefusedError) as error:
-            if probing:
-                self._back()
-            if isinstance(error, TierRefusedError):
-                self._refused(error)
-            raise
         except TierError as error:
-            self._failed(error)
+            if probing and isinstance(error, TierPartError | TierRefusedError):
+                self._back()
+            self.note(error)
             raise
 
-    def heard(self, answered: Callable[[R | None], None], outcome: R | TierError) -> None:
-        """Hand on what an operation that was begun while the tier was up has ended with.
-
-        Args:
-            answered: Is told the answer, `None` if there is none.
-            outcome: The answer, or why there is none.
-        """
-        if not isinstance(outcome, TierError):
-            answered(outcome)
-            return
-        if isinstance(outcome, TierRefusedError):
-            self._refused(outcome)
-        elif not isinstance(outcome, TierPartError):
-            self._failed(outcome)
-        answered(None)
+    def note(self, error: TierError) -> None:
+        """Take in why an operation that was begun while the tier was up has no answer."""
+        if isinstance(error, TierRefusedError):
+            self._refused(error)
+        elif not isinstance(error, TierPartError):
+            self._failed(error)
 
     def _failed(self, error: TierError) -> None:
         if self._breaker.failure(self._clock.monotonic()):

@@ -247,7 +247,7 @@ class Looks:
         self._home.leave_settled()
         self._alone = len(looks) == 1 and not self._under_way
         self._under_way += 1
-        self._finder.begin(looks, self._answers, partial(self._end, self._home, looks))
+        self._finder.begin(looks, self._answered, partial(self._end, self._home, looks))
 
     def _end(self, home: Home, looks: Sequence[Look]) -> None:
         if home is self._home:
@@ -288,28 +288,39 @@ class Looks:
             look = survey.look(key)
             if look is None:
                 continue
-            if look.waiting and self._answers(look, content, states):
+            if look.waiting and not self._answered(((look, content),), states):
                 values[key] = look.value
             else:
                 left.append((look, content))
         return left
 
-    def _answers(self, look: Look, content: Content, states: States) -> bool:
-        """Answer a look if what L2 holds is a plain frame of a fresh value, as most are."""
-        basis, family = look.basis, look.family
-        key = basis.key
-        if self._home.by_key.get(key) is not look or not self._ledger.holds(basis):
-            return False
-        plain = self._plain(family, key, basis.tags, content, states)
-        if plain is None:
-            return False
-        if look.alias is not None:
-            look.hide()
-        if basis.tags or not states.learned or self._tiers.store is not None:
-            self._take_in(family, basis, plain, states)
-            self._tiers.link(family, key, look.alias, basis.declared)
-        self._give(look, plain)
-        return True
+    def _answered(
+        self, held: Iterable[tuple[Look, Content]], states: States
+    ) -> list[tuple[Look, Content]]:
+        """Answer looks for which L2 holds a plain frame of a fresh value, as it does for most.
+
+        Returns:
+            Those that this leaves, each with what L2 holds.
+        """
+        by_key, holds = self._home.by_key, self._ledger.holds
+        keeps = self._tiers.store is not None
+        left: list[tuple[Look, Content]] = []
+        for look, content in held:
+            basis, family = look.basis, look.family
+            key, tags = basis.key, basis.tags
+            plain = None
+            if by_key.get(key) is look and holds(basis):
+                plain = self._plain(family, key, tags, content, states)
+            if plain is None:
+                left.append((look, content))
+                continue
+            if look.alias is not None:
+                look.hide()
+            if tags or keeps or not states.learned:
+                self._take_in(family, basis, plain, states)
+                self._tiers.link(family, key, look.alias, basis.declared)
+            self._give(look, plain)
+        return left
 
     def _plain(
         self, family: Family, key: str, tags: Collection[str], content: Content, states: States

@@ -127,7 +127,7 @@ class Template:
         'user:42:profile'
     """
 
-    __slots__ = ("literals", "placeholders", "template")
+    __slots__ = ("_parts", "literals", "placeholders", "template")
 
     def __init__(self, template: str) -> None:
         self.template = template
@@ -150,6 +150,7 @@ class Template:
             literals.append("")
         self.literals = tuple(literals)
         self.placeholders = tuple(placeholders)
+        self._parts = tuple(zip(placeholders, literals[1:], strict=True))
         self._check_literals()
 
     def __repr__(self) -> str:
@@ -186,7 +187,7 @@ class Template:
             UnkeyableError: A value has no text.
         """
         parts = [first, self.literals[0]]
-        for placeholder, literal in zip(self.placeholders, self.literals[1:], strict=True):
+        for placeholder, literal in self._parts:
             try:
                 parts.append(spell(placeholder.of(values[placeholder.name])))
             except UnkeyableError as error:

@@ -170,7 +170,10 @@ class TagMaker:
         """
         if self.fixed is not None:
             return self.fixed
-        return self._spelled(dict(zip(names, values, strict=True), self=owner))
+        # As many of each; to have that checked, each read of L2 would take longer.
+        arguments = dict(zip(names, values))  # noqa: B905
+        arguments["self"] = owner
+        return self._spelled(arguments)
 
     def _spelled(self, arguments: Mapping[str, object]) -> tuple[str, ...]:
         return tuple(

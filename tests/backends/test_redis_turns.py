@@ -166,3 +166,20 @@ async def test_what_hastens_is_sent_with_what_has_gathered(wires: RecordingWires
 
     assert wires.turns == [[("MGET", "a", "b", "c")]]
     assert [await gathered, await hastened] == ["a", ["b", "c"]]
+
+
+async def test_what_hastens_waits_while_the_wires_are_full() -> None:
+    """No turn is begun beyond the width; it goes as soon as there is room."""
+    wires, loop = HoldingWires(), asyncio.get_running_loop()
+    turns = Turns(wires, limit=5.0, width=1)
+    replies = [loop.create_future() for _ in range(2)]
+
+    for name, reply in zip("ab", replies, strict=True):
+        turns.hasten(("MGET", name, "t"), reply)
+    sent = len(wires.held)
+    wires.held[0].answered([["1", "t"]])
+    await asyncio.sleep(0)
+    wires.held[1].answered([["2", "t"]])
+
+    assert sent == 1
+    assert [await reply for reply in replies] == [["1", "t"], ["2", "t"]]

@@ -14,8 +14,8 @@ LOOKS: Final = (
         safeguard="A look that something has happened to answers nobody.",
         guards="G2, G3",
         file=_LOOKS,
-        before=" or not self._ledger.holds(basis)",
-        after="",
+        before="is look and holds(basis)",
+        after="is look",
         named=(
             "tests/core/test_coherence_schedules.py::test_a_read_of_l2_that_was_followed_by_an_invalidation_elsewhere_is_not_believed",
             "tests/core/test_invalidation.py::test_a_read_of_l2_that_began_before_the_delete_is_not_believed",
@@ -26,7 +26,7 @@ LOOKS: Final = (
         safeguard="Nor does one whose key somebody else has asked L2 for since.",
         guards="G4",
         file=_LOOKS,
-        before="self._home.by_key.get(key) is not look or ",
+        before="by_key.get(key) is look and ",
         after="",
         named=(
             f"{_TESTS}test_a_batch_overtakes_a_look",

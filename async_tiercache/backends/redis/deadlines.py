@@ -59,7 +59,8 @@ class Deadlines(Generic[T]):
         """Let something be: it has ended."""
         if self._running.pop(item, None) is None:
             self._draining.pop(item, None)
-        self._restarts.pop(item, None)
+        if self._restarts:
+            self._restarts.pop(item, None)
 
     def _arm(self, due: float) -> None:
         self._due = due

@@ -508,7 +508,8 @@ class _Read:
         except TierError as error:
             self._heard(error)
             return
-        self._heard(Reading(held[: self._keys], list(map(_state, held[self._keys :]))))
+        states = [_state(each) for each in held[self._keys :]]
+        self._heard(Reading(held[: self._keys], states))
 
     def set_exception(self, exception: Exception, /) -> None:
         """Hand on what the error means."""

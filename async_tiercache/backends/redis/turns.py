@@ -127,8 +127,12 @@ class Turns:
 
         For who has gathered what there is to ask himself.
         """
-        self._small.queue.append((command, reply))
-        self._flush()
+        lane = self._small
+        if lane.queue or len(lane.deadlines) >= self._width:
+            lane.queue.append((command, reply))
+            self._flush()
+        else:
+            self._begin(lane, [(command, reply)])
 
     @property
     def whole(self) -> bool:
@@ -176,10 +180,13 @@ class Turns:
             while lane.queue and len(lane.deadlines) < self._width:
                 batch = _take(lane)
                 if batch:
-                    turn = _Batch(self, lane, batch, merging=self._merging)
-                    lane.deadlines.begin(turn)
-                    self._wires.send(turn)
+                    self._begin(lane, batch)
         self._rest()
+
+    def _begin(self, lane: _Lane, batch: list[Submitted]) -> None:
+        turn = _Batch(self, lane, batch)
+        lane.deadlines.begin(turn)
+        self._wires.send(turn)
 
     def answered(self, turn: "_Batch", replies: Sequence[Any]) -> None:
         """Give everybody the reply to a command."""
@@ -195,7 +202,8 @@ class Turns:
         self._settle(batch, [error] * len(batch))
 
     def _settle(self, batch: Sequence[Submitted], replies: Sequence[Any]) -> None:
-        for (command, future), reply in zip(batch, replies, strict=True):
+        # There are as many; to have that checked would cost a lone read more than all else here.
+        for (command, future), reply in zip(batch, replies):  # noqa: B905
             failed = isinstance(reply, Exception)
             if failed and self._rejected is not None and self._rejected(command, future, reply):
                 continue
@@ -208,7 +216,8 @@ class Turns:
         for lane in self._lanes:
             if lane.queue:
                 self._schedule(lane)
-        self._rest()
+        if self._ended is not None:
+            self._rest()
 
     def _expired(self, turn: "_Batch") -> None:
         self._wires.give_up(turn)
@@ -257,16 +266,16 @@ class _Batch(Turn):
 
     __slots__ = ("_merged", "_reads", "_turns", "batch", "lane")
 
-    def __init__(self, turns: Turns, lane: _Lane, batch: list[Submitted], *, merging: bool) -> None:
+    def __init__(self, turns: Turns, lane: _Lane, batch: list[Submitted]) -> None:
         self._turns = turns
         self.lane = lane
         self.batch = batch
         self._reads: dict[tuple[type[Command], str], None] = {}
         self._merged = False
-        commands = [batch[0][0]] if len(batch) == 1 else self._gathered(merging=merging)
+        commands = [batch[0][0]] if len(batch) == 1 else self._gathered()
         super().__init__(commands, large=lane.large)
 
-    def _gathered(self, *, merging: bool) -> list[Command]:
+    def _gathered(self) -> list[Command]:
         """Return the commands with the reads of all in front."""
         reads, others = self._reads, list[Command]()
         for command, _ in self.batch:
@@ -275,7 +284,7 @@ class _Batch(Turn):
                 reads.update(dict.fromkeys(_names(command)))
             else:
                 others.append(command)
-        self._merged = merging and len(reads) > 1
+        self._merged = self._turns.whole and len(reads) > 1
         if self._merged:
             return [("MGET", *(name for _, name in reads)), *others]
         return [*map(_get, reads), *others]
@@ -318,7 +327,7 @@ def _is_merged(command: Command) -> bool:
 def _plain(command: Command, reply: Any) -> Any:
     """Return the reply to a command that was sent as it is."""
     if command[0] == "MGET":
-        return _of_many(reply, len(command) - 1)
+        return reply if isinstance(reply, Exception) else _each(reply, len(command) - 1)
     return _value(reply) if command[0] == "GET" else reply
 
 
@@ -354,20 +363,11 @@ def _value(reply: Any) -> Any:
     return reply
 
 
-def _of_many(reply: Any, count: int) -> Any:
-    """Return the reply to one MGET, or its error."""
-    if isinstance(reply, Exception):
-        return reply
-    return _each(reply, count)
-
-
 def _each(reply: Any, count: int) -> list[Any]:
     """Return one reply for each key of an MGET, whose error stands for all."""
     if isinstance(reply, Exception):
         return [reply] * count
-    values: list[Any] = []
-    if isinstance(reply, list):
-        values += reply
-    if len(values) != count:
+    if reply.__class__ is not list or len(reply) != count:
         raise InvalidResponse("MGET was answered with something else than its values")
+    values: list[Any] = reply
     return values
