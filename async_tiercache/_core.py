@@ -24,6 +24,7 @@ from async_tiercache._fence import Fences
 from async_tiercache._filler import Filler
 from async_tiercache._finder import STATE_SECONDS, Finder
 from async_tiercache._flight import Flights
+from async_tiercache._followers import Followers
 from async_tiercache._guard import Guard
 from async_tiercache._invalidator import Invalidator
 from async_tiercache._judge import Judge
@@ -225,17 +226,8 @@ class Core:
             advise=self.advise,
             notify=self.notify if self._observers else None,
         )
-        self.looks = Looks(
-            namespace=namespace,
-            on=self.has_remote and self.enabled and not tracing.on and self.source_check is None,
-            tiers=self.tiers,
-            finder=self.finder,
-            ledger=self.ledger,
-            flights=self.flights,
-            fences=self._fences,
-            log=log,
-            clock=self.clock,
-        )
+        view = View(tiers=self.tiers, ledger=self.ledger, flights=self.flights, clock=self.clock)
+        self._wire_looks(namespace, tracing, view, log)
         pilot = Pilot(
             tiers=self.tiers,
             finder=self.finder,
@@ -250,7 +242,6 @@ class Core:
             clock=self.clock,
             tracing=tracing,
         )
-        view = View(tiers=self.tiers, ledger=self.ledger, flights=self.flights, clock=self.clock)
         self.reader = Reader(
             tiers=self.tiers,
             finder=self.finder,
@@ -258,6 +249,7 @@ class Core:
             view=view,
             looks=self.looks,
             flights=self.flights,
+            followers=self.followers,
             filler=self.filler,
             pilot=pilot,
             clock=self.clock,
@@ -273,6 +265,29 @@ class Core:
             guard=self.guard,
             clock=self.clock,
             loading=lambda key: self.flights.find(key) is not None,
+        )
+
+    def _wire_looks(self, namespace: str, tracing: Tracing, view: View, log: ReadLog) -> None:
+        """Make what serves most reads that leave L1."""
+        self.followers = Followers(
+            view=view,
+            ledger=self.ledger,
+            flights=self.flights,
+            log=log,
+            clock=self.clock,
+            admit=self.admit,
+        )
+        self.looks = Looks(
+            namespace=namespace,
+            on=self.has_remote and self.enabled and not tracing.on and self.source_check is None,
+            tiers=self.tiers,
+            finder=self.finder,
+            ledger=self.ledger,
+            flights=self.flights,
+            followers=self.followers,
+            fences=self._fences,
+            log=log,
+            clock=self.clock,
         )
 
     def _wire_invalidations(self, remote: Remote | None, tracing: Tracing) -> None:
