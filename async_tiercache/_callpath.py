@@ -32,6 +32,17 @@ EXACT: Final = frozenset({int, str, bytes, bool, UUID, _NONE_TYPE})
 Values of different classes are told apart by the class itself (1 == True)."""
 
 _RESERVED = "_tc_"
+_SPACE: Final[dict[str, Any]] = {
+    **{f"{_RESERVED}{kind.__name__}": kind for kind in EXACT},
+    f"{_RESERVED}KeyError": KeyError,
+    f"{_RESERVED}KeyOrTypeError": (KeyError, TypeError),
+    f"{_RESERVED}Cancelled": asyncio.CancelledError,
+    f"{_RESERVED}Look": Look,
+    f"{_RESERVED}next": next,
+    f"{_RESERVED}current": CURRENT.get,
+    f"{_RESERVED}running": RUNNING,
+}
+"""What the source of every function refers to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,6 +234,7 @@ class CallPath:
         parts: Its parameter list.
         table: Where slots are found by the bare arguments; `None` always goes through `read`.
         look: Looks into L2 for a call that is no hit, from `self`, the values and what was found.
+        join: Lets a call wait with others that have the same arguments, if it may.
         read: Answers a call that had no value from there.
         peek: Answers who does not wait, from `self` and the values, where the table cannot.
         hits_left: Goes on by one with each hit.
@@ -245,6 +257,7 @@ class CallPath:
         table: Table | None,
         *,
         look: Callable[[Any, Arguments, object], tuple[Look, Waiter] | None],
+        join: Callable[[Look], Waiter | None],
         read: Callable[[Any, Arguments, Look | None], Coroutine[Any, Any, Any]],
         peek: Callable[[Any, Arguments], Any],
         hits_left: Iterator[None],
@@ -262,19 +275,16 @@ class CallPath:
         tell, self._now = _time_of(clock, exact=proven)
         self._space: dict[str, Any] = {
             **parts.defaults,
-            **{f"{_RESERVED}{kind.__name__}": kind for kind in EXACT},
-            f"{_RESERVED}KeyError": KeyError,
-            f"{_RESERVED}KeyOrTypeError": (KeyError, TypeError),
+            **_SPACE,
             f"{_RESERVED}function": function,
             f"{_RESERVED}miss": self._miss,
+            f"{_RESERVED}go_on": self._go_on,
+            f"{_RESERVED}join": join,
             f"{_RESERVED}look_up": peek,
-            f"{_RESERVED}next": next,
             f"{_RESERVED}hits_left": hits_left,
             f"{_RESERVED}time": tell,
             f"{_RESERVED}ledger": ledger,
             f"{_RESERVED}recheck": recheck,
-            f"{_RESERVED}current": CURRENT.get,
-            f"{_RESERVED}running": RUNNING,
         }
         self._of_class: dict[type, FunctionType] = {}
         values = _tuple(parts.names)
@@ -341,18 +351,20 @@ class CallPath:
             slots = None  # It asks whose the slot is; a peek leaves that to its caller.
         # A miss is a coroutine of its own, for the sake of a small frame of this one.
         miss = f"await {_RESERVED}miss({self._values}, {{found}})"
-        return [f"async def {_RESERVED}call({self._parts.header}):", *self._lines(slots, miss)]
+        joined = _joined_lines(self._values, proven=self._proven)
+        lines = self._lines(slots, miss, joined)
+        return [f"async def {_RESERVED}call({self._parts.header}):", *lines]
 
     def _peek_lines(self, slots: str | None) -> list[str]:
         """Return the source of `peek`."""
         miss = f"{_RESERVED}look_up({self._values})"
         return [f"def {_RESERVED}peek({self._parts.header}):", *self._lines(slots, miss)]
 
-    def _lines(self, slots: str | None, miss: str) -> list[str]:
+    def _lines(self, slots: str | None, miss: str, joined: Iterable[str] = ()) -> list[str]:
         """Return the lines that answer a hit, or else by what is said, given what was found."""
         hit = list[str]()
         if slots is not None and self._table is not None:
-            hit = _hit_lines(slots, self._table, self._now, miss, proven=self._proven)
+            hit = _hit_lines(slots, self._table, self._now, miss, joined, proven=self._proven)
         return [*hit, f"    return {miss.format(found=None)}"]
 
     async def _miss(self, owner: Any, values: Arguments, found: object) -> Any:
@@ -366,8 +378,10 @@ class CallPath:
         except asyncio.CancelledError:
             look.left(waiter)
             raise
-        if answer is not look:
-            return answer
+        return answer if answer is not look else await self._go_on(owner, values, look)
+
+    async def _go_on(self, owner: Any, values: Arguments, look: Look) -> Any:
+        """Answer a call whose look has left it to a flight."""
         try:
             return await self._read(owner, values, look)
         finally:
@@ -386,7 +400,36 @@ def _time_of(clock: Clock, *, exact: bool) -> tuple[Callable[..., float], str]:
     return tell, f"{_RESERVED}time({argument})"
 
 
-def _hit_lines(slots: str, table: Table, clock: str, miss: str, *, proven: bool) -> list[str]:
+def _joined_lines(values: str, *, proven: bool) -> list[str]:
+    """Return the lines that wait with other calls, as nearly all readers of a stampede do.
+
+    They spell out `_miss`, which would be a coroutine more of each. Without other servers there are
+    no looks.
+    """
+    if not proven:
+        return []
+    slot, now = f"{_RESERVED}slot", f"{_RESERVED}now"
+    proof = f"{now} < {_RESERVED}ledger.proof_deadline"
+    # Names of their own would make the frame of each hit larger.
+    waiter = answer = now
+    return [
+        f"    if ({slot}.__class__ is {_RESERVED}Look and {proof}",
+        f"        and (not {_RESERVED}running or {_RESERVED}current() is None)",
+        f"        and ({waiter} := {_RESERVED}join({slot})) is not None):",
+        "        try:",
+        f"            {answer} = await {waiter}",
+        f"        except {_RESERVED}Cancelled:",
+        f"            {slot}.left({waiter})",
+        "            raise",
+        f"        if {answer} is not {slot}:",
+        f"            return {answer}",
+        f"        return await {_RESERVED}go_on({values}, {slot})",
+    ]
+
+
+def _hit_lines(
+    slots: str, table: Table, clock: str, miss: str, joined: Iterable[str], *, proven: bool
+) -> list[str]:
     """Return the lines that answer a hit."""
     slot, ledger, now = f"{_RESERVED}slot", f"{_RESERVED}ledger", f"{_RESERVED}now"
     proof = f" and {now} < {ledger}.proof_deadline" if proven else ""
@@ -408,6 +451,7 @@ def _hit_lines(slots: str, table: Table, clock: str, miss: str, *, proven: bool)
         f"        {slot}.visited = True",
         f"        {_RESERVED}next({_RESERVED}hits_left)",
         f"        return {slot}.value",
+        *joined,
         f"    return {miss.format(found=slot)}",
     ]
     if table.conditions:

@@ -25,6 +25,7 @@ from async_tiercache._fence import Fences
 from async_tiercache._filler import Filler
 from async_tiercache._finder import STATE_SECONDS, Finder
 from async_tiercache._flights import Flights
+from async_tiercache._followers import Followers
 from async_tiercache._getter import Getter
 from async_tiercache._guard import Guard
 from async_tiercache._invalidator import Invalidator
@@ -239,17 +240,8 @@ class Core:
             advise=self.advise,
             notify=self.notify if self._observers else None,
         )
-        self.looks = Looks(
-            namespace=namespace,
-            on=self.has_remote and self.enabled and not tracing.on and self.source_check is None,
-            tiers=self.tiers,
-            finder=self.finder,
-            ledger=self.ledger,
-            flights=self.flights,
-            fences=self._fences,
-            log=log,
-            clock=self.clock,
-        )
+        view = View(tiers=self.tiers, ledger=self.ledger, flights=self.flights, clock=self.clock)
+        self._wire_looks(namespace, tracing, view, log)
         self.explainer = Explainer(
             tiers=self.tiers,
             finder=self.finder,
@@ -259,9 +251,32 @@ class Core:
             clock=self.clock,
             loading=lambda key: self.flights.find(key) is not None,
         )
-        self._wire_readers(tracing, log)
+        self._wire_readers(tracing, view, log)
 
-    def _wire_readers(self, tracing: Tracing, log: ReadLog) -> None:
+    def _wire_looks(self, namespace: str, tracing: Tracing, view: View, log: ReadLog) -> None:
+        """Make what serves most reads that leave L1."""
+        self.followers = Followers(
+            view=view,
+            ledger=self.ledger,
+            flights=self.flights,
+            log=log,
+            clock=self.clock,
+            admit=self.admit,
+        )
+        self.looks = Looks(
+            namespace=namespace,
+            on=self.has_remote and self.enabled and not tracing.on and self.source_check is None,
+            tiers=self.tiers,
+            finder=self.finder,
+            ledger=self.ledger,
+            flights=self.flights,
+            followers=self.followers,
+            fences=self._fences,
+            log=log,
+            clock=self.clock,
+        )
+
+    def _wire_readers(self, tracing: Tracing, view: View, log: ReadLog) -> None:
         """Make what reads one key, many keys, and without a load."""
         pilot = Pilot(
             tiers=self.tiers,
@@ -278,12 +293,12 @@ class Core:
             clock=self.clock,
             tracing=tracing,
         )
-        view = View(tiers=self.tiers, ledger=self.ledger, flights=self.flights, clock=self.clock)
         self.reader = Reader(
             tiers=self.tiers,
             ledger=self.ledger,
             view=view,
             flights=self.flights,
+            followers=self.followers,
             runner=self.runner,
             pilot=pilot,
             clock=self.clock,

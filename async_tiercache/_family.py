@@ -55,8 +55,7 @@ class Family:
         counts: What the paths count.
         named: By key, the tags that its loader has named last; they are asked for before the next
             load.
-        misses_in_a_row: How often flights have found nothing in L2 since one has found something,
-            or was shared: looks, which do not know what to expect, make a stampede cheaper.
+        misses_in_a_row: How often flights have found nothing in L2 since one has found something.
     """
 
     name: str

@@ -10,10 +10,11 @@ from typing import Any, NamedTuple, TypeAlias
 from async_tiercache._ask import UNKNOWN, Ask, Found
 from async_tiercache._basis import Basis, Moment
 from async_tiercache._family import Alias, Family
+from async_tiercache._flight import Flight
 from async_tiercache._options import MISSING
 from async_tiercache.abc import NAMESPACE, TAG_EPOCH
 
-Waiter: TypeAlias = "asyncio.Future[Any]"
+Waiter: TypeAlias = asyncio.Future[Any]
 """Gives one reader the value that a look has found, or the look where only a flight can tell.
 
 A plain future: with one of a class of our own, tasks take a longer way.
@@ -44,24 +45,27 @@ class Look(Ask):
         waiters: Get the value. Else the first of them gets the look, and begins a flight, whose
             outcome the others have.
         came: Where each of them comes from, if somebody is told.
-        waiting: How many of them wait still.
+        flight: The flight whose outcome they get, once there is one.
+        epoch: The ledger's, when it was last known that readers may join that.
         soft_deadline: A compiled call path that finds it takes it for a slot that is due.
     """
 
     soft_deadline = -inf
 
-    # `_abandon` tells the flight that the waiters follow of their end.
+    # `_abandon` tells the flight that nobody waits any more; `_gone` counts those who do not.
     __slots__ = (
         "_abandon",
+        "_gone",
         "_home",
         "alias",
         "began",
         "came",
+        "epoch",
         "family",
+        "flight",
         "many",
         "value",
         "waiters",
-        "waiting",
     )
 
     def __init__(
@@ -87,9 +91,15 @@ class Look(Ask):
         self.value: Any = MISSING
         self.waiters: list[Waiter] = []
         self.came: dict[Waiter, Came] = {}
-        self.waiting = 0
-        self._abandon: Callable[[], None] | None = None
+        self._gone = 0
+        self.flight: Flight | None = None
+        self.epoch: object = None
         home.by_key[basis.key] = self
+
+    @property
+    def waiting(self) -> int:
+        """How many readers wait still."""
+        return len(self.waiters) - self._gone
 
     @property
     def current(self) -> bool:
@@ -99,7 +109,8 @@ class Look(Ask):
     def be_found(self, alias: Alias | None) -> None:
         """Stand where a compiled call path looks for the slot of the key."""
         self.alias = alias
-        if alias is not None and self.found is None and self.value is MISSING:
+        waits = self.flight is not None or (self.found is None and self.value is MISSING)
+        if alias is not None and waits:
             table, arguments = alias
             table[arguments] = self
 
@@ -127,22 +138,21 @@ class Look(Ask):
         else:
             self._wake_first()
 
-    @property
-    def followed(self) -> bool:
-        """Whether nobody waits, or those who do get the outcome of a flight."""
-        return not self.waiting or self._abandon is not None
-
-    def follow(self, abandon: Callable[[], None]) -> None:
-        """Let those who wait have the outcome of a flight.
+    def follow(self, flight: Flight, abandon: Callable[[], None]) -> None:
+        """Let those who wait have the outcome of a flight, and be found again by more of them.
 
         Args:
+            flight: The flight.
             abandon: Tells it that all of them were cancelled.
         """
-        self._abandon = abandon
+        self.flight, self._abandon = flight, abandon
+        if self.alias is not None:
+            table, arguments = self.alias
+            table.setdefault(arguments, self)
 
     def end(self) -> None:
         """Note that the read which was to begin a flight has ended, with or without one."""
-        if self._abandon is None:
+        if self.flight is None:
             self.wake()
 
     def wake(self) -> None:
@@ -154,7 +164,7 @@ class Look(Ask):
     def take(self) -> list[Waiter]:
         """Return the readers that wait still, and forget all: they refer to this, too."""
         waiting = [waiter for waiter in self.waiters if not waiter.done()]
-        self.waiters, self.waiting = [], 0
+        self.waiters, self._gone = [], 0
         return waiting
 
     async def answer_of(self, waiter: Waiter) -> Any:
@@ -168,18 +178,19 @@ class Look(Ask):
     def left(self, waiter: Waiter) -> None:
         """Note that a reader was cancelled."""
         if not waiter.cancelled():
-            if self.found is not None and self._abandon is None:
+            if self.found is not None and self.flight is None:
                 # It was to begin the flight.
                 self._wake_first()
-        elif self.waiting:
-            self.waiting -= 1
-            if not self.waiting and self._abandon is not None:
+        elif self.waiters:
+            self._gone += 1
+            if self.flight is not None and not self.waiting:
+                self.hide()
                 self._abandon()
 
     def _wake_first(self) -> None:
         for waiter in self.waiters:
             if not waiter.done():
-                self.waiting -= 1
+                self._gone += 1
                 self.came.pop(waiter, None)
                 waiter.set_result(self)
                 return
@@ -278,6 +289,12 @@ class Home:
         self.by_key: dict[str, Look | Survey] = {}
         self.settled: list[Look] = []
         self._leaving: list[Look] = []
+
+    def forget(self) -> None:
+        """Let compiled call paths find none of them any more."""
+        for look in self.by_key.values():
+            if isinstance(look, Look):
+                look.hide()
 
     def leave_settled(self) -> None:
         """End the looks that were settled before the last question, not only before this one.

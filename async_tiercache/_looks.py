@@ -23,6 +23,7 @@ from async_tiercache._family import MANY_MISSES, Family
 from async_tiercache._fence import Fences
 from async_tiercache._finder import Finder
 from async_tiercache._flights import Flights
+from async_tiercache._followers import Followers
 from async_tiercache._inside import RUNNING, inside
 from async_tiercache._ledger import Ledger
 from async_tiercache._look import Came, Home, Look, Survey, Waiter
@@ -53,6 +54,7 @@ class Looks:
         finder: Asks L2.
         ledger: Says whether an answer still counts.
         flights: What is being loaded is not looked for.
+        followers: Readers of that wait for the load.
         fences: Nor is what this process has a lease on that is on its way back.
         log: Is told of the answers.
         clock: The clock of this process.
@@ -70,6 +72,7 @@ class Looks:
         finder: Finder,
         ledger: Ledger,
         flights: Flights,
+        followers: Followers,
         fences: Fences,
         log: ReadLog,
         clock: Clock,
@@ -80,6 +83,7 @@ class Looks:
         self._finder = finder
         self._ledger = ledger
         self._flights = flights.by_key
+        self._followers = followers
         self._releasing = fences.releasing
         self._log = log
         self._monotonic = clock.monotonic
@@ -112,7 +116,15 @@ class Looks:
         Returns:
             The look, and a future of the value, or of the look where only a flight can tell.
         """
-        if family.misses_in_a_row >= MANY_MISSES or not self._may_begin(key):
+        # A read inside of a load needs to know what its value rests on.
+        if not self.on or (RUNNING and inside() is not None):
+            return None
+        store = self._tiers.store
+        if store is not None and key in store.slots:
+            return None
+        if key in self._flights:
+            return self._followers.begin(family, key, tags)
+        if family.misses_in_a_row >= MANY_MISSES or key in self._releasing:
             return None
         now, ledger = self._monotonic(), self._ledger
         look = self._home.by_key.get(key)
@@ -132,7 +144,6 @@ class Looks:
         if self._log.listened:
             look.came[waiter] = Came(now, copy_context())
         look.waiters.append(waiter)
-        look.waiting += 1
         if look is not found:
             self._ask(loop)
         return look, waiter
@@ -174,14 +185,15 @@ class Looks:
 
     def detach(self, key: str) -> None:
         """Let the readers of a look ask again: somebody else asks L2 for its key."""
-        self._home.by_key.pop(key, None)
+        look = self._home.by_key.pop(key, None)
+        if isinstance(look, Look):
+            look.hide()
 
     def forget(self) -> None:
         """Drop looks that belong to a loop that is gone."""
-        for look in self._home.by_key.values():
-            if isinstance(look, Look):
-                look.hide()
+        self._home.forget()
         self._home = Home()
+        self._followers.forget()
         self._gathered = []
         self._scheduled = self._alone = False
         self._under_way = 0
@@ -198,14 +210,6 @@ class Looks:
             rest = asyncio.get_running_loop().create_future()
             self._rests.append(rest)
             await rest
-
-    def _may_begin(self, key: str) -> bool:
-        # A read inside of a load needs to know what its value rests on.
-        if not self.on or (RUNNING and inside() is not None):
-            return False
-        store = self._tiers.store
-        held = store is not None and key in store.slots
-        return not held and key not in self._flights and key not in self._releasing
 
     def _free(self, keys: Mapping[str, tuple[str, ...]]) -> Mapping[str, tuple[str, ...]]:
         """Return those of several keys for which a look may begin, and that nobody looks for."""

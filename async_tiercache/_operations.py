@@ -85,8 +85,7 @@ class Operations:
                 f"{maker.name} is no method, so via= has no object to open",
                 hint="Open what the load needs inside the function.",
             )
-        self.maker = maker
-        self.takes_context = context is not None
+        self.maker, self.takes_context = maker, context is not None
         families.claim(maker.name, function, template)
         self._tags = TagMaker(function, tags, hidden=context)
         families.scopes[maker.name][maker.definer] = scope
@@ -107,6 +106,7 @@ class Operations:
             parts,
             self._table,
             look=self.look,
+            join=self.join if bound else core.followers.join,
             read=self.read,
             peek=self._peek,
             hits_left=counts.l1_hits_left,
@@ -164,6 +164,16 @@ class Operations:
         if begun is not None and self._table is not None and begun[0].alias is None:
             begun[0].be_found(self._table.alias(owner, values))
         return begun
+
+    def join(self, look: Look) -> Waiter | None:
+        """Let a call wait with others of the same arguments; `None` if only `look` can tell.
+
+        Such have the same key and the same tags, or they would not be in the table.
+
+        Args:
+            look: What the others wait with.
+        """
+        return None if self.uncommitted else self.core.followers.join(look)
 
     async def read(self, owner: Any, values: Arguments, looked: Look | None = None) -> Any:
         """Answer a call that neither the compiled path nor a look could."""

@@ -3,15 +3,14 @@
 A read that L1 cannot answer joins or starts a flight, which `_pilot` runs.
 """
 
-import asyncio
 from collections.abc import Callable
-from functools import partial
 from typing import Any, NamedTuple
 
 from async_tiercache._events import Operation
 from async_tiercache._family import Alias, Family, Load
 from async_tiercache._flight import Flight
 from async_tiercache._flights import Flights
+from async_tiercache._followers import Followers
 from async_tiercache._inside import proven
 from async_tiercache._ledger import Ledger
 from async_tiercache._look import Look
@@ -51,6 +50,7 @@ class Reader:
         ledger: Ledger,
         view: View,
         flights: Flights,
+        followers: Followers,
         runner: Runner,
         pilot: Pilot,
         clock: Clock,
@@ -62,6 +62,7 @@ class Reader:
         self._ledger = ledger
         self._view = view
         self._flights = flights
+        self._followers = followers
         self._runner = runner
         self._pilot = pilot
         self._clock = clock
@@ -160,8 +161,7 @@ class Reader:
             joined = flight is not None and not forced
             outcome = ABANDONED
             if flight is not None and joined:
-                family.misses_in_a_row = 0
-                self._follow(looked, flight)
+                self._followers.follow(looked, flight)
                 outcome = await self._flights.join(flight)
                 joined = outcome.error is not None or not self._view.is_ahead(flight, outcome)
             if flight is None or not joined:
@@ -179,7 +179,7 @@ class Reader:
                     many=False,
                     basis=basis,
                 )
-                self._follow(looked, flight)
+                self._followers.follow(looked, flight)
                 looked = None
                 outcome = await self._pilot.lead(flight, family, load, found)
             if outcome is ABANDONED:
@@ -200,48 +200,6 @@ class Reader:
             if flight.proving is not None:
                 await proven([flight])
             return Answer(flight, outcome, joined)
-
-    def _follow(self, looked: Look | None, flight: Flight) -> None:
-        """Let the other readers of a look have what a flight brings, without a task of each."""
-        if looked is None or looked.followed or self._flights.at_once(flight):
-            return
-        looked.family.misses_in_a_row = 0
-        waiter = flight.wait()
-        looked.follow(partial(self._flights.leave, flight, waiter))
-        waiter.add_done_callback(partial(self._share, looked, flight))
-
-    def _share(self, looked: Look, flight: Flight, waiter: "asyncio.Future[Outcome]") -> None:
-        """Give the readers of a look the outcome of a flight, if it is one for all of them."""
-        if waiter.cancelled():
-            looked.wake()
-            return
-        outcome: Outcome | None = waiter.result()
-        flight.leave(waiter)
-        if outcome is not ABANDONED:
-            outcome = self._view.shown(flight, waiter.result(), again=False)
-        if outcome is None or outcome is ABANDONED or outcome.value is MISSING:
-            # Each has to find another one.
-            looked.wake()
-            return
-        readers, listened = looked.take(), self._log.listened
-        note = partial(self._log.note, looked.family, flight.key, outcome, joined=True)
-        answered, each_its_own = 0, flight.decode is not None or outcome.error is not None
-        value = outcome.value
-        for reader in readers:
-            if each_its_own:
-                try:
-                    value = flight.value_of(outcome, joined=True)
-                except Exception as error:  # noqa: BLE001 - it is the reader's
-                    reader.set_exception(error)
-                    reader.exception()  # which may be cancelled before it sees that
-                    continue
-            reader.set_result(value)
-            answered += 1
-            if listened:
-                since, context = looked.came.pop(reader)
-                context.run(note, started=since)
-        if answered and not listened:
-            self._log.note_all(looked.family, flight.key, outcome, answered)
 
     def peek(
         self, family: Family, key: str, tags: tuple[str, ...], alias: Alias | None

@@ -1,17 +1,19 @@
 """What does a stampede cost a process, in units of as many tasks that wait for one future?
 
-1,000 readers want a row that nobody has, and its loader waits for an event. Then as many in four
-processes, whose loader takes 50 ms: how many loads, and how long until the last one is served?
+1,000 readers want a row that nobody has, and its loader waits for an event; or all but one of them
+come while it waits. Then as many in four processes, whose loader takes 50 ms: how many loads, and
+how long until the last one is served?
 Where a reader may be cancelled and the others not, each needs a future of its own.
 """
 
 import asyncio
 import itertools
 import time
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from statistics import median
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from async_tiercache_integrations.cli.demo._claims import Claim
 from async_tiercache_integrations.cli.demo._sandbox import Sandbox
@@ -23,6 +25,11 @@ from benchmarks._server import caches, server
 READERS: Final = 1_000
 PROCESSES: Final = 4
 _HEAD_START: Final = 0.1
+
+Crowd: TypeAlias = tuple[
+    Callable[[Sequence[int]], Awaitable[None]], float | None, Callable[[], None]
+]
+"""What is measured, what it may cost, and what looks at it afterwards."""
 
 
 async def on_one_future(rounds: Sequence[int]) -> None:
@@ -69,13 +76,15 @@ async def stampedes(effort: Effort) -> AsyncGenerator[list[Case]]:
             await gate.wait()
             return number
 
-        async def ours(rounds: Sequence[int]) -> None:
+        async def ours(rounds: Sequence[int], *, before: int = READERS) -> None:
             for _ in rounds:
                 begun.clear()
                 gate.clear()
                 number = next(numbers)
-                readers = [asyncio.ensure_future(row(number)) for _ in range(READERS)]
+                readers = [asyncio.ensure_future(row(number)) for _ in range(before)]
                 await begun.wait()
+                readers += [asyncio.ensure_future(row(number)) for _ in range(READERS - before)]
+                await asyncio.sleep(0)
                 gate.set()
                 assert set(await asyncio.gather(*readers)) == {number}
             crowds[0] += len(rounds)
@@ -83,8 +92,9 @@ async def stampedes(effort: Effort) -> AsyncGenerator[list[Case]]:
         def check() -> None:
             assert cache.statistics().loads == crowds[0]
 
-        crowd_of = {
+        crowd_of: dict[str, Crowd] = {
             f"a stampede of {READERS:,}": (ours, 1.5, check),
+            "the others come during the load": (partial(ours, before=1), 1.5, check),
             "the least in Python: a future for each": (on_a_future_each, None, _fine),
         }
         yield [

@@ -1,7 +1,6 @@
 """Where L2 has held nothing for some reads in a row, the next one asks for a lease at once."""
 
 import asyncio
-from collections.abc import Awaitable
 from typing import Any
 
 import pytest
@@ -103,36 +102,6 @@ async def test_a_load_elsewhere_is_waited_for_where_a_miss_was_expected(
 
     assert await all_of(leading, waiting) == ["v1", "v1"]
     assert source.loads == MANY_MISSES + 1
-
-
-async def test_misses_that_readers_share_are_none_in_a_row(
-    make_cache: MakeCache, server: MemoryServer
-) -> None:
-    """A stampede costs less through a look, which takes no lease."""
-    wire = Wire(server)
-    cache = await make_cache(client=wire.client)
-    value = function_of(cache, Source())
-    for number in range(2 * MANY_MISSES):
-        await all_of(*(value(number) for _ in range(3)))
-        await settled(cache)
-    assert await first_asked(wire, value(FIRST - 1)) == ["GET"]
-    await missing(cache, value)
-    assert await first_asked(wire, value(FIRST - 2)) == ["GET", "SET"]
-
-    await all_of(*(value(FIRST - 3) for _ in range(3)))
-    assert await first_asked(wire, value(FIRST - 4)) == ["GET"]
-
-
-async def first_asked(wire: Wire, read: Awaitable[Any]) -> list[str]:
-    """Return what a read asks for before it has its first reply."""
-    wire.sent.clear()
-    reply = wire.hold_reply("GET")
-    reading = asyncio.ensure_future(read)
-    await soon(reply.reached.wait())
-    asked = wire.sent.copy()
-    wire.let_pass("GET")
-    await soon(reading)
-    return asked
 
 
 async def test_who_goes_before_the_lease_of_an_expected_miss_is_there_gives_it_back(

@@ -1,11 +1,13 @@
-"""Safeguards of looks, by which most reads of L2 are answered."""
+"""Safeguards of looks, by which most reads of L2 are answered, and of what follows a load."""
 
 from typing import Final
 
 from tests.mutations.mutation import Mutation
 
 _LOOKS: Final = "async_tiercache/_looks.py"
+_FOLLOWING: Final = "async_tiercache/_followers.py"
 _TESTS: Final = "tests/core/test_looks.py::"
+_FOLLOWERS: Final = "tests/core/test_followers.py::"
 _SURVEYS: Final = "tests/core/test_surveys.py::"
 
 LOOKS: Final = (
@@ -105,6 +107,39 @@ LOOKS: Final = (
         "and now - look.began >= ledger.join_seconds)\n",
         after="",
         named=(f"{_TESTS}test_a_reader_joins_no_old_look_without_a_proof",),
+    ),
+    Mutation(
+        name="join-proof",
+        safeguard="Nor is one that a compiled call has found, or what follows a load.",
+        guards="G3, G5",
+        file="async_tiercache/_callpath.py",
+        before="__class__ is {_RESERVED}Look and {proof}",
+        after="__class__ is {_RESERVED}Look",
+        named=(
+            f"{_TESTS}test_a_reader_joins_no_old_look_without_a_proof",
+            f"{_FOLLOWERS}test_without_a_proof_an_old_load_is_followed_by_nobody",
+        ),
+    ),
+    Mutation(
+        name="follow-epoch",
+        safeguard="Nobody follows a load any more, unasked, once any tag was invalidated.",
+        guards="G2, G5",
+        file=_FOLLOWING,
+        before="            look.epoch is not self._ledger.epoch\n            or ",
+        after="            ",
+        named=(
+            f"{_FOLLOWERS}test_who_comes_after_an_invalidation_follows_nothing_older[its tag]",
+            f"{_FOLLOWERS}test_who_comes_after_an_invalidation_follows_nothing_older[everything]",
+        ),
+    ),
+    Mutation(
+        name="follow-flight",
+        safeguard="Nor once the load was detached.",
+        guards="G2, G5",
+        file=_FOLLOWING,
+        before="            or self._by_key.get(flight.key) is not flight\n",
+        after="",
+        named=(f"{_FOLLOWERS}test_who_comes_after_an_invalidation_follows_nothing_older[its key]",),
     ),
     Mutation(
         name="look-tags",
