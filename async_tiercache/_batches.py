@@ -259,6 +259,13 @@ class BatchForm:
     def __repr__(self) -> str:
         return f"<cached batch {self._batch.function.__qualname__}>"
 
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        # As of a function, or of a bound method: found by name.
+        function = self._batch.function
+        if self._owner is None:
+            return function.__qualname__
+        return getattr, (self._owner, function.__name__)
+
     async def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         owner, args = self._owned(args)
         return await self._batch.read(owner, args, kwargs)

@@ -144,7 +144,13 @@ class _Bound(functools.partial[Any]):
     def __getattr__(self, name: str) -> Any:
         if name == "__wrapped__":
             return MethodType(self.func.__wrapped__, self.args[0])  # type: ignore[attr-defined]
-        return self.args[0] if name == "__self__" else getattr(self.func, name)
+        if name == "__self__":
+            return self.args[0]
+        return self.func if name == "__func__" else getattr(self.func, name)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # As of a bound method: the object is pickled, the function found by name.
+        return getattr, (self.args[0], self.func.__name__)
 
     @property
     def _operations(self) -> Operations:
@@ -196,6 +202,9 @@ class _Method:
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, Any]:
         return self._call(*args, **kwargs)
+
+    def __reduce__(self) -> str:
+        return self._call.__qualname__  # As of a function.
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         if instance is self._kept_of:
