@@ -5,9 +5,8 @@ from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
 
-from async_tiercache import LoadContext, TierCache
+from async_tiercache import LoadContext, Missing, TierCache
 from async_tiercache._flight import copy_of
-from async_tiercache._options import Missing
 from async_tiercache.errors import RecursiveLoadError
 from async_tiercache.http.fields import Fields
 from async_tiercache.http.stored import StoredResponse

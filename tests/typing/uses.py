@@ -17,11 +17,11 @@ from async_tiercache import (
     Histogram,
     LoadContext,
     Loaded,
+    Missing,
     Report,
     Statistics,
     TierCache,
 )
-from async_tiercache._options import Missing
 from async_tiercache.abc import Clock, Codec, Observer, Remote
 from async_tiercache.codecs import codec_for
 from async_tiercache.errors import InvalidationQueuedError
