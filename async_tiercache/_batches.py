@@ -108,7 +108,7 @@ class Batch:
         keys = dict(zip(texts, ids, strict=True))
         if len(keys) < len(ids):
             raise UsageError(
-                f"Two of the ids in {self._ids} have the same key",
+                f"Two of the ids in {self._ids} of {operations.maker.name} have the same key",
                 hint="Leave parameters out of the key only if they do not change the value.",
             )
         family = operations.family_of(owner)

@@ -119,7 +119,8 @@ class Invalidator:
         report = Report(l2, token=token)
         if strict and l2 == "queued":
             raise InvalidationQueuedError(
-                "L2 has not confirmed the invalidation; it is queued and will be repeated",
+                f"L2 has not confirmed the invalidation of {_first_of(record)}; it is queued and "
+                "will be repeated",
                 tier="l2",
                 report=report,
                 hint="Other processes may serve the old value until Redis answers again.",
@@ -200,3 +201,9 @@ class Invalidator:
             return "queued"
         self._ledger.confirm(record)
         return "done"
+
+
+def _first_of(record: Invalidation) -> str:
+    """Return what a message names of a record."""
+    first, *others = (*record.keys, *record.tags)
+    return f"{first!r} and {len(others)} more" if others else repr(first)

@@ -190,7 +190,7 @@ class Template:
             try:
                 parts.append(spell(placeholder.of(values[placeholder.name])))
             except UnkeyableError as error:
-                raise _named(error, placeholder.name) from error
+                raise _named(error, placeholder.name, self.template) from error
             parts.append(literal)
         return _bounded("".join(parts))
 
@@ -379,8 +379,8 @@ class KeyMaker:
             try:
                 canonical(item.of(owner if index < 0 else args[index]))
             except UnkeyableError as found:
-                return _named(found, item.name)
-        return _named(error, "self") if self._by_class else error
+                return _named(found, item.name, self.name)
+        return _named(error, "self", self.name) if self._by_class else error
 
     def _verify(self, kind: type[Any]) -> None:
         if (kind.__module__, kind.__qualname__) != self.definer:
@@ -516,7 +516,9 @@ def _did_you_mean(name: str, names: Collection[str]) -> str:
     return f"Did you mean {close[0]!r}? {known}" if close else known
 
 
-def _named(error: UnkeyableError, parameter: str) -> UnkeyableError:
+def _named(error: UnkeyableError, parameter: str, name: str) -> UnkeyableError:
     return UnkeyableError(
-        f"Parameter {parameter!r}: {error.args[0]}", parameter=parameter, hint=error.hint
+        f"Parameter {parameter!r} of {name}: {error.args[0]}",
+        parameter=parameter,
+        hint=error.hint,
     )
