@@ -21,6 +21,7 @@ from async_tiercache._flight import keep_nothing
 from async_tiercache._gatherer import Gatherer, Part, found_of
 from async_tiercache._operations import Operations, key_of_load
 from async_tiercache._report import Report
+from async_tiercache._signature import signature_of
 from async_tiercache.codecs.returned import hints_of
 from async_tiercache.errors import ConfigurationError, UsageError
 
@@ -57,7 +58,7 @@ class Batch:
         self.function = function
         self._operations = operations
         self._core = operations.core
-        self._whole = inspect.signature(function)
+        self._whole = signature_of(function)
         hints = hints_of(function, operations.local_names)
         self._context = context_parameter(function, hints)
         passed = [each for each in self._whole.parameters.values() if each.name != self._context]
@@ -74,7 +75,7 @@ class Batch:
         self._ids, self._over = _matched(function, mine, operations, over)
         self._place = operations.names.index(self._over)
         self._others = [place for place in operations.keyed if place != self._place]
-        single = inspect.signature(operations.function).parameters
+        single = signature_of(operations.function).parameters
         self._defaults = [single[name].default for name in operations.names]
         self._container = _CONTAINERS.get(get_origin(hints.get(self._ids)), list)
         _check_hint(function, self._ids, hints, operations.hints.get(self._over))

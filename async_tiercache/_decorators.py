@@ -20,6 +20,7 @@ from async_tiercache._families import Families
 from async_tiercache._operations import Operations
 from async_tiercache._options import Missing
 from async_tiercache._report import Report
+from async_tiercache._signature import signature_of
 from async_tiercache.errors import ConfigurationError
 from async_tiercache.keys import Template, scope_text
 from async_tiercache.tags import TagMaker
@@ -292,7 +293,7 @@ def invalidating_form(
     Raises:
         KeyTemplateError: A template does not fit the function.
     """
-    signature = inspect.signature(function)
+    signature = signature_of(function)
     templates = {key: Template(key) for key in keys}
     maker = TagMaker(function, tags)
     names = [name for name in signature.parameters if name != "self"]

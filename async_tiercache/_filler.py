@@ -163,9 +163,7 @@ class Filler:
         started, context = self._clock.monotonic(), self._context_of(old)
         try:
             value = await self._load(flight, family, load, fence, context)
-            payload = (
-                b"" if value is MISSING else self._encoded(flight.key, family, value, context, old)
-            )
+            payload = self._encoded(flight.key, family, value, context, old)
         except BaseException as error:
             seconds = self._clock.monotonic() - started
             if fence is not None:
@@ -228,6 +226,8 @@ class Filler:
     def _encoded(
         self, key: str, family: Family, value: Any, context: LoadContext, old: Entry | None
     ) -> bytes | memoryview:
+        if value is MISSING:
+            return b""
         if context.unmodified and old is not None:
             if value is not old.value:
                 raise UsageError(

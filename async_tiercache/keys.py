@@ -25,6 +25,7 @@ from async_tiercache._canonical import (
     percent,
     type_name,
 )
+from async_tiercache._signature import signature_of
 from async_tiercache.errors import (
     ConfigurationError,
     KeyTemplateError,
@@ -434,7 +435,7 @@ def _parameter_names(function: Callable[..., Any]) -> list[str]:
             "A key is made for a function, not for what classmethod or staticmethod returns",
             hint="Decorate a function or an instance method; put @staticmethod above.",
         )
-    names = list(inspect.signature(function).parameters)
+    names = list(signature_of(function).parameters)
     scope = function.__qualname__.rpartition(".")[0]
     if names[:1] == ["cls"] and scope and not scope.endswith("<locals>"):
         raise ConfigurationError(

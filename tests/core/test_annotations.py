@@ -5,11 +5,11 @@ from __future__ import annotations
 import functools
 from collections.abc import Awaitable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Generic, Optional, Self, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ForwardRef, Generic, Optional, Self, TypeVar
 
 import pytest
 
-from async_tiercache import TierCache
+from async_tiercache import LoadContext, TierCache
 from async_tiercache.errors import ConfigurationError, EncodeError
 from async_tiercache.testing import settled
 
@@ -217,3 +217,21 @@ async def test_a_return_annotation_that_is_never_resolved_is_named(alone: TierCa
         await absent(1)
     with pytest.raises(ConfigurationError, match="return annotation 'Absent'"):
         await alone.get_or_load("absent", load)
+
+
+async def test_annotations_may_be_forward_references(alone: TierCache) -> None:
+    """Python 3.14 gives them for what is not defined, or not yet."""
+
+    async def load(n: Any, context: Any = LoadContext()) -> Any:
+        context.ttl = 1
+        return Profile(n)
+
+    load.__annotations__ = {
+        "n": ForwardRef("Session"),
+        "context": ForwardRef("absent.LoadContext"),
+        "return": ForwardRef("Profile"),
+    }
+    profile: Any = alone.cached("profile:{n}")(load)
+
+    assert await profile(1) == Profile(1)
+    assert await alone.get("profile:1") == Profile(1)
