@@ -92,10 +92,10 @@ class Batch:
         hints = hints_of(self.function, self._operations.local_names)
         return not _admits_none(hints.get("return"))
 
-    async def read(self, owner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    async def read(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Return a dict of the values by id, in the order of the ids."""
         core, operations = self._core, self._operations
-        bound = self._bind(owner, args, kwargs)
+        owner, bound = self._bind(args, kwargs)
         ids = _distinct(self._ids, bound.arguments[self._ids])
         if not core.enabled or operations.uncommitted:
             if core.enabled:
@@ -130,20 +130,21 @@ class Batch:
             if value is not None or not self._none_is_absent
         }
 
-    async def invalidate(self, owner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Report:
+    async def invalidate(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Report:
         """Remove the values of all the ids from every tier."""
         self._core.admit()
-        bound = self._bind(owner, args, kwargs)
+        owner, bound = self._bind(args, kwargs)
         values, text = self._values(bound), self._operations.text
         ids = _distinct(self._ids, bound.arguments[self._ids])
         return await self._core.commits.invalidate(text(owner, values(each)) for each in ids)
 
     def _bind(
-        self, owner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> inspect.BoundArguments:
-        bound = self._signature.bind(*((owner, *args) if self.is_method else args), **kwargs)
+        self, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[Any, inspect.BoundArguments]:
+        """Return `self`, or `None`, and the arguments of a call."""
+        bound = self._signature.bind(*args, **kwargs)
         bound.apply_defaults()
-        return bound
+        return bound.arguments["self"] if self.is_method else None, bound
 
     def _values(self, bound: inspect.BoundArguments) -> Callable[[Any], Arguments]:
         """Return what makes the values of the single form's parameters from one id."""
@@ -250,7 +251,7 @@ class BatchForm:
         owner: The object, for a method that was looked up on one.
     """
 
-    def __init__(self, batch: Batch, owner: Any = None) -> None:
+    def __init__(self, batch: Batch, *owner: Any) -> None:
         self._batch = batch
         self._owner = owner
         update_wrapper(self, batch.function)
@@ -263,30 +264,22 @@ class BatchForm:
     def __reduce__(self) -> str | tuple[Any, ...]:
         # As of a function, or of a bound method: found by name.
         function = self._batch.function
-        if self._owner is None:
+        if not self._owner:
             return function.__qualname__
-        return getattr, (self._owner, function.__name__)
+        return getattr, (*self._owner, function.__name__)
 
     async def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
-        owner, args = self._owned(args)
-        return await self._batch.read(owner, args, kwargs)
+        return await self._batch.read((*self._owner, *args), kwargs)
 
     async def invalidate(self, /, *args: Any, **kwargs: Any) -> Report:
         """Remove the values of all the ids from every tier."""
-        owner, args = self._owned(args)
-        return await self._batch.invalidate(owner, args, kwargs)
+        return await self._batch.invalidate((*self._owner, *args), kwargs)
 
     def __get__(self, instance: Any, owner: type | None = None) -> "BatchForm":
         """Return the form for one object."""
         if instance is None or not self._batch.is_method:
             return self
         return BatchForm(self._batch, instance)
-
-    def _owned(self, args: tuple[Any, ...]) -> tuple[Any, tuple[Any, ...]]:
-        """Return the object and the arguments after it."""
-        if self._batch.is_method and self._owner is None:
-            return args[0], args[1:]
-        return self._owner, args
 
 
 def _matched(

@@ -149,6 +149,9 @@ class _Bound(functools.partial[Any]):
             return self.args[0]
         return self.func if name == "__func__" else getattr(self.func, name)
 
+    def __repr__(self) -> str:
+        return f"<bound method {self.func.__qualname__} of {self.args[0]!r}>"
+
     def __reduce__(self) -> tuple[Any, ...]:
         # As of a bound method: the object is pickled, the function found by name.
         return getattr, (self.args[0], self.func.__name__)
@@ -203,6 +206,9 @@ class _Method:
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, Any]:
         return self._call(*args, **kwargs)
+
+    def __repr__(self) -> str:
+        return repr(self._call)
 
     def __reduce__(self) -> str:
         return self._call.__qualname__  # As of a function.

@@ -7,7 +7,7 @@ import inspect
 import pickle
 import sys
 import weakref
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -182,3 +182,24 @@ async def test_a_bound_form_is_taken_apart_like_a_bound_method(look_ups: int) ->
     assert await found(4) == "name 4"
     assert await partial() == "name 4"
     assert inspect.iscoroutinefunction(partial)
+
+
+@LOOK_UPS
+def test_a_form_is_shown_as_the_function_or_the_bound_method(look_ups: int) -> None:
+    """In a debugger it is what it stands for."""
+    names = names_looked_up(look_ups)
+
+    assert repr(names.name) == f"<bound method Names.name of {names!r}>"
+    assert repr(Names.name).startswith("<function Names.name at ")
+    assert repr(price).startswith("<function price at ")
+
+
+async def test_a_batch_can_be_called_through_its_class() -> None:
+    """With its object by position or by name; without one it is a wrong call like any other."""
+    names, through_class = Names(), cast("Any", Names.names)
+
+    assert await through_class(names, [1]) == {1: "name 1"}
+    assert await through_class(self=names, numbers=[1]) == {1: "name 1"}
+    for call in (through_class, through_class.invalidate):
+        with pytest.raises(TypeError, match="missing a required argument: 'self'"):
+            await call(numbers=[1])
