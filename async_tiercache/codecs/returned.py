@@ -31,6 +31,9 @@ def hints_of(function: Callable[..., Any], names: Mapping[str, Any]) -> dict[str
         names: Local names that its annotations may use beside the module's.
     """
     hints: dict[str, Any] = {}
+    # Of `class Repository[T]`, whose body this is, no module knows the T.
+    own = {each.__name__: each for each in names.get("__type_params__", ())}
+    names = {**own, **names}
     for name, annotation in annotations_of(function).items():
         with contextlib.suppress(*_UNDEFINED):
             hints[name] = _resolved(function, annotation, names)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ForwardRef, Generic, Optional, Self, TypeVar
@@ -62,6 +63,24 @@ async def test_a_generic_base_is_one_whatever_its_parameters_name(alone: TierCac
         pass
 
     assert await Profiles().get(1) == Profile(1)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="the syntax is that of 3.12")
+async def test_a_generic_base_may_name_its_parameters_in_its_head(alone: TierCache) -> None:
+    """Though annotations are texts, and the module does not know the names."""
+    space: dict[str, Any] = {"alone": alone, "Profile": Profile, "__name__": __name__}
+    exec(
+        "from __future__ import annotations\n"
+        "class Base[T]:\n"
+        "    kind = 'profile'\n"
+        "    @alone.cached('{self.kind}:{n}')\n"
+        "    async def get(self, n: int) -> list[T]:\n"
+        "        return [Profile(n)]\n"
+        "class Profiles(Base[Profile]): pass\n",
+        space,
+    )
+
+    assert await space["Profiles"]().get(1) == [Profile(1)]
 
 
 async def test_a_method_that_returns_self_is_told_to_name_its_class(alone: TierCache) -> None:
