@@ -9,6 +9,7 @@ import functools
 import inspect
 import sys
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from operator import attrgetter
 from types import MethodType
 from typing import Any, Concatenate, Final, ParamSpec, Protocol, TypeVar, cast, overload
 
@@ -179,7 +180,8 @@ class _Bound(functools.partial[Any]):
         return await self._operations.explain(*self.args, *args, **kwargs)
 
 
-_Bound.__doc__ = property(lambda bound: bound.func.__doc__)  # type: ignore[assignment]
+for _told in ("__doc__", "__module__"):  # a class has its own, which `__getattr__` cannot precede
+    setattr(_Bound, _told, property(attrgetter(f"func.{_told}")))
 
 
 class _Method:

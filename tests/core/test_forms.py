@@ -68,6 +68,7 @@ def looks(form: Any) -> dict[str, Any]:
     return {
         "coroutine function": inspect.iscoroutinefunction(form),
         "name": form.__name__,
+        "module": form.__module__,
         "doc": form.__doc__,
         "signature": str(inspect.signature(form)),
         "unwrapped": inspect.unwrap(form).__name__,
@@ -85,6 +86,7 @@ async def test_a_cached_function_looks_like_the_original(alone: TierCache) -> No
     assert looks(profile) == {
         "coroutine function": True,
         "name": "profile",
+        "module": __name__,
         "doc": "Return the profile.",
         "signature": "(user_id: int, *, full: bool = False) -> str",
         "unwrapped": "profile",
@@ -100,6 +102,7 @@ async def test_a_cached_method_of_a_class_looks_like_the_original(alone: TierCac
     assert looks(kind.profile) == {
         "coroutine function": True,
         "name": "profile",
+        "module": __name__,
         "doc": "Return the profile.",
         "signature": "(self, user_id: int, full: bool = False) -> str",
         "unwrapped": "profile",
@@ -118,6 +121,7 @@ async def test_a_cached_method_of_an_object_looks_like_the_original(
     assert looks(users.profile) == {
         "coroutine function": True,
         "name": "profile",
+        "module": __name__,
         "doc": "Return the profile.",
         "signature": "(user_id: int, full: bool = False) -> str",
         "unwrapped": "profile",
