@@ -17,7 +17,6 @@ from typing import Any, Final, cast, get_args, get_origin
 from async_tiercache._callpath import EXACT, Arguments
 from async_tiercache._context import LoadContext, context_parameter
 from async_tiercache._family import Family, Load
-from async_tiercache._flight import keep_nothing
 from async_tiercache._gatherer import Gatherer, Part, found_of
 from async_tiercache._operations import Operations, key_of_load
 from async_tiercache._report import Report
@@ -97,9 +96,7 @@ class Batch:
         core, operations = self._core, self._operations
         owner, bound = self._bind(args, kwargs)
         ids = _distinct(self._ids, bound.arguments[self._ids])
-        if not core.enabled or operations.uncommitted:
-            if core.enabled:
-                keep_nothing()
+        if core.goes_around(uncommitted=operations.uncommitted):
             if not ids:
                 return {}
             return found_of(await self._call(owner, bound, ids, LoadContext()), ids)

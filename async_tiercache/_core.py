@@ -23,7 +23,7 @@ from async_tiercache._explain import Explainer
 from async_tiercache._fence import Fences
 from async_tiercache._filler import Filler
 from async_tiercache._finder import STATE_SECONDS, Finder
-from async_tiercache._flight import Flights
+from async_tiercache._flight import Flights, keep_nothing
 from async_tiercache._guard import Guard
 from async_tiercache._invalidator import Invalidator
 from async_tiercache._judge import Judge
@@ -386,6 +386,17 @@ class Core:
                 "nothing in memory. Use it inside `async with cache:`.",
             )
         return loop
+
+    def goes_around(self, *, uncommitted: bool) -> bool:
+        """Return whether a call goes around the tiers, straight to its loader.
+
+        What is made of a value that may not be committed is not kept either.
+        """
+        if not self.enabled:
+            return True
+        if uncommitted:
+            keep_nothing()
+        return uncommitted
 
     def _over(self) -> CacheClosedError:
         return CacheClosedError(

@@ -1,9 +1,8 @@
 """The invalidation path: what is no longer true is gone when the call returns.
 
 First this process forgets: generations rise, L1 drops, flights are detached. Then L2 is told, which
-tells the other servers in the same step. Then this process forgets once more, because a reader may
-have fetched the old value from L2 in between. Until L2 confirms, the record stays pending: this
-process reads around L2, and the recovery repeats.
+tells the other servers in the same step. Until it confirms, the record is pending: this process
+reads around L2, so that nothing old is fetched from it in between, and the recovery repeats.
 """
 
 from collections.abc import Callable, Generator, Iterable

@@ -19,7 +19,7 @@ from async_tiercache._core import Core
 from async_tiercache._explain import Explanation
 from async_tiercache._families import Families
 from async_tiercache._family import Alias, Family, Load
-from async_tiercache._flight import CURRENT, keep_nothing
+from async_tiercache._flight import CURRENT
 from async_tiercache._gatherer import Part
 from async_tiercache._look import Look, Waiter
 from async_tiercache._options import MISSING, Limits
@@ -169,9 +169,7 @@ class Operations:
     async def read(self, owner: Any, values: Arguments, looked: Look | None = None) -> Any:
         """Answer a call that neither the compiled path nor a look could."""
         core = self.core
-        if not core.enabled or self.uncommitted:
-            if core.enabled:
-                keep_nothing()
+        if core.goes_around(uncommitted=self.uncommitted):
             return await self._invoke(owner, values, LoadContext())
         core.admit()
         alias, load = self._alias(owner, values), self._load_of(owner, values)
@@ -289,9 +287,7 @@ class Operations:
         """Load the value anew."""
         core = self.core
         owner, values = self.collect(*args, **kwargs)
-        if not core.enabled or self.uncommitted:
-            if core.enabled:
-                keep_nothing()
+        if core.goes_around(uncommitted=self.uncommitted):
             return await self._invoke(owner, values, LoadContext())
         core.admit()
         load = self._load_of(owner, values)
