@@ -203,14 +203,23 @@ async def test_what_annotated_adds_needs_no_hash(alone: TierCache) -> None:
     assert await alone.get_or_load("price", load) == [1]
 
 
-async def test_an_option_without_a_hash_is_blamed_itself(alone: TierCache) -> None:
-    """And not the annotation."""
+@pytest.mark.parametrize(
+    ("options", "blamed"),
+    [
+        pytest.param({"schema_version": [1]}, r"schema_version=\[1\]", id="field"),
+        pytest.param({"policy": {"ttl": 1}}, r"policy=\{'ttl': 1\} is no Policy", id="policy"),
+    ],
+)
+async def test_an_option_without_a_hash_is_blamed_itself(
+    alone: TierCache, options: dict[str, Any], blamed: str
+) -> None:
+    """And not the annotation, nor all of them."""
 
     async def load() -> int:
         return 1
 
-    with pytest.raises(ConfigurationError, match=r"options of a call must have a hash.*'list'"):
-        await alone.get_or_load("price", load, schema_version=[1])  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match=blamed):
+        await alone.get_or_load("price", load, **options)
 
 
 async def test_a_lambda_is_told_that_it_cannot_be_annotated(alone: TierCache) -> None:
