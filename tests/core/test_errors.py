@@ -1,5 +1,6 @@
 """What errors name: the key, the family or the id, so that a log tells which call went wrong."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -14,7 +15,7 @@ from async_tiercache.errors import (
 )
 from async_tiercache.testing import MemoryServer
 from tests.core.rows import Rows, functions_of
-from tests.core.source import Source, function_of
+from tests.core.source import Source, function_of, soon, ticks
 
 Do = Callable[[TierCache], Awaitable[Any]]
 
@@ -110,3 +111,49 @@ async def test_an_invalidation_that_is_not_confirmed_says_of_what(
 
     with pytest.raises(InvalidationQueuedError, match="of 'row:1' and 2 more; it is queued"):
         await cache.invalidate(keys=["row:1", "row:2"], tags=["rows"], strict=True)
+
+
+class Array:
+    """Compares its elements, as numpy does."""
+
+    def __eq__(self, other: object) -> bool:
+        raise ValueError("the truth of an array is ambiguous")
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+class ArrayError(Exception):
+    """Names an array that it makes itself."""
+
+    def __init__(self, _array: object = None) -> None:
+        super().__init__(Array())
+
+
+class ProxyError(Exception):
+    """Asks something else for what it lacks, which fails."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise RuntimeError(name)
+
+
+@pytest.mark.parametrize("error", [ArrayError(), ProxyError()], ids=["compared", "looked at"])
+async def test_an_error_that_cannot_be_copied_reaches_all_who_wait(
+    alone: TierCache, error: Exception
+) -> None:
+    """They share it, singly and in batches."""
+    rows = Rows()
+    rows.error = error
+    rows.gate.clear()
+    _, many = functions_of(alone, rows)
+    source = Source()
+    source.close()
+    source.error = error
+    value = function_of(alone, source)
+
+    calls = [many([1, 2]), many([2, 3]), value(1), value(1)]
+    waiting = asyncio.gather(*calls, return_exceptions=True)
+    await ticks()
+    rows.gate.set()
+    source.gate.set()
+
+    assert [type(found) for found in await soon(waiting)] == [type(error)] * 4
