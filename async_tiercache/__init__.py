@@ -25,7 +25,9 @@ from async_tiercache._options import (
     STATIC,
     UNSET,
     WARM,
+    Missing,
     Policy,
+    Unset,
 )
 from async_tiercache._report import Report
 from async_tiercache._statistics import Histogram, Statistics
@@ -55,6 +57,7 @@ __all__ = [
     "Invalidated",
     "LoadContext",
     "Loaded",
+    "Missing",
     "Mutated",
     "Operation",
     "Policy",
@@ -65,6 +68,7 @@ __all__ = [
     "Tenant",
     "TierCache",
     "TierChanged",
+    "Unset",
     "Writing",
     "__version__",
 ]

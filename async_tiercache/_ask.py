@@ -46,14 +46,15 @@ class Ask:
     Attributes:
         basis: What a value of the key rests on.
         codecs: Those that the value may be decoded by.
-        counts: Where what that takes is counted.
+        counts: Where what that takes is counted; `None` for who only looks: nothing is counted
+            then, and no observer is told.
         found: The answer, once it is there.
         error: What a codec or the remote tier has raised that it must not.
     """
 
     __slots__ = ("basis", "codecs", "counts", "error", "found")
 
-    def __init__(self, basis: Basis, counts: Counts, codecs: tuple[Codec, ...]) -> None:
+    def __init__(self, basis: Basis, counts: Counts | None, codecs: tuple[Codec, ...]) -> None:
         self.basis = basis
         self.codecs = codecs
         self.counts = counts

@@ -18,9 +18,9 @@ from async_tiercache._callpath import EXACT, Arguments
 from async_tiercache._context import LoadContext, context_parameter
 from async_tiercache._family import Family, Load
 from async_tiercache._gatherer import Gatherer, Part, found_of
-from async_tiercache._inside import keep_nothing
 from async_tiercache._operations import Operations, key_of_load
 from async_tiercache._report import Report
+from async_tiercache._signature import signature_of
 from async_tiercache.codecs.returned import hints_of
 from async_tiercache.errors import ConfigurationError, UsageError
 
@@ -57,7 +57,7 @@ class Batch:
         self.function = function
         self._operations = operations
         self._core = operations.core
-        self._whole = inspect.signature(function)
+        self._whole = signature_of(function)
         hints = hints_of(function, operations.local_names)
         self._context = context_parameter(function, hints)
         passed = [each for each in self._whole.parameters.values() if each.name != self._context]
@@ -74,7 +74,7 @@ class Batch:
         self._ids, self._over = _matched(function, mine, operations, over)
         self._place = operations.names.index(self._over)
         self._others = [place for place in operations.keyed if place != self._place]
-        single = inspect.signature(operations.function).parameters
+        single = signature_of(operations.function).parameters
         self._defaults = [single[name].default for name in operations.names]
         self._container = _CONTAINERS.get(get_origin(hints.get(self._ids)), list)
         _check_hint(function, self._ids, hints, operations.hints.get(self._over))
@@ -91,14 +91,12 @@ class Batch:
         hints = hints_of(self.function, self._operations.local_names)
         return not _admits_none(hints.get("return"))
 
-    async def read(self, owner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    async def read(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Return a dict of the values by id, in the order of the ids."""
         core, operations = self._core, self._operations
-        bound = self._bind(owner, args, kwargs)
+        owner, bound = self._bind(args, kwargs)
         ids = _distinct(self._ids, bound.arguments[self._ids])
-        if not core.enabled or operations.uncommitted:
-            if core.enabled:
-                keep_nothing()
+        if core.goes_around(uncommitted=operations.uncommitted):
             if not ids:
                 return {}
             return found_of(await self._call(owner, bound, ids, LoadContext()), ids)
@@ -108,7 +106,7 @@ class Batch:
         keys = dict(zip(texts, ids, strict=True))
         if len(keys) < len(ids):
             raise UsageError(
-                f"Two of the ids in {self._ids} have the same key",
+                f"Two of the ids in {self._ids} of {operations.maker.name} have the same key",
                 hint="Leave parameters out of the key only if they do not change the value.",
             )
         family = operations.family_of(owner)
@@ -129,20 +127,21 @@ class Batch:
             if value is not None or not self._none_is_absent
         }
 
-    async def invalidate(self, owner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Report:
+    async def invalidate(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Report:
         """Remove the values of all the ids from every tier."""
         self._core.admit()
-        bound = self._bind(owner, args, kwargs)
+        owner, bound = self._bind(args, kwargs)
         values, text = self._values(bound), self._operations.text
         ids = _distinct(self._ids, bound.arguments[self._ids])
         return await self._core.commits.invalidate(text(owner, values(each)) for each in ids)
 
     def _bind(
-        self, owner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> inspect.BoundArguments:
-        bound = self._signature.bind(*((owner, *args) if self.is_method else args), **kwargs)
+        self, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[Any, inspect.BoundArguments]:
+        """Return `self`, or `None`, and the arguments of a call."""
+        bound = self._signature.bind(*args, **kwargs)
         bound.apply_defaults()
-        return bound
+        return bound.arguments["self"] if self.is_method else None, bound
 
     def _values(self, bound: inspect.BoundArguments) -> Callable[[Any], Arguments]:
         """Return what makes the values of the single form's parameters from one id."""
@@ -249,7 +248,7 @@ class BatchForm:
         owner: The object, for a method that was looked up on one.
     """
 
-    def __init__(self, batch: Batch, owner: Any = None) -> None:
+    def __init__(self, batch: Batch, *owner: Any) -> None:
         self._batch = batch
         self._owner = owner
         update_wrapper(self, batch.function)
@@ -259,26 +258,25 @@ class BatchForm:
     def __repr__(self) -> str:
         return f"<cached batch {self._batch.function.__qualname__}>"
 
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        # As of a function, or of a bound method: found by name.
+        function = self._batch.function
+        if not self._owner:
+            return function.__qualname__
+        return getattr, (*self._owner, function.__name__)
+
     async def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
-        owner, args = self._owned(args)
-        return await self._batch.read(owner, args, kwargs)
+        return await self._batch.read((*self._owner, *args), kwargs)
 
     async def invalidate(self, /, *args: Any, **kwargs: Any) -> Report:
         """Remove the values of all the ids from every tier."""
-        owner, args = self._owned(args)
-        return await self._batch.invalidate(owner, args, kwargs)
+        return await self._batch.invalidate((*self._owner, *args), kwargs)
 
     def __get__(self, instance: Any, owner: type | None = None) -> "BatchForm":
         """Return the form for one object."""
         if instance is None or not self._batch.is_method:
             return self
         return BatchForm(self._batch, instance)
-
-    def _owned(self, args: tuple[Any, ...]) -> tuple[Any, tuple[Any, ...]]:
-        """Return the object and the arguments after it."""
-        if self._batch.is_method and self._owner is None:
-            return args[0], args[1:]
-        return self._owner, args
 
 
 def _matched(

@@ -167,7 +167,7 @@ class TierCache(Calls):
         )
         super().__init__(core, families)
         if not enabled:
-            self._core.advise(
+            self._core.notices.advise(
                 "disabled",
                 f"The cache {namespace!r} is disabled: every call reaches its loader.",
             )
@@ -210,7 +210,7 @@ class TierCache(Calls):
         await self._core.open()
         if self._core.enabled:
             for name, message in advice_on(self._policy):
-                self._core.advise(name, message)
+                self._core.notices.advise(name, message)
         return self
 
     async def __aexit__(

@@ -17,7 +17,7 @@ from async_tiercache._core import Core
 from async_tiercache._families import Families
 from async_tiercache._family import Load
 from async_tiercache._gatherer import Gatherer, found_of
-from async_tiercache._inside import CURRENT, RUNNING, keep_nothing
+from async_tiercache._inside import CURRENT, RUNNING
 from async_tiercache._look import Look
 from async_tiercache._options import MISSING, Policy, PolicyFields
 from async_tiercache._report import Report
@@ -154,9 +154,7 @@ class Calls:
         core = self._core
         check_loader(loader, key)
         alone, opened = taking_context(loader)
-        if not core.enabled or core.commits.scope is not None:
-            if core.enabled:
-                keep_nothing()
+        if core.goes_around(uncommitted=core.commits.scope is not None):
             return cast("R", await awaited(partial(alone, LoadContext()), key))
         loop = core.admit()
         family = self._families.direct_of(returned_by(loader), policy, policy_fields)
@@ -214,9 +212,7 @@ class Calls:
             mine = partial(loader, list(missing))
             return cast("Mapping[str, R]", await awaited(mine, missing[0]))
 
-        if not core.enabled or core.commits.scope is not None:
-            if core.enabled:
-                keep_nothing()
+        if core.goes_around(uncommitted=core.commits.scope is not None):
             if not wanted:
                 return {}
             loaded = found_of(await load_many(wanted, LoadContext()), wanted)

@@ -120,7 +120,7 @@ class Commits:
         if scope is None:
             return await self._writer.put(family, key, value, tags)
         # What the caller does with its own until then is no part of what it has said.
-        value = family.codec.decode(family.codec.encode(value))
+        value = family.codec.decode(family.encode(key, value))
         scope.note(("key", key), Put(family, value, tags))
         return QUEUED
 

@@ -3,9 +3,10 @@
 import inspect
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Any, Never, get_args
+from typing import Any, ForwardRef, Never, get_args
 
 from async_tiercache._options import MISSING, Duration, Missing, lifetime_in_seconds
+from async_tiercache._signature import annotations_of, signature_of
 from async_tiercache.errors import ConfigurationError, UsageError
 from async_tiercache.tags import checked_tags
 
@@ -180,9 +181,10 @@ def context_parameter(function: Callable[..., Any], hints: Mapping[str, Any]) ->
         ConfigurationError: The parameter is positional-only, or there are two.
     """
     found: list[inspect.Parameter] = []
-    for name, parameter in inspect.signature(function).parameters.items():
+    for name, parameter in signature_of(function).parameters.items():
         hint = hints.get(name, parameter.annotation)
-        told = isinstance(hint, str) and _NAMED.search(hint) is not None
+        text = hint.__forward_arg__ if isinstance(hint, ForwardRef) else hint
+        told = isinstance(text, str) and _NAMED.search(text) is not None
         if hint is LoadContext or LoadContext in get_args(hint) or told:
             found.append(parameter)
     if not found:
@@ -199,7 +201,7 @@ def taking_context(
     loader: Callable[..., Awaitable[Any]],
 ) -> tuple[Callable[[Any], Awaitable[Any]], bool]:
     """Return a loader that takes a load context, and whether the given one does."""
-    annotations = getattr(loader, "__annotations__", {})
+    annotations = annotations_of(loader)
     name = None
     if len(annotations) > ("return" in annotations):
         name = context_parameter(loader, annotations)

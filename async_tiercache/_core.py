@@ -13,13 +13,12 @@ from functools import partial
 from math import inf
 from typing import Final, Literal
 
-from async_tiercache._advisor import refusal
 from async_tiercache._batch_reader import BatchReader
 from async_tiercache._blocks import Blocks
 from async_tiercache._bulkhead import Bulkhead
 from async_tiercache._bus import Bus
 from async_tiercache._commits import Commits
-from async_tiercache._events import Advice, Event, Mutated, TierChanged
+from async_tiercache._events import Event, TierChanged
 from async_tiercache._explain import Explainer
 from async_tiercache._fence import Fences
 from async_tiercache._filler import Filler
@@ -28,10 +27,12 @@ from async_tiercache._flights import Flights
 from async_tiercache._followers import Followers
 from async_tiercache._getter import Getter
 from async_tiercache._guard import Guard
+from async_tiercache._inside import keep_nothing
 from async_tiercache._invalidator import Invalidator
 from async_tiercache._judge import Judge
 from async_tiercache._ledger import Ledger
 from async_tiercache._looks import Looks
+from async_tiercache._notices import Notices
 from async_tiercache._options import L1
 from async_tiercache._pilot import Pilot
 from async_tiercache._read_log import ReadLog
@@ -52,12 +53,10 @@ from async_tiercache.abc import NAMESPACE, TAG_EPOCH, Clock, Observer, Remote, T
 from async_tiercache.backends.memory import MemoryStore
 from async_tiercache.backends.null import NullRemote
 from async_tiercache.codecs.compression import Compressor
-from async_tiercache.errors import CacheClosedError, TierError, TierRefusedError, UsageError
+from async_tiercache.errors import CacheClosedError, TierError, UsageError
 
 FIRST_PROOF_SECONDS: Final = 0.25
 """How long entering a cache waits for the bus; until it is heard L1 serves hardly anything."""
-MAX_ADVISED: Final = 50
-"""With more advice than this, no more is given about what L2 refuses."""
 
 _log = logging.getLogger("async_tiercache")
 
@@ -102,8 +101,7 @@ class Core:
         self.has_remote = remote is not None
         self.store = None if l1 is None or not enabled else MemoryStore(l1)
         self.state: Literal["new", "open", "closed", "forked"] = "new"
-        self._observers = observers
-        self._advised: set[str] = set()
+        self.notices = Notices(observers, has_remote=self.has_remote)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closing: asyncio.Task[None] | None = None
         self._remote = remote or NullRemote(clock)
@@ -111,10 +109,10 @@ class Core:
         self.loads = Tasks()
         self._listening = Tasks()
         self.bulkhead = Bulkhead(max_loads)
-        self.compressor = Compressor(partial(self.advise, "compression"))
+        self.compressor = Compressor(partial(self.notices.advise, "compression"))
         self.flights = Flights(self._remote.now)
         self.ledger = Ledger()
-        self.guard = Guard(self._remote.probe, clock, self._tier_changed, self._refused)
+        self.guard = Guard(self._remote.probe, clock, self._tier_changed, self.notices.refused)
         self._fences = Fences(self._remote, self.guard, self.tasks, clock)
         self.tokens = Tokens(remote, self.guard, clock)
         tracing = Tracing(tracer, namespace)
@@ -125,7 +123,7 @@ class Core:
         self._wire_invalidations(remote, tracing)
         self._wire_writes(remote, tracing)
         if self.store is not None:
-            self.store.mutated = self._mutated
+            self.store.mutated = self.notices.mutated
         if remote is None:
             # Nobody else writes what L1 alone holds, so it serves from the start.
             self.tiers.store = self.store
@@ -144,7 +142,7 @@ class Core:
                 ledger=self.ledger,
                 compressor=self.compressor,
                 clock=self.clock,
-                notify=self.notify,
+                notify=self.notices.notify,
             ),
             fences=self._fences,
             tasks=self.tasks,
@@ -168,7 +166,7 @@ class Core:
             forget=self.tiers.forget,
             clock=self.clock,
             tasks=self.tasks,
-            notify=self.notify,
+            notify=self.notices.notify,
         )
 
     def _wire_bus(self, remote: Remote | None, bound: float, self_check: float | None) -> None:
@@ -198,7 +196,7 @@ class Core:
 
     def _wire_loads(self, tracing: Tracing, bound: float, source_check: float | None) -> None:
         """Make what loads, and what checks it against the source."""
-        notify = self.notify if self._observers else _nobody
+        notify = self.notices.notify if self.notices.observed else _nobody
         self.runner = Runner(
             tiers=self.tiers,
             flights=self.flights,
@@ -207,7 +205,7 @@ class Core:
             bulkhead=self.bulkhead,
             tenancy=self.tenancy,
             tracing=tracing,
-            advise=self.advise,
+            advise=self.notices.advise,
             notify=notify,
         )
         self._filler = Filler(
@@ -237,8 +235,8 @@ class Core:
         """Make the path of reads."""
         log = ReadLog(
             clock=self.clock,
-            advise=self.advise,
-            notify=self.notify if self._observers else None,
+            advise=self.notices.advise,
+            notify=self.notices.notify if self.notices.observed else None,
         )
         view = View(tiers=self.tiers, ledger=self.ledger, flights=self.flights, clock=self.clock)
         self._wire_looks(namespace, tracing, view, log)
@@ -340,7 +338,7 @@ class Core:
             clock=self.clock,
             tracing=tracing,
             tokens=self.tokens,
-            notify=self.notify,
+            notify=self.notices.notify,
         )
         self.sweeper = Sweeper(
             remote=remote,
@@ -380,44 +378,13 @@ class Core:
         held = () if self.store is None else self.store.slots
         return list(dict.fromkeys((*held, *self.flights.keys())))
 
-    def notify(self, event: Event) -> None:
-        """Tell the observers; one that raises is logged, and nothing else suffers."""
-        for observer in self._observers:
-            try:
-                observer(event)
-            except Exception:  # noqa: BLE001 - an observer is somebody else's code
-                _log.exception("The observer %r raised", observer)
-
     def _tier_changed(self, event: TierChanged) -> None:
         if event.up:
             _log.info("L2 answers again")
         else:
             _log.warning("L2 is out of reach, reads go around it: %s", event.error)
             self.bus.wake_all()
-        self.notify(event)
-
-    def _refused(self, error: TierRefusedError) -> None:
-        """Say what nothing else would: L2 answers, so it is not down, and yet it is of no use."""
-        # What it says may name a key, and there are many.
-        if self.has_remote and len(self._advised) < MAX_ADVISED:
-            self.advise("redis-refuses", refusal(error))
-
-    def advise(self, name: str, message: str) -> None:
-        """Tell the owner of the cache something about its set-up, once.
-
-        Args:
-            name: The last part of the logger's name, by which it is silenced.
-            message: What it is, and which setting changes it.
-        """
-        if message not in self._advised:
-            self._advised.add(message)
-            logger = f"async_tiercache.advice.{name}"
-            logging.getLogger(logger).warning("%s (logger %s)", message, logger)
-            self.notify(Advice(name, message))
-
-    def _mutated(self, key: str) -> None:
-        _log.error("The value of %r was changed after it had been cached", key)
-        self.notify(Mutated(key))
+        self.notices.notify(event)
 
     def admit(self) -> asyncio.AbstractEventLoop:
         """Let a call that leaves L1 through, and return the loop that it runs on.
@@ -434,12 +401,23 @@ class Core:
         if loop is not self._loop:
             self._bind(loop)
         if self.state == "new" and self.has_remote and self.enabled:
-            self.advise(
+            self.notices.advise(
                 "not-entered",
                 "The cache is used before it was entered: it asks L2 each time and keeps "
                 "nothing in memory. Use it inside `async with cache:`.",
             )
         return loop
+
+    def goes_around(self, *, uncommitted: bool) -> bool:
+        """Return whether a call goes around the tiers, straight to its loader.
+
+        What is made of a value that may not be committed is not kept either.
+        """
+        if not self.enabled:
+            return True
+        if uncommitted:
+            keep_nothing()
+        return uncommitted
 
     def _over(self) -> CacheClosedError:
         return CacheClosedError(
@@ -508,7 +486,7 @@ class Core:
         with contextlib.suppress(TierError):
             await self.guard.call(self._remote.probe)
             for name, message in await self.guard.call(self._remote.advice):
-                self.advise(name, message)
+                self.notices.advise(name, message)
         self._check_open()
         self.bus.start()
         if self.guard.up:

@@ -9,6 +9,7 @@ import functools
 import inspect
 import sys
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from operator import attrgetter
 from types import MethodType
 from typing import Any, Concatenate, Final, ParamSpec, Protocol, TypeVar, cast, overload
 
@@ -20,6 +21,7 @@ from async_tiercache._families import Families
 from async_tiercache._operations import Operations
 from async_tiercache._options import Missing
 from async_tiercache._report import Report
+from async_tiercache._signature import signature_of
 from async_tiercache.errors import ConfigurationError
 from async_tiercache.keys import Template, scope_text
 from async_tiercache.tags import TagMaker
@@ -144,7 +146,16 @@ class _Bound(functools.partial[Any]):
     def __getattr__(self, name: str) -> Any:
         if name == "__wrapped__":
             return MethodType(self.func.__wrapped__, self.args[0])  # type: ignore[attr-defined]
-        return self.args[0] if name == "__self__" else getattr(self.func, name)
+        if name == "__self__":
+            return self.args[0]
+        return self.func if name == "__func__" else getattr(self.func, name)
+
+    def __repr__(self) -> str:
+        return f"<bound method {self.func.__qualname__} of {self.args[0]!r}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # As of a bound method: the object is pickled, the function found by name.
+        return getattr, (self.args[0], self.func.__name__)
 
     @property
     def _operations(self) -> Operations:
@@ -169,7 +180,8 @@ class _Bound(functools.partial[Any]):
         return await self._operations.explain(*self.args, *args, **kwargs)
 
 
-_Bound.__doc__ = property(lambda bound: bound.func.__doc__)  # type: ignore[assignment]
+for _told in ("__doc__", "__module__"):  # a class has its own, which `__getattr__` cannot precede
+    setattr(_Bound, _told, property(attrgetter(f"func.{_told}")))
 
 
 class _Method:
@@ -196,6 +208,12 @@ class _Method:
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, Any]:
         return self._call(*args, **kwargs)
+
+    def __repr__(self) -> str:
+        return repr(self._call)
+
+    def __reduce__(self) -> str:
+        return self._call.__qualname__  # As of a function.
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         if instance is self._kept_of:
@@ -283,7 +301,7 @@ def invalidating_form(
     Raises:
         KeyTemplateError: A template does not fit the function.
     """
-    signature = inspect.signature(function)
+    signature = signature_of(function)
     templates = {key: Template(key) for key in keys}
     maker = TagMaker(function, tags)
     names = [name for name in signature.parameters if name != "self"]

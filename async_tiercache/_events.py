@@ -27,6 +27,19 @@ Stored: TypeAlias = Literal[
 ``"unencodable"``, because no frame can be made of it.
 """
 
+Cause: TypeAlias = Literal[
+    "frame",
+    "key",
+    "format",
+    "schema",
+    "compression",
+    "dictionary",
+    "payload",
+    "tag",
+    "namespace",
+]
+"""Why bytes that L2 holds are of no use; see `Refused`."""
+
 
 @dataclass(frozen=True, slots=True)
 class Read:
@@ -85,17 +98,7 @@ class Refused:
     """
 
     key: str
-    cause: Literal[
-        "frame",
-        "key",
-        "format",
-        "schema",
-        "compression",
-        "dictionary",
-        "payload",
-        "tag",
-        "namespace",
-    ]
+    cause: Cause
 
 
 @dataclass(frozen=True, slots=True)

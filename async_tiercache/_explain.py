@@ -90,7 +90,7 @@ class Explainer:
             families: Those whose values can be read.
         """
         codecs = [family.codec for family in families]
-        found = await self._finder.ask(self._ledger.basis(key), families[0].counts, *codecs)
+        found = await self._finder.ask(self._ledger.basis(key), None, *codecs)
         # L1 may have changed while L2 was asked; what is told of both is of one moment.
         monotonic, now = self._clock.monotonic(), self._tiers.now()
         slot = None if self._tiers.store is None else self._tiers.store.slots.get(key)

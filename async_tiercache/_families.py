@@ -117,6 +117,7 @@ class Families:
         try:
             family = self._direct.get(identity)
         except TypeError as error:
+            policy_of(policy, fields)  # Most of what has no hash is no option: this says which.
             raise ConfigurationError(
                 f"The options of a call must have a hash: {error}",
                 hint="Pass plain values.",

@@ -9,6 +9,7 @@ from async_tiercache._gatherer import Part
 from async_tiercache._options import Limits
 from async_tiercache._statistics import Counts
 from async_tiercache.abc import Codec
+from async_tiercache.errors import EncodeError
 
 LoadOne: TypeAlias = Callable[[LoadContext], Awaitable[Any]]
 """Fetches the value from the source, with the arguments already bound."""
@@ -69,6 +70,20 @@ class Family:
     def understands(self, codec: Codec) -> bool:
         """Return whether what a codec is for has the schema of this family's values."""
         return self.codec is codec or self.codec.fingerprint == codec.fingerprint
+
+    def encode(self, key: str, value: Any) -> bytes:
+        """Return the bytes of the value of a key.
+
+        Raises:
+            EncodeError: It cannot be stored.
+        """
+        try:
+            return self.codec.encode(value)
+        except EncodeError as error:
+            raise EncodeError(
+                f"The value of {key!r} cannot be stored: {error.args[0]}",
+                hint=error.hint or "Return what the annotation says, or annotate what is returned.",
+            ) from error
 
     def tells_apart(self, one: Any, other: Any) -> bool:
         """Return whether two values are stored as different bytes, for more than their order.

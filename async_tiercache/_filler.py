@@ -87,7 +87,7 @@ class Filler:
         started, context = self._clock.monotonic(), self._runner.context_of(old)
         try:
             value = await self._runner.load(flight, family, load, fence, context)
-            payload = b"" if value is MISSING else self._encoded(family, value, context, old)
+            payload = self._encoded(flight.key, family, value, context, old)
         except BaseException as error:
             seconds = self._clock.monotonic() - started
             if fence is not None:
@@ -126,17 +126,19 @@ class Filler:
         return outcome
 
     def _encoded(
-        self, family: Family, value: Any, context: LoadContext, old: Entry | None
+        self, key: str, family: Family, value: Any, context: LoadContext, old: Entry | None
     ) -> bytes | memoryview:
+        if value is MISSING:
+            return b""
         if context.unmodified and old is not None:
             if value is not old.value:
                 raise UsageError(
-                    "The loader called not_modified() and returned another value",
+                    f"The loader of {key!r} called not_modified() and returned another value",
                     hint="Write `return context.not_modified()`.",
                 )
-            return old.payload or family.codec.encode(value)
+            return old.payload or family.encode(key, value)
         try:
-            return family.codec.encode(value)
+            return family.encode(key, value)
         except Exception:
             family.counts.load_errors += 1
             raise

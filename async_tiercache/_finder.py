@@ -76,13 +76,13 @@ class Finder:
         self._tasks = tasks
         self._clock = clock
 
-    async def ask(self, basis: Basis, counts: Counts, *codecs: Codec) -> Found:
+    async def ask(self, basis: Basis, counts: Counts | None, *codecs: Codec) -> Found:
         """Return what L2 holds for a key, decoded by the codec that made it."""
         found = await self.ask_many((basis,), counts, *codecs)
         return found[basis.key]
 
     async def ask_many(
-        self, bases: Sequence[Basis], counts: Counts, *codecs: Codec
+        self, bases: Sequence[Basis], counts: Counts | None, *codecs: Codec
     ) -> dict[str, Found]:
         """Return what L2 holds for each key, asked in one turn.
 

@@ -376,7 +376,8 @@ def answers_of(found: object, ids: list[Any]) -> dict[Any, Any]:
     """
     if not isinstance(found, Mapping):
         raise UsageError(
-            f"The batch loader returned {type(found).__name__}, no mapping by id",
+            f"The batch loader was asked for {ids[0]!r} and returned {type(found).__name__}, no "
+            "mapping by id",
             hint="Return a dict such as {id: value}; leave out the ids that do not exist.",
         )
     answers = cast("Any", found)

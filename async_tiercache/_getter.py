@@ -134,7 +134,7 @@ class Getter:
     ) -> dict[str, Outcome]:
         outcomes: dict[str, Outcome] = {}
         codecs = [family.codec for family in understood.values()]
-        bases, counts = [claim.basis for claim in claims], claims[0].counts
+        bases, counts = [claim.basis for claim in claims], claims[0].family.counts
         answers = await self._finder.ask_many(bases, counts, *codecs)
         for claim in claims:
             basis, key = claim.basis, claim.basis.key

@@ -1,9 +1,8 @@
 """The invalidation path: what is no longer true is gone when the call returns.
 
 First this process forgets: generations rise, L1 drops, flights are detached. Then L2 is told, which
-tells the other servers in the same step. Then this process forgets once more, because a reader may
-have fetched the old value from L2 in between. Until L2 confirms, the record stays pending: this
-process reads around L2, and the recovery repeats.
+tells the other servers in the same step. Until it confirms, the record is pending: this process
+reads around L2, so that nothing old is fetched from it in between, and the recovery repeats.
 """
 
 from collections.abc import Callable, Generator, Iterable
@@ -119,7 +118,8 @@ class Invalidator:
         report = Report(l2, token=token)
         if strict and l2 == "queued":
             raise InvalidationQueuedError(
-                "L2 has not confirmed the invalidation; it is queued and will be repeated",
+                f"L2 has not confirmed the invalidation of {_first_of(record)}; it is queued and "
+                "will be repeated",
                 tier="l2",
                 report=report,
                 hint="Other processes may serve the old value until Redis answers again.",
@@ -200,3 +200,9 @@ class Invalidator:
             return "queued"
         self._ledger.confirm(record)
         return "done"
+
+
+def _first_of(record: Invalidation) -> str:
+    """Return what a message names of a record."""
+    first, *others = (*record.keys, *record.tags)
+    return f"{first!r} and {len(others)} more" if others else repr(first)

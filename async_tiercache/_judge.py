@@ -5,7 +5,7 @@ from typing import Final, Literal, NamedTuple
 
 from async_tiercache._ask import NOTHING, UNKNOWN, Ask, Found, States, What
 from async_tiercache._entry import Entry, Header
-from async_tiercache._events import Refused
+from async_tiercache._events import Cause, Refused
 from async_tiercache._ledger import Ledger
 from async_tiercache._options import MISSING
 from async_tiercache._statistics import Counts
@@ -71,41 +71,35 @@ class Judge:
         try:
             header, body = unpack(content, key_digest=digest_key(self._namespace, basis.key))
         except FrameError as error:
-            self._notify(Refused(basis.key, error.cause))
-            what: What = "schema" if error.cause in _ELSEWHERE else "damaged"
-            return Found(what, content, refused=error.cause)
+            return self._unusable(ask, content, error)
         for codec in ask.codecs:
             if codec.fingerprint == header.fingerprint:
                 return Frame(ask, content, header, body, codec)
         if header.namespace != basis.pairs.get(NAMESPACE):
-            return self._ended(basis.key, content, "namespace")
+            return self._refused(ask, content, "dead", "namespace")
         # Another release has left it; what has been invalidated is in nobody's way.
         asked = [(pair, state_of(states[tag])) for tag, pair in header.tags if tag in states]
         if any(judge(pair, state)[0] == "dead" for pair, state in asked):
-            return self._ended(basis.key, content, "tag")
-        self._notify(Refused(basis.key, "schema"))
-        return Found("schema", content, refused="schema")
+            return self._refused(ask, content, "dead", "tag")
+        return self._refused(ask, content, "schema", "schema")
 
     def judged(self, frame: Frame, states: States) -> Found:
         """Return the entry of a frame, as its tags let it be, or why there is none."""
-        basis, body = frame.ask.basis, frame.body
+        ask, basis, body = frame.ask, frame.ask.basis, frame.body
         if states.unreached and states.leave_open(frame.header):
             return UNKNOWN
         if self._ledger.is_below_floor(basis.key, frame.header.created_at):
             return Found("dead", frame.raw)
         header = self._lived(frame, states)
         if not isinstance(header, Header):
-            return self._ended(basis.key, frame.raw, header)
+            return self._refused(ask, frame.raw, "dead", header)
         try:
-            payload = self._expanded(body, frame.ask.counts)
+            payload = self._expanded(body, ask.counts)
             value = MISSING if header.absent else frame.codec.decode(payload)
         except FrameError as error:
-            self._notify(Refused(basis.key, error.cause))
-            what: What = "schema" if error.cause in _ELSEWHERE else "damaged"
-            return Found(what, frame.raw, refused=error.cause)
+            return self._unusable(ask, frame.raw, error)
         except DecodeError:
-            self._notify(Refused(basis.key, "payload"))
-            return Found("damaged", frame.raw, refused="payload")
+            return self._refused(ask, frame.raw, "damaged", "payload")
         return Found("entry", frame.raw, Entry(value, header, body.plain_bytes, payload))
 
     def _lived(self, frame: Frame, states: States) -> Header | Literal["tag", "namespace"]:
@@ -132,14 +126,21 @@ class Judge:
         fresh_until = min(header.fresh_until, self._remote.now(), stale_until)
         return header._replace(fresh_until=fresh_until, stale_until=stale_until)
 
-    def _ended(self, key: str, raw: bytes, cause: Literal["tag", "namespace"]) -> Found:
-        self._notify(Refused(key, cause))
-        return Found("dead", raw, refused=cause)
+    def _unusable(self, ask: Ask, raw: bytes, error: FrameError) -> Found:
+        what: What = "schema" if error.cause in _ELSEWHERE else "damaged"
+        return self._refused(ask, raw, what, error.cause)
 
-    def _expanded(self, body: Body, counts: Counts) -> bytes | memoryview:
+    def _refused(self, ask: Ask, raw: bytes, what: What, cause: Cause) -> Found:
+        """Return that bytes are of no use, and tell the observers unless somebody only looks."""
+        if ask.counts is not None:
+            self._notify(Refused(ask.basis.key, cause))
+        return Found(what, raw, refused=cause)
+
+    def _expanded(self, body: Body, counts: Counts | None) -> bytes | memoryview:
         if not body.compression:
             return body.payload
         started = self._clock.monotonic()
         payload = self._compressor.expand(body)
-        counts.decompress_seconds += self._clock.monotonic() - started
+        if counts is not None:
+            counts.decompress_seconds += self._clock.monotonic() - started
         return payload

@@ -20,10 +20,11 @@ from async_tiercache._explain import Explanation
 from async_tiercache._families import Families
 from async_tiercache._family import Alias, Family, Load
 from async_tiercache._gatherer import Part
-from async_tiercache._inside import CURRENT, keep_nothing
+from async_tiercache._inside import CURRENT
 from async_tiercache._look import Look, Waiter
 from async_tiercache._options import MISSING, Limits
 from async_tiercache._report import Report
+from async_tiercache._signature import annotations_of, signature_of
 from async_tiercache.codecs.returned import DeferredCodec, hints_of, is_generic, of_class
 from async_tiercache.codecs.typed import TypedCodec, codec_for
 from async_tiercache.errors import ConfigurationError, UsageError
@@ -96,7 +97,7 @@ class Operations:
         self.family = Family(maker.name, limits, codec, bound=bound, counts=counts)
         families.know(codec, limits)
         self._families: dict[type, Family] = {}
-        signature = inspect.signature(function)
+        signature = signature_of(function)
         parts = parts_of(signature, self.hints, is_method=maker.is_method, context=context)
         self.names = parts.names
         self.keyed = [place for place, name in enumerate(parts.names) if name in maker.parameters]
@@ -178,9 +179,7 @@ class Operations:
     async def read(self, owner: Any, values: Arguments, looked: Look | None = None) -> Any:
         """Answer a call that neither the compiled path nor a look could."""
         core = self.core
-        if not core.enabled or self.uncommitted:
-            if core.enabled:
-                keep_nothing()
+        if core.goes_around(uncommitted=self.uncommitted):
             return await self._invoke(owner, values, LoadContext())
         core.admit()
         alias, load = self._alias(owner, values), self._load_of(owner, values)
@@ -298,9 +297,7 @@ class Operations:
         """Load the value anew."""
         core = self.core
         owner, values = self.collect(*args, **kwargs)
-        if not core.enabled or self.uncommitted:
-            if core.enabled:
-                keep_nothing()
+        if core.goes_around(uncommitted=self.uncommitted):
             return await self._invoke(owner, values, LoadContext())
         core.admit()
         load = self._load_of(owner, values)
@@ -367,7 +364,7 @@ def _understood(
 ) -> tuple[dict[str, Any], TypedCodec | DeferredCodec]:
     """Return the annotations of a function, as far as they can be resolved yet, and its codec."""
     hints = hints_of(function, names)
-    if "return" in inspect.get_annotations(function) and "return" not in hints:
+    if "return" in annotations_of(function) and "return" not in hints:
         return hints, DeferredCodec(function, limits.schema_version)
     codec = codec_for(hints.get("return", Any), schema_version=limits.schema_version)
     return hints, codec

@@ -67,12 +67,12 @@ def copy_of(error: BaseException) -> BaseException:
     """
     try:
         twin = copy.copy(error)
-    except Exception:  # noqa: BLE001 - an error class may refuse to be copied in any way
+        if type(twin) is not type(error) or twin.args != error.args:
+            return error
+        twin.__cause__, twin.__context__ = error.__cause__, error.__context__
+        twin.__suppress_context__ = error.__suppress_context__
+        if hasattr(error, "__notes__"):
+            twin.__notes__ = list(error.__notes__)
+        return twin.with_traceback(error.__traceback__)
+    except Exception:  # noqa: BLE001 - an error class may refuse to be looked at in any way
         return error
-    if type(twin) is not type(error) or twin.args != error.args:
-        return error
-    twin.__cause__, twin.__context__ = error.__cause__, error.__context__
-    twin.__suppress_context__ = error.__suppress_context__
-    if hasattr(error, "__notes__"):
-        twin.__notes__ = list(error.__notes__)
-    return twin.with_traceback(error.__traceback__)

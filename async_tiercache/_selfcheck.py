@@ -75,7 +75,7 @@ class SelfCheck:
         violations = 0
         for (slot, header), basis in zip(seen, bases, strict=True):
             family = slot.family
-            found = await self._finder.ask(basis, family.counts, family.codec)
+            found = await self._finder.ask(basis, None, family.codec)
             if found.entry is None:
                 continue
             newer = found.entry.header

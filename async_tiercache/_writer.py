@@ -36,10 +36,11 @@ class Writing:
         ended: Whether the block has ended, so that nothing can be set any more.
     """
 
-    __slots__ = ("_family", "ended", "payload", "report", "told", "value")
+    __slots__ = ("_family", "_key", "ended", "payload", "report", "told", "value")
 
-    def __init__(self, family: Family) -> None:
+    def __init__(self, family: Family, key: str) -> None:
         self._family = family
+        self._key = key
         self.value: Any = MISSING
         self.payload = b""
         # What others are told of a value that was known before the block. It is remembered from
@@ -57,9 +58,10 @@ class Writing:
         """
         if self.ended:
             raise UsageError(
-                "set() came after the block had ended", hint="Call it inside `async with`."
+                f"set() of {self._key!r} came after the block had ended",
+                hint="Call it inside `async with`.",
             )
-        self.payload = self._family.codec.encode(value)
+        self.payload = self._family.encode(self._key, value)
         self.value = value
 
 
@@ -93,7 +95,7 @@ class Writer:
         Raises:
             EncodeError: The value cannot be stored; nothing has changed then.
         """
-        writing = Writing(family)
+        writing = Writing(family, key)
         writing.set(value)
         writing.told = self._invalidator.record((key,))
         operation = Operation("put", family.name, (key,), size=len(writing.payload))
@@ -117,7 +119,7 @@ class Writer:
         Readers elsewhere wait for the block or load for themselves; nobody stores what was read
         before it ended. Without `set`, or when the block raises, the key is only invalidated.
         """
-        writing = writing or Writing(family)
+        writing = writing or Writing(family, key)
         self._tiers.forget(writing.told or Invalidation(token_bytes(16), (key,)))
         basis = self._ledger.basis(key, tags)
         try:

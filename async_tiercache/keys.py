@@ -25,6 +25,7 @@ from async_tiercache._canonical import (
     percent,
     type_name,
 )
+from async_tiercache._signature import signature_of
 from async_tiercache.errors import (
     ConfigurationError,
     KeyTemplateError,
@@ -191,7 +192,7 @@ class Template:
             try:
                 parts.append(spell(placeholder.of(values[placeholder.name])))
             except UnkeyableError as error:
-                raise _named(error, placeholder.name) from error
+                raise _named(error, placeholder.name, self.template) from error
             parts.append(literal)
         return _bounded("".join(parts))
 
@@ -380,8 +381,8 @@ class KeyMaker:
             try:
                 canonical(item.of(owner if index < 0 else args[index]))
             except UnkeyableError as found:
-                return _named(found, item.name)
-        return _named(error, "self") if self._by_class else error
+                return _named(found, item.name, self.name)
+        return _named(error, "self", self.name) if self._by_class else error
 
     def _verify(self, kind: type[Any]) -> None:
         if (kind.__module__, kind.__qualname__) != self.definer:
@@ -435,7 +436,7 @@ def _parameter_names(function: Callable[..., Any]) -> list[str]:
             "A key is made for a function, not for what classmethod or staticmethod returns",
             hint="Decorate a function or an instance method; put @staticmethod above.",
         )
-    names = list(inspect.signature(function).parameters)
+    names = list(signature_of(function).parameters)
     scope = function.__qualname__.rpartition(".")[0]
     if names[:1] == ["cls"] and scope and not scope.endswith("<locals>"):
         raise ConfigurationError(
@@ -517,7 +518,9 @@ def _did_you_mean(name: str, names: Collection[str]) -> str:
     return f"Did you mean {close[0]!r}? {known}" if close else known
 
 
-def _named(error: UnkeyableError, parameter: str) -> UnkeyableError:
+def _named(error: UnkeyableError, parameter: str, name: str) -> UnkeyableError:
     return UnkeyableError(
-        f"Parameter {parameter!r}: {error.args[0]}", parameter=parameter, hint=error.hint
+        f"Parameter {parameter!r} of {name}: {error.args[0]}",
+        parameter=parameter,
+        hint=error.hint,
     )

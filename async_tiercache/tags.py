@@ -6,7 +6,6 @@ state that was lost makes a miss. A hard invalidation replaces the hard id. A so
 the soft id, remembers the one before, and says until when what stands under that may be served.
 """
 
-import inspect
 import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, datetime
@@ -14,6 +13,7 @@ from typing import Any, Final, Literal, NamedTuple, TypeAlias, cast
 from uuid import UUID
 
 from async_tiercache._canonical import canonical, escape
+from async_tiercache._signature import signature_of
 from async_tiercache.errors import ConfigurationError, UsageError
 from async_tiercache.keys import Template, check_text
 
@@ -149,7 +149,7 @@ class TagMaker:
                 hint="Give what belongs together one tag in common.",
             )
         self._templates = [Template(template) for template in templates]
-        parameters = [name for name in inspect.signature(function).parameters if name != hidden]
+        parameters = [name for name in signature_of(function).parameters if name != hidden]
         for template in self._templates:
             template.check(parameters)
         self.names = {item.name for each in self._templates for item in each.placeholders}

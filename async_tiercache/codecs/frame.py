@@ -129,8 +129,8 @@ class FrameError(DecodeError):
             the dictionary that the payload was compressed with is missing here.
     """
 
-    def __init__(self, message: str, *, cause: Refusal = "frame", hint: str = "") -> None:
-        super().__init__(message, hint=hint)
+    def __init__(self, message: str, *, cause: Refusal = "frame") -> None:
+        super().__init__(message)
         self.cause: Refusal = cause
 
 

@@ -9,13 +9,13 @@ only, and says nothing of what is returned.
 
 import contextlib
 import functools
-import inspect
 import types
 import typing
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, TypeVar, cast
 from weakref import WeakKeyDictionary
 
+from async_tiercache._signature import annotations_of
 from async_tiercache.codecs.typed import TypedCodec, codec_for
 from async_tiercache.errors import ConfigurationError
 
@@ -31,7 +31,10 @@ def hints_of(function: Callable[..., Any], names: Mapping[str, Any]) -> dict[str
         names: Local names that its annotations may use beside the module's.
     """
     hints: dict[str, Any] = {}
-    for name, annotation in inspect.get_annotations(function).items():
+    # Of `class Repository[T]`, whose body this is, no module knows the T.
+    own = {each.__name__: each for each in names.get("__type_params__", ())}
+    names = {**own, **names}
+    for name, annotation in annotations_of(function).items():
         with contextlib.suppress(*_UNDEFINED):
             hints[name] = _resolved(function, annotation, names)
     return hints
@@ -62,7 +65,7 @@ def returned_by(loader: Callable[..., Any]) -> Any:
         ConfigurationError: The annotation names what is not defined.
     """
     function = _annotated(loader)
-    annotation = getattr(function, "__annotations__", {}).get("return", Any)
+    annotation = annotations_of(function).get("return", Any)
     if annotation is Any or isinstance(annotation, type):
         return annotation
     # A bound method is another object each time.
@@ -179,7 +182,7 @@ class DeferredCodec:
 
     def _resolved(self) -> TypedCodec:
         if self._codec is None:
-            annotation = inspect.get_annotations(self._function)["return"]
+            annotation = annotations_of(self._function)["return"]
             try:
                 annotation = _resolved(self._function, annotation)
             except _UNDEFINED as error:

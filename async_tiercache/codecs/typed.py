@@ -16,6 +16,7 @@ import typing
 from collections import abc
 from collections.abc import Sequence
 from hashlib import blake2b
+from traceback import format_exception_only
 from types import NoneType, UnionType
 from typing import Any, Final, Literal, NewType, TypeVar, Union, cast, get_args, get_origin
 
@@ -70,21 +71,23 @@ class TypedCodec:
         try:
             return pack(self._to_wire(value))
         except MismatchError as mismatch:
-            raise EncodeError(
-                f"cannot store the value: {mismatch.text()}", hint=mismatch.hint
-            ) from None
+            raise EncodeError(mismatch.text(), hint=mismatch.hint) from None
         except RecursionError:
             raise EncodeError(
-                "cannot store the value: it is nested too deeply, or holds itself",
+                "it is nested too deeply, or holds itself",
                 hint="Return identifiers in place of references that go round.",
             ) from None
         except UnicodeEncodeError as error:
             raise EncodeError(
-                f"cannot store the value: a str holds a lone surrogate ({error.reason})",
+                f"a str holds a lone surrogate ({error.reason})",
                 hint="Decode the text with errors='replace', or return bytes.",
             ) from None
         except Exception as error:
-            raise EncodeError(f"cannot store the value: {error}") from error
+            # Somebody else's error may fail to say anything; this says so.
+            said = "".join(format_exception_only(error)).rstrip()
+            raise EncodeError(
+                said, hint="Return plain data, or a model whose fields can be read."
+            ) from error
 
     def decode(self, payload: bytes | memoryview, /) -> Any:
         """Return the value.

@@ -5,8 +5,7 @@ from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
 
-from async_tiercache import LoadContext, TierCache
-from async_tiercache._options import Missing
+from async_tiercache import LoadContext, Missing, TierCache
 from async_tiercache._outcome import copy_of
 from async_tiercache.errors import RecursiveLoadError
 from async_tiercache.http.fields import Fields

@@ -36,6 +36,17 @@ class Keys:
         """Return what stands for the first `SHOWN` of several keys."""
         return [self.shown(key) for key in keys[:SHOWN]]
 
+    def message_of(self, error: BaseException, keys: Sequence[str]) -> str:
+        """Return an error's message, with what stands for the keys it names.
+
+        It is somebody else's object, and may fail to say anything.
+        """
+        try:
+            message = str(error)
+        except Exception:  # noqa: BLE001
+            message = "<exception str() failed>"  # as in the traceback
+        return self.hidden_in(message, keys)
+
     def hidden_in(self, text: str, keys: Sequence[str]) -> str:
         """Return a text, such as an error's message, with what stands for the keys it names.
 

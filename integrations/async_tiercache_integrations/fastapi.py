@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Annotated, Any, Final, TypeVar, cast
 
 from async_tiercache._options import Duration, seconds
+from async_tiercache._signature import signature_of
 from async_tiercache.errors import ConfigurationError, MissingExtraError
 from async_tiercache.tags import TagMaker
 from async_tiercache_integrations.asgi import http_tags
@@ -85,7 +86,7 @@ def _whole(duration: Duration, name: str) -> int:
 
 def _marked(endpoint: Callable[..., Any], control: str, tags: Sequence[str]) -> Callable[..., Any]:
     """Return an endpoint that tells its tags and its lifetime."""
-    signature = inspect.signature(endpoint)
+    signature = signature_of(endpoint)
     maker = TagMaker(endpoint, tags)
     names = tuple(signature.parameters)
 

@@ -105,9 +105,13 @@ class LoggingObserver:
             self._logger.debug("load %s: cancelled after %.6f s", key, event.seconds, extra=extra)
             return
         extra["cache_hint"] = event.error.hint if isinstance(event.error, TierCacheError) else ""
-        said = self._keys.hidden_in(f"{type(event.error).__name__}: {event.error}", [event.key])
         self._logger.warning(
-            "load %s: failed after %.6f s: %s", key, event.seconds, said, extra=extra
+            "load %s: failed after %.6f s: %s: %s",
+            key,
+            event.seconds,
+            extra["cache_error"],
+            self._keys.message_of(event.error, [event.key]),
+            extra=extra,
         )
 
     def _refused(self, event: Refused) -> None:

@@ -16,6 +16,7 @@ from typing import Any, Final, TypeAlias
 from weakref import WeakKeyDictionary
 
 from async_tiercache import Histogram, Operation, Statistics, TierCache, __version__
+from async_tiercache._canonical import type_name
 from async_tiercache._clock import SYSTEM_CLOCK
 from async_tiercache._statistics import AGE_BUCKETS, LOAD_BUCKETS
 from async_tiercache.abc import Clock
@@ -198,13 +199,18 @@ class _Traced(AbstractContextManager[None]):
             # Whoever wanted it is gone; the work itself did not fail.
             return
         named = (*operation.keys, *operation.tags)
-        message = keys.hidden_in(str(error), named)
+        message = keys.message_of(error, named)
         span.set_status(Status(StatusCode.ERROR, f"{kind}: {message}"))
         if operation.name == "load":
             # Once, where it began: every call that gets it is its parent or has a link to it.
             stack = keys.hidden_in("".join(format_exception(error)), named)
-            said = {"exception.message": message, "exception.stacktrace": stack}
-            span.record_exception(error, attributes=said)
+            said = {
+                "exception.type": type_name(type(error)).removeprefix("builtins."),
+                "exception.message": message,
+                "exception.stacktrace": stack,
+            }
+            # `record_exception` asks the error once more for its message, which may raise.
+            span.add_event("exception", said)
 
 
 class _Global:

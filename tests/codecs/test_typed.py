@@ -253,6 +253,23 @@ def test_a_value_that_holds_itself_is_refused() -> None:
             codec_for(annotation).encode(value)
 
 
+def test_an_error_of_the_value_itself_is_an_error_of_encoding() -> None:
+    """Also one that cannot be spelled; the codec promises no other."""
+
+    class Speechless(Exception):
+        def __str__(self) -> str:
+            raise ZeroDivisionError
+
+    class Zone(tzinfo):
+        def utcoffset(self, when: datetime | None) -> timedelta:
+            raise Speechless
+
+    with pytest.raises(EncodeError, match="Speechless") as caught:
+        codec_for(datetime).encode(datetime(2024, 1, 1, tzinfo=Zone()))  # type: ignore[abstract]
+
+    assert isinstance(caught.value.__cause__, Speechless)
+
+
 def test_a_codec_works_on_after_a_refusal() -> None:
     """A failed encode leaves nothing behind that the next one would pack."""
     codec = codec_for(Any)

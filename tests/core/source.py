@@ -14,6 +14,15 @@ DEADLINE: Final = 10.0
 """How long anything in a test may take; reached only by tests that fail."""
 
 
+class SpeechlessError(Exception):
+    """An error that cannot be spelled."""
+
+    def __str__(self) -> str:
+        raise ZeroDivisionError
+
+    __repr__ = __str__
+
+
 class Source:
     """What a loader reads.
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Awaitable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Generic, Optional, Self, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ForwardRef, Generic, Optional, Self, TypeVar
 
 import pytest
 
-from async_tiercache import TierCache
+from async_tiercache import LoadContext, TierCache
 from async_tiercache.errors import ConfigurationError, EncodeError
 from async_tiercache.testing import settled
 
@@ -62,6 +63,24 @@ async def test_a_generic_base_is_one_whatever_its_parameters_name(alone: TierCac
         pass
 
     assert await Profiles().get(1) == Profile(1)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="the syntax is that of 3.12")
+async def test_a_generic_base_may_name_its_parameters_in_its_head(alone: TierCache) -> None:
+    """Though annotations are texts, and the module does not know the names."""
+    space: dict[str, Any] = {"alone": alone, "Profile": Profile, "__name__": __name__}
+    exec(
+        "from __future__ import annotations\n"
+        "class Base[T]:\n"
+        "    kind = 'profile'\n"
+        "    @alone.cached('{self.kind}:{n}')\n"
+        "    async def get(self, n: int) -> list[T]:\n"
+        "        return [Profile(n)]\n"
+        "class Profiles(Base[Profile]): pass\n",
+        space,
+    )
+
+    assert await space["Profiles"]().get(1) == [Profile(1)]
 
 
 async def test_a_method_that_returns_self_is_told_to_name_its_class(alone: TierCache) -> None:
@@ -184,14 +203,23 @@ async def test_what_annotated_adds_needs_no_hash(alone: TierCache) -> None:
     assert await alone.get_or_load("price", load) == [1]
 
 
-async def test_an_option_without_a_hash_is_blamed_itself(alone: TierCache) -> None:
-    """And not the annotation."""
+@pytest.mark.parametrize(
+    ("options", "blamed"),
+    [
+        pytest.param({"schema_version": [1]}, r"schema_version=\[1\]", id="field"),
+        pytest.param({"policy": {"ttl": 1}}, r"policy=\{'ttl': 1\} is no Policy", id="policy"),
+    ],
+)
+async def test_an_option_without_a_hash_is_blamed_itself(
+    alone: TierCache, options: dict[str, Any], blamed: str
+) -> None:
+    """And not the annotation, nor all of them."""
 
     async def load() -> int:
         return 1
 
-    with pytest.raises(ConfigurationError, match=r"options of a call must have a hash.*'list'"):
-        await alone.get_or_load("price", load, schema_version=[1])  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match=blamed):
+        await alone.get_or_load("price", load, **options)
 
 
 async def test_a_lambda_is_told_that_it_cannot_be_annotated(alone: TierCache) -> None:
@@ -217,3 +245,21 @@ async def test_a_return_annotation_that_is_never_resolved_is_named(alone: TierCa
         await absent(1)
     with pytest.raises(ConfigurationError, match="return annotation 'Absent'"):
         await alone.get_or_load("absent", load)
+
+
+async def test_annotations_may_be_forward_references(alone: TierCache) -> None:
+    """Python 3.14 gives them for what is not defined, or not yet."""
+
+    async def load(n: Any, context: Any = LoadContext()) -> Any:
+        context.ttl = 1
+        return Profile(n)
+
+    load.__annotations__ = {
+        "n": ForwardRef("Session"),
+        "context": ForwardRef("absent.LoadContext"),
+        "return": ForwardRef("Profile"),
+    }
+    profile: Any = alone.cached("profile:{n}")(load)
+
+    assert await profile(1) == Profile(1)
+    assert await alone.get("profile:1") == Profile(1)

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from async_tiercache import BoundCached, TierCache
-from async_tiercache.testing import FakeClock, MemoryServer, settled
+from async_tiercache import BoundCached, Refused, TierCache
+from async_tiercache.testing import FakeClock, MemoryServer, Recorder, settled
 from tests.conftest import MakeCache
 from tests.core.source import KEY, Source, function_of, soon, ticks
 from tests.core.wire import MESSAGE, Wire
@@ -68,6 +68,20 @@ async def test_a_healthy_cache_finds_nothing(
     assert cache.statistics().inconsistencies.count == 0
     assert cache._core.self_check is not None
     assert cache._core.self_check.checked > 0
+
+
+async def test_a_check_leaves_no_trace_of_what_it_cannot_use(
+    make_cache: MakeCache, server: MemoryServer
+) -> None:
+    """No reader was refused anything, so no observer is told so."""
+    events = Recorder()
+    cache = await make_cache(self_check=60, observers=[events])
+    await function_of(cache, Source(), **LONG)(1)
+    await settled(cache)
+    await server.client().set(f"test:{{{KEY}}}", b"damaged")
+
+    assert await check(cache) == 0
+    assert events.of(Refused) == []
 
 
 async def test_an_entry_older_than_that_of_l2_is_counted(

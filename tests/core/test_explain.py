@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from async_tiercache import TierCache
-from async_tiercache.testing import FakeClock, MemoryServer, settled
+from async_tiercache.testing import FakeClock, MemoryServer, Recorder, settled
 from tests.conftest import MakeCache
 from tests.core.source import KEY, Source, function_of, soon
 
@@ -60,3 +60,18 @@ async def test_what_leaves_memory_while_l2_is_asked_is_told_to_be_gone(
     await soon(going)
 
     assert (why.in_l1, why.l1_seconds, why.l1_why) == (False, None, "")
+
+
+async def test_explaining_leaves_no_trace(
+    cache: TierCache, server: MemoryServer, events: Recorder
+) -> None:
+    """What L2 holds may be of no use, and yet nothing was refused to a reader."""
+    value = function_of(cache, Source())
+    await server.client().set(f"test:{{{KEY}}}", b"damaged")
+    before = cache.statistics()
+
+    why = await value.explain(1)
+
+    assert (why.l2, why.refused) == ("damaged", "frame")
+    assert events.events == []
+    assert cache.statistics() == before

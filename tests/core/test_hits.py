@@ -1,9 +1,6 @@
-"""Hits in L1: which calls share an entry, and what a decorated coroutine looks like."""
+"""Hits in L1: which calls share an entry."""
 
-import asyncio
 import copy
-import inspect
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -489,89 +486,6 @@ async def test_a_static_method_is_cached_as_a_function(alone: TierCache) -> None
     one: Any = Repository()
     assert await Repository.value(1) == await one.value(1) == 1
     assert Repository.value.key(1) == "static:1"
-
-
-# How it looks.
-
-
-def look(cache: TierCache) -> tuple[Any, Any]:
-    class Repository:
-        @cache.cached("user:{user_id}:{full}")
-        async def profile(self, user_id: int, full: bool = False) -> str:
-            """Return the profile."""
-            return str(user_id)
-
-    return Repository, Repository()
-
-
-def looks(form: Any) -> dict[str, Any]:
-    return {
-        "coroutine function": inspect.iscoroutinefunction(form),
-        "name": form.__name__,
-        "doc": form.__doc__,
-        "signature": str(inspect.signature(form)),
-        "unwrapped": inspect.unwrap(form).__name__,
-    }
-
-
-async def test_a_cached_function_looks_like_the_original(alone: TierCache) -> None:
-    """For frameworks that look at what they call."""
-
-    @alone.cached("user:{user_id}:{full}")
-    async def profile(user_id: int, *, full: bool = False) -> str:
-        """Return the profile."""
-        return str(user_id)
-
-    assert looks(profile) == {
-        "coroutine function": True,
-        "name": "profile",
-        "doc": "Return the profile.",
-        "signature": "(user_id: int, *, full: bool = False) -> str",
-        "unwrapped": "profile",
-    }
-    assert hasattr(profile, "__wrapped__")
-
-
-@pytest.mark.skipif(sys.version_info < (3, 12), reason="3.11 cannot mark an object as a coroutine")
-async def test_a_cached_method_of_a_class_looks_like_the_original(alone: TierCache) -> None:
-    """Seen from its class."""
-    kind, _ = look(alone)
-
-    assert looks(kind.profile) == {
-        "coroutine function": True,
-        "name": "profile",
-        "doc": "Return the profile.",
-        "signature": "(self, user_id: int, full: bool = False) -> str",
-        "unwrapped": "profile",
-    }
-
-
-@pytest.mark.parametrize("look_ups", [0, KEEP_AFTER * 2], ids=["first", "kept"])
-async def test_a_cached_method_of_an_object_looks_like_the_original(
-    alone: TierCache, look_ups: int
-) -> None:
-    """Before its bound form is kept, and after."""
-    _, users = look(alone)
-    for _ in range(look_ups):
-        _ = users.profile
-
-    assert looks(users.profile) == {
-        "coroutine function": True,
-        "name": "profile",
-        "doc": "Return the profile.",
-        "signature": "(user_id: int, full: bool = False) -> str",
-        "unwrapped": "profile",
-    }
-
-
-async def test_a_call_returns_a_coroutine(alone: TierCache) -> None:
-    """`create_task` takes it; nothing runs before it is awaited."""
-    source = Source()
-    call = function_of(alone, source)(1)
-
-    assert inspect.iscoroutine(call)
-    assert source.loads == 0
-    assert await asyncio.create_task(call) == "v1"
 
 
 async def test_an_early_answer_from_memory_is_a_hit(alone: TierCache, clock: FakeClock) -> None:

@@ -19,7 +19,7 @@ from async_tiercache.errors import LoadTimeoutError
 from async_tiercache.testing import FakeClock, MemoryServer, settled
 from async_tiercache_integrations.opentelemetry import OpenTelemetryTracer
 from tests.conftest import MakeCache
-from tests.core.source import KEY, Source, function_of, soon
+from tests.core.source import KEY, Source, SpeechlessError, function_of, soon
 from tests.telemetry.exported import Spans, about, is_child, said
 
 
@@ -44,6 +44,24 @@ async def test_a_loader_that_fails_is_told_by_its_span_and_by_every_call_that_fa
     assert load.status.description == "LookupError: gone"
     assert [failed(get) for get in spans.of("cache.get")] == [(True, "LookupError", 0)] * 2
     assert [said(get)["cache.hit"] for get in spans.of("cache.get")] == [False] * 2
+
+
+async def test_a_loader_whose_error_cannot_be_spelled_is_told_by_its_span(
+    cache: TierCache, spans: Spans, caplog: pytest.LogCaptureFixture
+) -> None:
+    """By its class; nothing is wrong with the tracer."""
+    source = Source()
+    source.error = SpeechlessError()
+    with pytest.raises(SpeechlessError):
+        await function_of(cache, source)(1)
+
+    load, get = spans.one("cache.load"), spans.one("cache.get")
+    assert failed(load) == (True, "SpeechlessError", 1)
+    assert failed(get) == (True, "SpeechlessError", 0)
+    told = dict(load.events[0].attributes or {})
+    assert told["exception.type"] == "tests.core.source.SpeechlessError"
+    assert told["exception.message"] == "<exception str() failed>"
+    assert caplog.records == []
 
 
 async def test_a_stale_value_in_place_of_a_failed_load_is_no_failed_call(

@@ -10,7 +10,7 @@ from async_tiercache import Mutated, Read, TierCache, TierChanged
 from async_tiercache.testing import FakeClock, MemoryServer, settled
 from async_tiercache_integrations.logging import LOGGER, LoggingObserver
 from tests.conftest import MakeCache
-from tests.core.source import KEY, Source, function_of, soon
+from tests.core.source import KEY, Source, SpeechlessError, function_of, soon
 
 DIGEST = "a3d98ceb07e7f25d"
 
@@ -85,6 +85,21 @@ async def test_a_loader_that_fails_is_a_warning(
 
     assert logged(caplog) == [
         ("WARNING", f"load {DIGEST}: failed after 0.000000 s: OSError: database is down")
+    ]
+
+
+async def test_a_loader_whose_error_cannot_be_spelled_is_a_warning(
+    cache: TierCache, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is named by its class, and nothing else is logged."""
+    source = Source()
+    source.error = SpeechlessError()
+    with pytest.raises(SpeechlessError):
+        await function_of(cache, source)(1)
+
+    failed = f"load {DIGEST}: failed after 0.000000 s"
+    assert logged(caplog) == [
+        ("WARNING", f"{failed}: SpeechlessError: <exception str() failed>"),
     ]
 
 

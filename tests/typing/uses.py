@@ -6,7 +6,7 @@ that is none. `test_types.py` runs them over this file, which is never imported.
 
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, assert_type
+from typing import Any, Generic, TypeVar, assert_type
 
 import pytest
 import pytest_asyncio
@@ -17,11 +17,11 @@ from async_tiercache import (
     Histogram,
     LoadContext,
     Loaded,
+    Missing,
     Report,
     Statistics,
     TierCache,
 )
-from async_tiercache._options import Missing
 from async_tiercache.abc import Clock, Codec, Observer, Remote
 from async_tiercache.codecs import codec_for
 from async_tiercache.errors import InvalidationQueuedError
@@ -72,6 +72,42 @@ class Users:
 
     @cache.invalidates(keys=["users:{user_id}:asc"])
     async def rename(self, user_id: int) -> None: ...
+
+
+T = TypeVar("T")
+
+
+class Repository(Generic[T]):
+    @cache.cached()
+    async def get(self, key: int) -> T:
+        raise NotImplementedError
+
+    @get.batch
+    async def get_all(self, keys: list[int]) -> dict[int, T]:
+        raise NotImplementedError
+
+    @staticmethod
+    @cache.cached("count:{table}")
+    async def count(table: str) -> int:
+        return 0
+
+    @property
+    @cache.cached("name:{self.table}")
+    async def name(self) -> str:
+        return ""
+
+
+class Numbers(Repository[float]): ...
+
+
+async def generic_base(numbers: Numbers) -> None:
+    assert_type(await numbers.get(1), float)
+    assert_type(await numbers.get.refresh(1), float)
+    assert_type(numbers.get.peek(1), float | Missing)
+    assert_type(await numbers.get_all([1]), dict[int, float])
+    assert_type(await Numbers.count("x"), int)
+    assert_type(Numbers.count.key("x"), str)
+    assert_type(await numbers.name, str)
 
 
 async def functions() -> None:
