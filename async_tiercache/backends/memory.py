@@ -11,6 +11,7 @@ import math
 import struct
 from collections.abc import Callable
 from hashlib import blake2b
+from math import frexp, ldexp
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from async_tiercache._entry import ENTRY_ID_BYTES, Entry, Header
@@ -365,7 +366,9 @@ class MemoryStore:
         else:
             table = self._emptied(slot, family, standing.tags)
         self._expire(now)
-        self._make_room(size, now, others=len(self.slots) - replaces)
+        others, bounds = len(self.slots) - replaces, self.bounds
+        if others >= bounds.max_entries or self.bytes + size > bounds.max_bytes:
+            self._make_room(size, now, others=others)
         slot.fill(
             self._group(family, table, standing.tags),
             entry,
@@ -441,7 +444,7 @@ class MemoryStore:
         left = instant - now
         if not 0 < left < math.inf:
             return instant
-        instant -= instant % math.ldexp(1.0, math.frexp(left)[1] - _GRAIN)
+        instant -= instant % ldexp(1.0, frexp(left)[1] - _GRAIN)
         instants = self._instants
         if len(instants) >= _MAX_SHARED:
             instants.clear()

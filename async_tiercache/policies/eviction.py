@@ -55,9 +55,8 @@ class Queue:
 
     def push(self, node: Node) -> None:
         """Put a node that is in no queue in as the newest."""
-        newest = self.next
         node.prev = self
-        node.next = newest
+        node.next = newest = self.next
         self.next = newest.prev = node
         self.length += 1
 
@@ -224,10 +223,9 @@ class S3Fifo(Generic[N]):
         meanwhile do not lengthen its way. A node that `pop` passes over slips behind it, but only
         once unless it is used again.
         """
-        small, main = self._small, self._main
-        ahead = self._hand.next
-        if ahead is small or ahead is main:
-            self._hand = main if ahead is small else small
+        ahead: Any = self._hand.next
+        if ahead is self._small or ahead is self._main:
+            self._hand = self._main if ahead is self._small else self._small
             return None
         node: N = ahead
         self._hand = node
