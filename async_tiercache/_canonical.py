@@ -10,7 +10,7 @@ docs/concepts/keys.md and stays as it is: servers of two releases share one L2.
 import enum
 import re
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import fields
 from datetime import date, datetime, time, timedelta, tzinfo
 from decimal import Decimal
@@ -92,6 +92,14 @@ def canonical(value: object) -> str:
         raise UnkeyableError(
             "An int of this many digits cannot stand in a key", hint=_WAYS_OUT
         ) from error
+
+
+def are_plain(values: Collection[object]) -> bool:
+    """Return whether `canonical` makes of each value what `str` does."""
+    kinds = set(map(type, values))
+    return kinds == {int} or (
+        kinds == {str} and all(map(_IS_PLAIN, cast("Collection[str]", values)))
+    )
 
 
 def _str_text(value: str) -> str:

@@ -277,7 +277,7 @@ class Looks:
         """Answer the keys of a survey as looks are; return the looks that this leaves."""
         family, by_key, values = survey.family, survey.home.by_key, survey.values
         ledger, keeps = self._ledger, self._tiers.store is not None
-        unmoved = ledger.moment is survey.moment
+        unmoved, moment = ledger.moment is survey.moment, (self._tiers.now(), self._monotonic())
         left: list[tuple[Look, Content]] = []
         for key, content in contents:
             if by_key.get(key) is survey and (unmoved or ledger.holds(survey.basis(key))):
@@ -286,8 +286,14 @@ class Looks:
                 if plain is not None:
                     del by_key[key]
                     values[key] = plain[0]
-                    if tags or keeps or not states.learned:
+                    moved = keeps and ledger.moment is not survey.moment
+                    if tags or moved or not states.learned:
                         self._take_in(family, survey.basis(key), plain, states)
+                    elif keeps:
+                        entry, l1_ttl = _entry_of(family, plain, states), family.limits.l1_ttl
+                        self._tiers.hold(
+                            key, (), family, entry, l1_ttl=l1_ttl, early=plain[1], moment=moment
+                        )
                     continue
             look = survey.look(key)
             if look is None:
@@ -368,13 +374,8 @@ class Looks:
         if basis.tags or not states.learned:
             self._finder.learn(basis, states)
         if self._tiers.store is not None:
-            value, early, pairs, (entry_id, created, fresh, stale, load_seconds, payload) = plain
-            header = Header(
-                entry_id, created, fresh, stale, load_seconds,
-                family.codec.fingerprint, "", False, states.namespace or b"", pairs,
-            )  # fmt: skip
-            entry = Entry(value, header, len(payload), payload)
-            self._tiers.keep(basis, family, entry, l1_ttl=family.limits.l1_ttl, early=early)
+            entry, l1_ttl = _entry_of(family, plain, states), family.limits.l1_ttl
+            self._tiers.keep(basis, family, entry, l1_ttl=l1_ttl, early=plain[1])
 
     def _give(self, look: Look, plain: Plain) -> None:
         """Give a value to all who wait for it."""
@@ -396,3 +397,12 @@ class Looks:
             joined = True
         if waiting and not listened:
             self._log.note_hits(family, key, len(waiting))
+
+
+def _entry_of(family: Family, plain: Plain, states: States) -> Entry:
+    value, _, pairs, (entry_id, created, fresh, stale, load_seconds, payload) = plain
+    header = Header(
+        entry_id, created, fresh, stale, load_seconds,
+        family.codec.fingerprint, "", False, states.namespace or b"", pairs,
+    )  # fmt: skip
+    return Entry(value, header, len(payload), payload)

@@ -242,9 +242,10 @@ class Operations:
         self, owner: Any, calls: Sequence[Arguments]
     ) -> tuple[list[str], list[tuple[str, ...]]]:
         """Return the texts of the keys of several calls, and the tags that each stands under."""
-        core, text = self.core, self.maker.text
+        core, keys = self.core, self.maker.texts(calls, owner)
         prefix = core.tenancy.prefix()
-        keys = [prefix + text(values, owner) for values in calls]
+        if prefix:
+            keys = [prefix + key for key in keys]
         if self._tags.fixed is not None:
             return keys, [core.tenancy.tags(self._tags.fixed)] * len(keys)
         return keys, [self.tags_of(owner, values) for values in calls]

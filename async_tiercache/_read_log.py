@@ -1,5 +1,6 @@
 """The read log: counts and tells how the reads that L1 could not answer at once were answered."""
 
+from collections import OrderedDict
 from collections.abc import Callable, Collection
 from typing import Final, TypeAlias
 
@@ -39,7 +40,8 @@ class ReadLog:
         self._clock = clock
         self._advise = advise
         self._notify = notify
-        self.last: dict[str, Answered] = {}
+        # Its oldest are taken out again and again, which a plain dict searches for each time.
+        self.last = OrderedDict[str, Answered]()
         self.listened = notify is not None
 
     def note(
@@ -75,9 +77,9 @@ class ReadLog:
         """Do so for the fresh values of several keys."""
         family.counts.l2_hits += len(keys)
         last = self.last
-        last |= dict.fromkeys(keys, _L2_HIT)
+        last.update(dict.fromkeys(keys, _L2_HIT))
         while len(last) > MAX_READS:
-            del last[next(iter(last))]
+            last.popitem(last=False)
         for key in keys if self._notify is not None else ():
             self._tell(family, key, _L2_HIT, joined=False, started=started)
 
@@ -90,7 +92,7 @@ class ReadLog:
         last = self.last
         last[key] = answered
         if len(last) > MAX_READS:
-            del last[next(iter(last))]
+            last.popitem(last=False)
 
     def count(self, family: Family, outcome: Outcome, readers: int = 1) -> None:
         """Count an answer that left the hit path, by the tier that gave it."""

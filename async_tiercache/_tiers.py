@@ -5,6 +5,7 @@ invalidated since its making began; it is served while the bus proves that no me
 Without that proof it is as good as a load that began no longer ago than the bound on staleness.
 """
 
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Collection
 from functools import partial
 from typing import Final
@@ -60,7 +61,8 @@ class Tiers:
         self.now: Callable[[], float] = remote.now
         self.latest: Callable[[], float] = remote.latest
         self.has_remote = has_remote
-        self.heard: dict[str, float] = {}
+        # Its oldest are taken out again and again, which a plain dict searches for each time.
+        self.heard = OrderedDict[str, float]()
         self._namespace = namespace
         self._bound = bound
         self._ledger = ledger
@@ -149,38 +151,63 @@ class Tiers:
             l1_ttl: How long it may be served before L2 is asked again, in seconds.
             early: When it is due for a refresh.
         """
-        key, header = basis.key, entry.header
+        key = basis.key
         if not self._ledger.holds(basis) or not basis.sound:
-            self.drop_older(key, header.created_at)
+            self.drop_older(key, entry.header.created_at)
             return False
-        if self.store is None:
-            return True
-        now, monotonic = self.now(), self._clock.monotonic()
-        epoch = self._ledger.epoch
+        if self.store is not None:
+            tags, moment = tuple(basis.tags), (self.now(), self._clock.monotonic())
+            self.hold(key, tags, family, entry, l1_ttl=l1_ttl, early=early, moment=moment)
+        return True
+
+    def hold(
+        self,
+        key: str,
+        tags: tuple[str, ...],
+        family: Family,
+        entry: Entry,
+        *,
+        l1_ttl: float,
+        early: float,
+        moment: tuple[float, float],
+    ) -> None:
+        """Put an entry into L1, to whose key and tags nothing has happened; as `keep` does else.
+
+        Args:
+            key: The key's text.
+            tags: The tags that it stands under.
+            family: The family that it is of.
+            entry: What to keep.
+            l1_ttl: How long it may be served before L2 is asked again, in seconds.
+            early: When it is due for a refresh.
+            moment: The present by the remote tier's clock, and monotonic; or a little before.
+        """
+        store, ledger, header = self.store, self._ledger, entry.header
+        if store is None:
+            return
+        (now, monotonic), epoch = moment, ledger.epoch
         if not header.created_at:
             # A soft invalidation has written over when it dies, which only L2 knows by now.
             l1_ttl = min(l1_ttl, SOFTENED_SECONDS)
-        if monotonic >= self._ledger.proof_deadline:
+        if monotonic >= ledger.proof_deadline:
             l1_ttl, epoch = min(l1_ttl, header.created_at + self._bound - now), UNPROVEN
         if l1_ttl <= 0:
             self.drop_older(key, header.created_at)
-            return True
+            return
         soft, hard = keep_until(now=now, header=header, l1_ttl=l1_ttl, early_at=early)
-        tags = tuple(basis.tags)
-        before = self._held(key)
+        before = self._held(key) if key in store.slots else None
         if before is not None and not all(tag in tags for tag in before.tags):
             # A call path that has found it does not ask for the tags again.
-            self.store.drop(key)
-        self.store.put(
+            store.drop(key)
+        store.put(
             key,
             family,
             entry,
             soft_deadline=soft - now + monotonic,
             deadline=hard - now + monotonic,
             now=monotonic,
-            standing=Standing(tags, self._ledger.total(key, tags), epoch),
+            standing=Standing(tags, ledger.total(key, tags), epoch),
         )
-        return True
 
     def postpone(self, key: str, entry_id: bytes, seconds: float) -> None:
         """Serve what L1 holds for a while although it is due, never past its own time."""
@@ -265,7 +292,7 @@ class Tiers:
             if self.store is not None:
                 self.store.drop(key)
         while len(self.heard) > MAX_HEARD:
-            del self.heard[next(iter(self.heard))]
+            self.heard.popitem(last=False)
 
     async def commit(
         self, fence: Fence, family: Family, entry: Entry, *, tell: Invalidation | None = None

@@ -11,7 +11,8 @@ import math
 import struct
 from collections.abc import Callable
 from hashlib import blake2b
-from typing import Any, Final, NamedTuple
+from math import frexp, ldexp
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from async_tiercache._entry import ENTRY_ID_BYTES, Entry, Header
 from async_tiercache._family import Family
@@ -23,11 +24,17 @@ _LARGEST_SHARE: Final = 8  # a value larger than one part in so many is not kept
 _STEPS: Final = 2  # nodes looked at for expiry per insert
 _NEVER: Final = -math.inf
 
-# Deadline, size, total; created_at, fresh_until, stale_until, load_seconds, absent; then come
-# the entry id and the etag. Without that they are 63 bytes, the most that take 96 of memory.
+_GRAIN: Final = 8  # a soft deadline is rounded to so many binary digits of the time until then
+_MAX_SHARED: Final = 1_000  # objects of each kind that are known for later entries to share
+
+# Flags, deadline, size, total; created_at, fresh_until, stale_until, load_seconds, entry id; then
+# comes the etag. Without that they are 63 bytes, the most that take 96 of memory.
 _TOTAL_BYTES: Final = 6
-_COLD: Final = struct.Struct(f"<dI{_TOTAL_BYTES}s3df?")
-_ETAG: Final = _COLD.size + ENTRY_ID_BYTES
+_COLD: Final = struct.Struct(f"<BdI{_TOTAL_BYTES}s3df{ENTRY_ID_BYTES}s")
+_DEADLINE: Final = struct.Struct("<xd")
+_SIZE: Final = struct.Struct("<9xI")
+_ABSENT: Final = 1
+_IN_MAIN: Final = 2
 _LARGEST: Final = 2**32 - 1  # as in a frame
 
 
@@ -47,6 +54,12 @@ class Standing(NamedTuple):
 
 NOWHERE: Final = Standing()
 
+Group: TypeAlias = tuple[Any, ...]
+"""The family of an entry, the alias table that it is in or `None`, and the tags it stands under.
+
+Those without tags have the same as the others of their function, a tuple that they share.
+"""
+
 
 class _Hit(Node):
     """What a hit reads: side by side, so that the processor fetches it at once."""
@@ -61,56 +74,72 @@ class _Hit(Node):
 class Slot(_Hit):
     """One entry of L1. A hit reads `value`, `soft_deadline` and `epoch`, and sets `visited`.
 
-    What a hit does not read is packed into one bytes object, a third of the size of its parts.
+    What a hit does not read is packed into one bytes object, a third of the size of its parts, but
+    for what it shares with others.
 
     Attributes:
-        family: The family that it is of.
         value: The object that callers get.
         soft_deadline: Until when a hit may serve it unasked, monotonic.
         epoch: The ledger's epoch under which it was checked last.
-        tags: The tags that it stands under.
-        table: The alias table that it is in, if any.
-        table_key: Its key there.
+        group: What it shares with the others of its function.
+        table_key: Its key in its alias table, if it is in one.
     """
 
-    __slots__ = ("_cold", "family", "table", "table_key", "tags")
+    __slots__ = ("_cold", "group", "table_key")
 
-    family: Family
-    tags: tuple[str, ...]
+    group: Group
+    table_key: Any
     _cold: bytes
 
-    def __init__(self, key: str) -> None:
-        self.key = key
-        self.table: dict[Any, Slot] | None = None
-        self.table_key: Any = None
+    @property
+    def family(self) -> Family:
+        """The family that it is of."""
+        family: Family = self.group[0]
+        return family
+
+    @property
+    def table(self) -> "dict[Any, Slot] | None":
+        """The alias table that it is in, if any."""
+        table: dict[Any, Slot] | None = self.group[1]
+        return table
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """The tags that it stands under."""
+        return self.group[2:]
+
+    @property
+    def in_main(self) -> bool:
+        """Whether it is queued in the main queue."""
+        return bool(self._cold[0] & _IN_MAIN)
+
+    @in_main.setter
+    def in_main(self, in_main: bool) -> None:
+        cold = self._cold
+        flags = cold[0] | _IN_MAIN if in_main else cold[0] & ~_IN_MAIN
+        self._cold = bytes((flags,)) + cold[1:]
 
     @property
     def deadline(self) -> float:
         """From when on it must not be served at all, monotonic."""
-        deadline: float = _COLD.unpack_from(self._cold)[0]
+        deadline: float = _DEADLINE.unpack_from(self._cold)[0]
         return deadline
 
     @property
     def size(self) -> int:
         """The encoded size of the value, in bytes."""
-        size: int = _COLD.unpack_from(self._cold)[1]
+        size: int = _SIZE.unpack_from(self._cold)[0]
         return size
 
     @property
     def total(self) -> int:
         """The ledger's total for the key and the tags when the entry was put here."""
-        return int.from_bytes(_COLD.unpack_from(self._cold)[2])
+        return int.from_bytes(_COLD.unpack_from(self._cold)[3])
 
     @property
     def payload(self) -> bytes:
         """The encoded value, if that is what is held."""
         return b""
-
-    def unlink(self) -> None:
-        """Be found by no compiled call path any more."""
-        if self.table is not None:
-            self.table.pop(self.table_key, None)
-            self.table = None
 
     @property
     def absent(self) -> bool:
@@ -121,23 +150,23 @@ class Slot(_Hit):
     def header(self) -> Header:
         """What is stored beside the value."""
         cold = self._cold
-        _, _, _, created_at, fresh_until, stale_until, load_seconds, absent = _COLD.unpack_from(
-            cold
+        flags, _, _, _, created_at, fresh_until, stale_until, load_seconds, entry_id = (
+            _COLD.unpack_from(cold)
         )
         return Header(
-            entry_id=cold[_COLD.size : _ETAG],
+            entry_id=entry_id,
             created_at=created_at,
             fresh_until=fresh_until,
             stale_until=stale_until,
             load_seconds=load_seconds,
             fingerprint=self.family.codec.fingerprint,
-            etag=cold[_ETAG:].decode(),
-            absent=absent,
+            etag=cold[_COLD.size :].decode(),
+            absent=bool(flags & _ABSENT),
         )
 
     def fill(
         self,
-        family: Family,
+        group: Group,
         entry: Entry,
         *,
         soft_deadline: float,
@@ -146,25 +175,24 @@ class Slot(_Hit):
     ) -> None:
         """Take an entry in, in place of the one before."""
         header = entry.header
-        self.family = family
-        self.tags, total, self.epoch = standing
+        self.group = group
+        _, total, self.epoch = standing
         self.hold(entry)
         # No call by key or by arguments is answered with what is absent.
         self.soft_deadline = _NEVER if header.absent else soft_deadline
-        self._cold = (
-            _COLD.pack(
-                deadline,
-                entry.size,
-                total.to_bytes(_TOTAL_BYTES),
-                header.created_at,
-                header.fresh_until,
-                header.stale_until,
-                header.load_seconds,
-                header.absent,
-            )
-            + header.entry_id
-            + header.etag.encode()
+        self._cold = _COLD.pack(
+            _ABSENT if header.absent else 0,
+            deadline,
+            entry.size,
+            total.to_bytes(_TOTAL_BYTES),
+            header.created_at,
+            header.fresh_until,
+            header.stale_until,
+            header.load_seconds,
+            header.entry_id,
         )
+        if header.etag:
+            self._cold += header.etag.encode()
 
     def hold(self, entry: Entry) -> None:
         """Keep the value of an entry in the form that its family wants."""
@@ -253,14 +281,26 @@ class MemoryStore:
         mutated: Is told the key of a checked value that somebody has changed.
     """
 
-    __slots__ = ("_queues", "bounds", "bytes", "mutated", "slots")
+    __slots__ = (
+        "_groups",
+        "_instants",
+        "_largest",
+        "_queues",
+        "bounds",
+        "bytes",
+        "mutated",
+        "slots",
+    )
 
     def __init__(self, bounds: L1) -> None:
         self.bounds = bounds
         self.slots: dict[str, Slot] = {}
         self.bytes = 0
         self.mutated: Callable[[str], None] | None = None
+        self._largest = min(bounds.max_bytes // _LARGEST_SHARE, _LARGEST)
         self._queues: S3Fifo[Slot] = S3Fifo()
+        self._groups: dict[tuple[Family, int], Group] = {}
+        self._instants: dict[float, float] = {}
 
     def __len__(self) -> int:
         return len(self.slots)
@@ -310,38 +350,49 @@ class MemoryStore:
         Returns:
             Its slot, or `None` if the value is too large to keep; the last one is gone then, too.
         """
-        queues = self._queues
-        slot = self.slots.get(key)
-        if entry.size > min(self.bounds.max_bytes // _LARGEST_SHARE, _LARGEST):
-            family.counts.l1_oversized += 1
+        size, counts = entry.size, family.counts
+        if size > self._largest:
+            counts.l1_oversized += 1
             self.drop(key)
             return None
         kind = _KINDS[family.limits.isolation]
+        slot = self.slots.get(key)
         if slot is not None and type(slot) is not kind:
             self._remove(slot)
             slot = None
-        replaces = slot is not None
+        replaces, table = slot is not None, None
         if slot is None:
             slot = kind(key)
         else:
-            queues.remove(slot)
-            self._discount(slot)
-            if not (
-                all(tag in standing.tags for tag in slot.tags)
-                and family.understands(slot.family.codec)
-            ):
-                # A call path looks for neither, and its function may have declared these tags.
-                slot.unlink()
+            table = self._emptied(slot, family, standing.tags)
         self._expire(now)
-        self._make_room(entry.size, now)
-        slot.fill(family, entry, soft_deadline=soft_deadline, deadline=deadline, standing=standing)
+        others, bounds = len(self.slots) - replaces, self.bounds
+        if others >= bounds.max_entries or self.bytes + size > bounds.max_bytes:
+            self._make_room(size, now, others=others)
+        slot.fill(
+            self._group(family, table, standing.tags),
+            entry,
+            soft_deadline=self._shared_instant(soft_deadline, now),
+            deadline=deadline,
+            standing=standing,
+        )
         self.slots[key] = slot
-        self.bytes += entry.size
-        family.counts.l1_bytes += entry.size
-        family.counts.l1_entries += 1
+        self.bytes += size
+        counts.l1_bytes += size
+        counts.l1_entries += 1
         # Whoever puts a key again was asked for it again.
-        queues.push(slot, reused=replaces)
+        self._queues.push(slot, reused=replaces)
         return slot
+
+    def _emptied(self, slot: Slot, family: Family, tags: tuple[str, ...]) -> dict[Any, Slot] | None:
+        """Take a slot out of its queue, to be filled anew; return the alias table it stays in."""
+        self._queues.remove(slot)
+        self._discount(slot)
+        if all(tag in tags for tag in slot.tags) and family.understands(slot.family.codec):
+            return slot.table
+        # A call path looks for neither, and its function may have declared these tags.
+        self._unlink(slot)
+        return None
 
     def link(self, slot: Slot, table: dict[Any, Slot], table_key: Any) -> None:
         """Put a live slot into an alias table, where a compiled call path finds it.
@@ -353,7 +404,7 @@ class MemoryStore:
             and self.slots.get(slot.key) is slot
             and table.setdefault(table_key, slot) is slot
         ):
-            slot.table = table
+            slot.group = self._group(slot.family, table, slot.tags)
             slot.table_key = table_key
 
     def drop(self, key: str) -> bool:
@@ -371,23 +422,53 @@ class MemoryStore:
             self._discount(slot)
             self._retire(slot)
         self.slots.clear()
+        self._groups.clear()
+
+    def _group(self, family: Family, table: dict[Any, Slot] | None, tags: tuple[str, ...]) -> Group:
+        if tags:
+            return (family, table, *tags)
+        identity, groups = (family, id(table)), self._groups
+        group = groups.get(identity)
+        if group is None:
+            if len(groups) >= _MAX_SHARED:
+                groups.clear()
+            # It holds the table, whose id cannot become another's while it is known.
+            group = groups[identity] = (family, table)
+        return group
+
+    def _shared_instant(self, instant: float, now: float) -> float:
+        """Return a soft deadline that is at most a hundredth earlier, to be shared with others.
+
+        A float of its own would cost each entry 32 bytes.
+        """
+        left = instant - now
+        if not 0 < left < math.inf:
+            return instant
+        instant -= instant % ldexp(1.0, frexp(left)[1] - _GRAIN)
+        instants = self._instants
+        if len(instants) >= _MAX_SHARED:
+            instants.clear()
+        return instants.setdefault(instant, instant)
 
     def _expire(self, now: float) -> None:
+        step = self._queues.step
         for _ in range(_STEPS):
-            slot = self._queues.step()
+            slot = step()
             if slot is not None and now >= slot.soft_deadline and now >= slot.deadline:
                 slot.family.counts.l1_expiries += 1
                 self._remove(slot)
 
-    def _make_room(self, size: int, now: float) -> None:
-        queues, bounds = self._queues, self.bounds
-        while len(queues) >= bounds.max_entries or self.bytes + size > bounds.max_bytes:
-            slot = queues.pop()
-            if now < slot.deadline:
-                slot.family.counts.l1_evictions += 1
+    def _make_room(self, size: int, now: float, *, others: int) -> None:
+        bounds = self.bounds
+        while others >= bounds.max_entries or self.bytes + size > bounds.max_bytes:
+            slot = self._queues.pop()
+            counts = slot.family.counts
+            if now < slot.soft_deadline or now < slot.deadline:
+                counts.l1_evictions += 1
             else:
-                slot.family.counts.l1_expiries += 1
+                counts.l1_expiries += 1
             self._forget(slot)
+            others -= 1
 
     def _remove(self, slot: Slot) -> None:
         # It is the key that is popular, not this value of it.
@@ -410,7 +491,14 @@ class MemoryStore:
         if self.mutated is not None and not slot.is_sound():
             self.mutated(slot.key)
 
-    @staticmethod
-    def _retire(slot: Slot) -> None:
+    @classmethod
+    def _retire(cls, slot: Slot) -> None:
         slot.soft_deadline = _NEVER
-        slot.unlink()
+        cls._unlink(slot)
+
+    @staticmethod
+    def _unlink(slot: Slot) -> None:
+        """Let no compiled call path find a slot any more that is filled anew or goes."""
+        table = slot.table
+        if table is not None:
+            table.pop(slot.table_key, None)

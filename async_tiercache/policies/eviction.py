@@ -26,12 +26,13 @@ class Node:
     Attributes:
         key: The text that the node is remembered by after its eviction.
         visited: Whether it was used since it entered its queue; written by whoever uses it.
+        in_main: Whether its queue is the main one; the store has room for this bit.
     """
 
-    __slots__ = ("key", "next", "prev", "queue", "visited")
+    __slots__ = ("key", "next", "prev", "visited")
 
+    in_main: Any  # a bool
     # The links of a node in a queue; one in no queue has none.
-    queue: "Queue"
     prev: Any
     next: Any
 
@@ -54,10 +55,8 @@ class Queue:
 
     def push(self, node: Node) -> None:
         """Put a node that is in no queue in as the newest."""
-        newest = self.next
-        node.queue = self
         node.prev = self
-        node.next = newest
+        node.next = newest = self.next
         self.next = newest.prev = node
         self.length += 1
 
@@ -71,18 +70,21 @@ class Queue:
 class Ghosts:
     """The fingerprints of the nodes remembered last, in a two-way table of fixed-width words.
 
-    A word holds 32 bits of a hash and, below, its running number modulo 2**32. Two places
-    are open to it and the older word makes room, so nothing is ever swept or moved.
+    A word holds 16 bits of a hash and, below, 16 bits of when it was added, counted in ticks of so
+    many additions that these bits go round in four windows or more. Two places are open to it and
+    the older word makes room, so nothing is ever swept or moved.
     """
 
-    __slots__ = ("_count", "_mask", "_words")
+    __slots__ = ("_count", "_pairs", "_tick", "_words")
 
-    _FINGERPRINT: Final = 0xFFFFFFFF_00000000
-    _NUMBER: Final = 0x00000000_FFFFFFFF
+    _FINGERPRINT: Final = 0xFFFF_0000
+    _TIME: Final = 0x0000_FFFF
+    _TICKS: Final = 1 << 13  # in a window, at most
 
     def __init__(self) -> None:
-        self._words = array("Q")
-        self._mask = 0
+        self._words = array("I")
+        self._pairs = 0
+        self._tick = 1
         self._count = 0
 
     @property
@@ -95,27 +97,29 @@ class Ghosts:
         if len(self._words) < window:
             # To start empty costs a few re-used nodes a stay in the small queue; moving every word
             # would stop the caller.
-            size = 1 << (2 * window - 1).bit_length()
-            self._words = array("Q", bytes(8 * size))
-            self._mask = size - 2
-        words, number = self._words, self._NUMBER
-        self._count = count = (self._count + 1) & number
-        place = hashed & self._mask
-        if (count - words[place]) & number < (count - words[place + 1]) & number:
+            self._words = array("I", bytes(8 * window))
+            self._pairs = window
+            self._tick = window // self._TICKS + 1
+        words, mask = self._words, self._TIME
+        self._count += 1
+        time = self._count // self._tick & mask
+        place = hashed % self._pairs * 2
+        if (time - words[place]) & mask < (time - words[place + 1]) & mask:
             place += 1
-        words[place] = hashed & self._FINGERPRINT | count
+        words[place] = hashed >> 16 & self._FINGERPRINT | time
 
     def take(self, hashed: int, *, window: int) -> int | None:
         """Forget a hash.
 
         Returns:
-            How many were added after it; `None` if it was not among the last `window`.
+            How many were added after it, to about a tick; `None` if it was not among the last
+            `window`.
         """
         words = self._words
         if not words:
             return None
-        place = hashed & self._mask
-        fingerprint = hashed & self._FINGERPRINT
+        place = hashed % self._pairs * 2
+        fingerprint = hashed >> 16 & self._FINGERPRINT
         word = words[place]
         if word & self._FINGERPRINT != fingerprint:
             place += 1
@@ -123,7 +127,8 @@ class Ghosts:
             if word & self._FINGERPRINT != fingerprint:
                 return None
         words[place] = 0
-        age = (self._count - word) & self._NUMBER
+        tick = self._tick
+        age = (self._count // tick - word & self._TIME) * tick
         return age if age < window else None
 
 
@@ -149,15 +154,17 @@ class S3Fifo(Generic[N]):
         """Queue a node: as re-used if the caller or the ghosts say so, else to be seen.
 
         Args:
-            node: A node in no queue.
+            node: A node in no queue, `in_main` not yet.
             reused: Whether its key is known to be wanted again.
         """
         node.visited = False
-        age = self.ghosts.take(hash(node.key), window=len(self))
+        window = self._small.length + self._main.length
+        age = self.ghosts.take(hash(node.key), window=window)
         if age is not None and age < self._room:
             # A queue of twice the size would have held it.
             self._room += _GROWTH
         if age is not None or reused:
+            node.in_main = True
             self._main.push(node)
         else:
             self._small.push(node)
@@ -168,8 +175,10 @@ class S3Fifo(Generic[N]):
 
     def remove(self, node: N) -> None:
         """Take a node out."""
-        self._pull(node)
-        del node.queue, node.prev, node.next
+        if node is self._hand:
+            self._hand = node.prev
+        (self._main if node.in_main else self._small).pull(node)
+        del node.prev, node.next
 
     def clear(self) -> None:
         """Take every node out; the ghosts stay."""
@@ -177,34 +186,35 @@ class S3Fifo(Generic[N]):
             node = queue.next
             while node is not queue:
                 older = node.next
-                del node.queue, node.prev, node.next
+                del node.prev, node.next
                 node = older
         self._small, self._main = Queue(), Queue()
         self._hand = self._small
 
     def pop(self) -> N:
         """Take out the node that makes room; there must be one."""
-        small, main = self._small, self._main
-        chances, room = _CHANCES, self._bounded_room()
+        small, main, chances = self._small, self._main, _CHANCES
+        total = small.length + main.length
+        room = total // _SMALL_SHARE if self._room < 0 else self._room
+        room = max(total // _LEAST_SHARE, min(room, total // _MOST_SHARE))
         while True:
-            unseen = small.length > room or not main.length
-            node: N = small.prev if unseen else main.prev
+            queue = small if small.length > room or not main.length else main
+            node: N = queue.prev
+            if node is self._hand:
+                self._hand = node.prev
+            queue.pull(node)
             if not (node.visited and chances):
                 break
             chances -= 1
-            self._pull(node)
             node.visited = False
+            if queue is small:
+                node.in_main = True
             main.push(node)
-        if unseen:
+        if queue is small:
             self._room = max(room - 1, 0)
-            self.remember(node)
-        self.remove(node)
+            self.ghosts.add(hash(node.key), window=total)
+        del node.prev, node.next
         return node
-
-    def _bounded_room(self) -> int:
-        total = len(self)
-        room = total // _SMALL_SHARE if self._room < 0 else self._room
-        return max(total // _LEAST_SHARE, min(room, total // _MOST_SHARE))
 
     def step(self) -> N | None:
         """Move the hand on by one node and return it, or `None` between the queues.
@@ -213,16 +223,10 @@ class S3Fifo(Generic[N]):
         meanwhile do not lengthen its way. A node that `pop` passes over slips behind it, but only
         once unless it is used again.
         """
-        small, main = self._small, self._main
-        ahead = self._hand.next
-        if ahead is small or ahead is main:
-            self._hand = main if ahead is small else small
+        ahead: Any = self._hand.next
+        if ahead is self._small or ahead is self._main:
+            self._hand = self._main if ahead is self._small else self._small
             return None
         node: N = ahead
         self._hand = node
         return node
-
-    def _pull(self, node: N) -> None:
-        if node is self._hand:
-            self._hand = node.prev
-        node.queue.pull(node)

@@ -81,6 +81,43 @@ def test_what_a_hit_does_not_read_takes_96_bytes(store: MemoryStore) -> None:
     assert sys.getsizeof(slot._cold) <= 96
 
 
+def test_what_a_slot_has_itself_takes_112_bytes(store: MemoryStore) -> None:
+    """One field more would take sixteen. What those of a function have alike they share."""
+    one, other = kept(store, "one"), kept(store, "other")
+
+    assert type(one).__basicsize__ + 16 <= 112
+    assert one.group is other.group
+
+
+def test_entries_share_their_soft_deadlines(store: MemoryStore) -> None:
+    """Those that end at nearly one time end at one, which is earlier by a hundredth at most."""
+    slots = [kept(store, f"k{i}", ttl=100 + i / 1000) for i in range(10)]
+
+    assert len({id(slot.soft_deadline) for slot in slots}) == 1
+    assert 99 <= slots[0].soft_deadline <= 100
+
+
+@pytest.mark.parametrize("ttl", [0, -1, math.inf])
+def test_a_soft_deadline_that_never_or_always_lies_ahead_stays(
+    store: MemoryStore, ttl: float
+) -> None:
+    """There is nothing to round."""
+    assert kept(store, "k", ttl=ttl, now=5).soft_deadline == 5 + ttl
+
+
+def test_little_is_remembered_for_later_entries_to_share() -> None:
+    """However many times and functions there are."""
+    store = MemoryStore(L1(max_entries=10, max_bytes=800))
+    for i in range(3000):
+        family = family_of()
+        entry, instant = Entry(None, HEADER, 1), 2.0**i if i < 1000 else 1.0 + i
+        slot = store.put("k", family, entry, soft_deadline=instant, deadline=instant, now=0)
+        assert slot is not None
+        assert slot.family is family
+
+    assert max(len(store._groups), len(store._instants)) <= 1000
+
+
 @pytest.mark.parametrize("total", [0, 2**32 + 7])
 def test_a_slot_holds_the_total_of_its_standing(store: MemoryStore, total: int) -> None:
     """However many invalidations there were."""

@@ -18,14 +18,14 @@ FINGERPRINT = family_of().codec.fingerprint
 HEADER = Header(b"0123456789abcdef", 1.0, 2.0, 3.0, 0.5, FINGERPRINT)
 
 
-def nodes_of(queue: Queue) -> list[Slot]:
+def nodes_of(queue: Queue, *, main: bool) -> list[Slot]:
     """Return the nodes of a queue, newest first, after checking every link of the circle."""
     nodes: list[Slot] = []
     newer: Any = queue
     node: Any = queue.next
     while node is not queue:
         assert node.prev is newer
-        assert node.queue is queue
+        assert node.in_main is main
         nodes.append(node)
         newer, node = node, node.next
     assert queue.prev is newer
@@ -36,13 +36,13 @@ def nodes_of(queue: Queue) -> list[Slot]:
 def check(store: MemoryStore) -> None:
     """Assert everything that holds between two operations of a store."""
     queues = store._queues
-    queued = nodes_of(queues._small) + nodes_of(queues._main)
+    queued = nodes_of(queues._small, main=False) + nodes_of(queues._main, main=True)
     assert {id(slot) for slot in queued} == {id(slot) for slot in store.slots.values()}
     assert len(queued) == len(store) == len(queues) <= store.bounds.max_entries
     assert store.bytes == sum(slot.size for slot in queued) <= store.bounds.max_bytes
     assert all(store.slots[slot.key] is slot for slot in queued)
     assert any(queues._hand is place for place in [queues._small, queues._main, *queued])
-    assert queues.ghosts.size_in_bytes <= 32 * store.bounds.max_entries
+    assert queues.ghosts.size_in_bytes <= 8 * store.bounds.max_entries
 
 
 class StoreMachine(RuleBasedStateMachine):
@@ -95,6 +95,7 @@ class StoreMachine(RuleBasedStateMachine):
             self.model.pop(key, None)
         else:
             assert self.store.slots[key] is slot
+            assert self.now + soft * 0.99 - 1e-9 <= slot.soft_deadline <= self.now + soft
             assert self.family.counts.l1_evictions + self.family.counts.l1_expiries - sum(
                 counts[:2]
             ) == len(gone)

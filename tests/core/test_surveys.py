@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Iterable
 from typing import Any, Final
 
+import msgspec
 import pytest
 import pytest_asyncio
 
@@ -195,3 +196,38 @@ async def test_two_batches_at_once_answer_a_key_of_both(reading: Reading) -> Non
     assert later == rows("old", [1, 2])
     assert await reading.end() == rows("old")
     assert not reading.mine.loaded
+
+
+async def test_what_is_invalidated_while_a_batch_is_decoded_is_not_kept(
+    cache: TierCache, other: TierCache
+) -> None:
+    """The code of a user's class may do anything between the look and L1."""
+    ledger = cache._core.ledger
+
+    class Row(msgspec.Struct):
+        number: int
+
+        def __post_init__(self) -> None:
+            if self.number == 1:
+                ledger.overtake("row:1")
+                ledger.overtake("row:2")
+
+    many: list[Any] = []
+    for each in (other, cache):
+
+        async def one(key: int) -> Row:
+            return Row(key)
+
+        async def all_of(keys: list[int]) -> dict[int, Row]:
+            return {key: Row(key) for key in keys}
+
+        many.append(each.cached("row:{key}")(one).batch(all_of))
+    await many[0](list(KEYS))
+    await settled(other)
+
+    await many[1](list(KEYS))
+
+    store = cache._core.store
+    assert store is not None
+    assert "row:0" in store.slots
+    assert "row:1" not in store.slots

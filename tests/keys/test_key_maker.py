@@ -312,3 +312,47 @@ def test_keys_of_one_function_are_equal_exactly_for_equal_arguments(
     maker = KeyMaker(load, None)
 
     assert len({maker.text(call) for call in calls}) == len(set(calls))
+
+
+@pytest.mark.parametrize("template", ["u:{user_id}", None])
+@given(
+    values=st.lists(st.integers())
+    | st.lists(st.text(max_size=3))
+    | st.lists(st.text("ab", min_size=298, max_size=302))
+    | st.lists(st.integers() | st.booleans() | st.text(max_size=3) | st.none())
+)
+def test_keys_of_many_calls_are_those_of_each(template: str | None, values: list[object]) -> None:
+    """Whatever their arguments are, and however long."""
+
+    async def one(user_id: object) -> None: ...
+
+    maker = KeyMaker(one if template else everything, template)
+    calls: list[tuple[object, ...]] = [
+        (value,) if template else (value, (), {}) for value in values
+    ]
+
+    assert maker.texts(calls) == [maker.text(call) for call in calls]
+
+
+def test_an_unkeyable_argument_among_many_is_named() -> None:
+    """An int of too many digits for a text, or an object without one, tells its parameter."""
+
+    async def one(user_id: object) -> None: ...
+
+    maker = KeyMaker(one, "u:{user_id}")
+    for value in (10**5000, object()):
+        with pytest.raises(UnkeyableError, match="user_id"):
+            maker.texts([(1,), (value,)])
+
+
+def test_one_class_of_several_is_refused_for_many_calls() -> None:
+    """As for one call: another class would share the keys."""
+
+    class Other(Users): ...
+
+    maker = KeyMaker(Users.get, "user:{user_id}")
+    calls: list[tuple[object, ...]] = [(1,), (2,)]
+
+    assert maker.texts(calls, Users()) == maker.texts(calls, Users()) == ["user:1", "user:2"]
+    with pytest.raises(UsageError):
+        maker.texts(calls, Other())
