@@ -19,9 +19,13 @@ import msgpack  # type: ignore[import-untyped]
 
 from async_tiercache import L1, Policy, TierCache
 from benchmarks._apart import SkipGroup
+from benchmarks._filled import fill
 
-Kind: TypeAlias = Literal["cached dict", "cached packed", "bare dict", "bare packed"]
-"""How the objects are held: by a cache, or as bare keys and values; as dicts or packed."""
+Kind: TypeAlias = Literal[
+    "cached dict", "cached packed", "filled packed", "bare dict", "bare packed"
+]
+"""How the objects are held: by a cache, which has loaded them or was filled, or as bare keys and
+values; as dicts or packed."""
 
 STATM: Final = Path("/proc/self/statm")
 _msgpack: Final[Any] = msgpack  # it has no types
@@ -72,8 +76,12 @@ async def _cached(kind: Kind, objects: int) -> Held:
     async with cache:
         await user(-1)
         before = resident()
-        for number in range(1_000_000, 1_000_000 + objects + objects // 10):
-            await user(number)
+        numbers = range(1_000_000, 1_000_000 + objects + objects // 10)
+        if kind.startswith("filled"):
+            fill(cache, ((f"app:user:{each}", each, an_object(each, kind)) for each in numbers))
+        else:
+            for number in numbers:
+                await user(number)
         assert cache.statistics().l1_entries == objects
         return _held_since(before)
 

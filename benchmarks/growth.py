@@ -7,13 +7,12 @@ for memory. From Redis, with 1,000 to 30,000 keys, and by 1 to 256 readers. A qu
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
-from math import inf
 from typing import Any, Final
 
 from async_tiercache import L1, Policy, TierCache
-from async_tiercache._entry import Entry, Header
 from async_tiercache.testing import settled
 from benchmarks._apart import Group
+from benchmarks._filled import fill
 from benchmarks._harness import Case, Effort, Sweep, zipf_keys
 from benchmarks._server import caches, server
 from benchmarks.hits import over_one
@@ -44,7 +43,7 @@ async def memory(effort: Effort) -> AsyncGenerator[list[Case]]:
 
         sweep = over_one(one)
         await sweep([0])
-        _fill(cache, keys)
+        fill(cache, ((f"one:{number}", number, number) for number in range(1, keys)))
         await sweep(range(keys))
         filled.append((keys, sweep, cache))
 
@@ -68,24 +67,6 @@ async def memory(effort: Effort) -> AsyncGenerator[list[Case]]:
     ]
     for _, _, cache in filled:
         await cache.aclose()
-
-
-def _fill(cache: TierCache, keys: int) -> None:
-    """Put numbers beside the first one, as loads would within minutes."""
-    store = cache._core.store
-    assert store is not None
-    (first,) = store.slots.values()
-    codec = first.family.codec
-    header = Header(bytes(16), 0.0, inf, inf, 0.0, codec.fingerprint)
-    for number in range(1, keys):
-        store.put(
-            f"one:{number}",
-            first.family,
-            Entry(number, header, first.size),
-            soft_deadline=first.soft_deadline,
-            deadline=first.deadline,
-            now=0.0,
-        )
 
 
 @asynccontextmanager
