@@ -1,11 +1,13 @@
 """One process of a simulated service: a cache with families of several kinds."""
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from contextvars import ContextVar
 from typing import Any, Final
 
 from async_tiercache import LoadContext, Policy, TierCache
 from async_tiercache.codecs.frame import ENTRY_ID_OFFSET
+from async_tiercache.errors import CacheClosedError
 from async_tiercache.testing import SimulatedClient
 from async_tiercache.testing._simulated_remote import SimulatedRemote
 from tests.core.simulation.model import Model, Value
@@ -116,9 +118,10 @@ class Process:
         return self.entered and state in {"running", "waking"}
 
     async def enter(self) -> None:
-        """Enter its cache."""
-        await self.cache.__aenter__()
-        self.entered = True
+        """Enter its cache, unless that is closed meanwhile."""
+        with suppress(CacheClosedError):
+            await self.cache.__aenter__()
+            self.entered = True
 
     def single(self, kind: str) -> Any:
         """Return the call that reads one row; families are made when they are needed."""

@@ -465,7 +465,8 @@ class World:
         await self.clock.advance(3.0 + BOUND)
         self._promise_all()
         for process in self.processes:
-            for name in self.names:
+            # One whose entering was cancelled is closed.
+            for name in self.names if process.entered else ():
                 PLAN.set(Plan())
                 self._start(process, self._read(process, name, "one", all_done=True))
             await self.clock.advance(2.0)
