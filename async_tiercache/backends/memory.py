@@ -24,7 +24,8 @@ _LARGEST_SHARE: Final = 8  # a value larger than one part in so many is not kept
 _STEPS: Final = 2  # nodes looked at for expiry per insert
 _NEVER: Final = -math.inf
 
-_GRAIN: Final = 8  # a soft deadline is rounded to so many binary digits of the time until then
+_GRAIN: Final = 8  # a soft deadline is rounded to so many binary digits of the time until then,
+_LEAST_ROUNDED: Final = 0.001  # unless it is as near as this, in seconds
 _MAX_SHARED: Final = 1_000  # objects of each kind that are known for later entries to share
 
 # Flags, deadline, size, total; created_at, fresh_until, stale_until, load_seconds, entry id; then
@@ -442,7 +443,7 @@ class MemoryStore:
         A float of its own would cost each entry 32 bytes.
         """
         left = instant - now
-        if not 0 < left < math.inf:
+        if not _LEAST_ROUNDED < left < math.inf:
             return instant
         instant -= instant % ldexp(1.0, frexp(left)[1] - _GRAIN)
         instants = self._instants

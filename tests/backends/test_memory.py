@@ -97,12 +97,12 @@ def test_entries_share_their_soft_deadlines(store: MemoryStore) -> None:
     assert 99 <= slots[0].soft_deadline <= 100
 
 
-@pytest.mark.parametrize("ttl", [0, -1, math.inf])
-def test_a_soft_deadline_that_never_or_always_lies_ahead_stays(
+@pytest.mark.parametrize("ttl", [0, -1, 5e-324, 0.0005, math.inf])
+def test_a_soft_deadline_that_never_or_always_or_hardly_lies_ahead_stays(
     store: MemoryStore, ttl: float
 ) -> None:
     """There is nothing to round."""
-    assert kept(store, "k", ttl=ttl, now=5).soft_deadline == 5 + ttl
+    assert kept(store, "k", ttl=ttl, now=0).soft_deadline == ttl
 
 
 def test_little_is_remembered_for_later_entries_to_share() -> None:
