@@ -59,7 +59,8 @@ class Served:
         before = await self.child.order("spent")
         answered = await drive(self.port, seconds, self.fields)
         while not answered.requests:
-            # On a busy machine none may come to its end within so short a time.
+            # None has come to its end, and the next ones wait for those that were given up.
+            seconds *= 2
             answered = await drive(self.port, seconds, self.fields)
         after = await self.child.order("spent")
         self._requests += answered.requests
