@@ -81,15 +81,23 @@ ENTERING: list[Operation] = ["probe", "ensure", "secret", "listen"]
 """What entering a cache waits for."""
 
 
+async def _entering(
+    make_cache: MakeCache, server: MemoryServer, operation: Operation
+) -> "tuple[TierCache, asyncio.Future[TierCache]]":
+    """Return a cache that is being entered, which waits for an operation that hangs."""
+    cache = await make_cache(entered=False)
+    server.faults.hang(operation)
+    entering = asyncio.ensure_future(cache.__aenter__())
+    await soon(server.faults.reached())
+    return cache, entering
+
+
 @pytest.mark.parametrize("operation", ENTERING)
 async def test_entering_that_is_cancelled_leaves_nothing_behind(
     make_cache: MakeCache, server: MemoryServer, operation: Operation
 ) -> None:
     """Nobody leaves what was not entered, so nobody else would end the bus."""
-    cache = await make_cache(entered=False)
-    server.faults.hang(operation)
-    entering = asyncio.ensure_future(cache.__aenter__())
-    await soon(server.faults.reached())
+    cache, entering = await _entering(make_cache, server, operation)
 
     entering.cancel()
     server.faults.clear()
@@ -105,10 +113,7 @@ async def test_a_close_while_a_cache_is_entered_is_its_end(
     make_cache: MakeCache, server: MemoryServer, operation: Operation
 ) -> None:
     """As a shutdown hook may that comes early: nothing is begun after it."""
-    cache = await make_cache(entered=False)
-    server.faults.hang(operation)
-    entering = asyncio.ensure_future(cache.__aenter__())
-    await soon(server.faults.reached())
+    cache, entering = await _entering(make_cache, server, operation)
 
     closing = asyncio.ensure_future(cache.aclose())
     await asyncio.sleep(0)
