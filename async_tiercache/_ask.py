@@ -44,22 +44,39 @@ class Ask:
     """What is asked about one key, and the answer.
 
     Attributes:
-        basis: What a value of the key rests on.
-        codecs: Those that the value may be decoded by.
-        counts: Where what that takes is counted; `None` for who only looks: nothing is counted
-            then, and no observer is told.
+        key: The key's text.
         found: The answer, once it is there.
         error: What a codec or the remote tier has raised that it must not.
     """
 
-    __slots__ = ("basis", "codecs", "counts", "error", "found")
+    __slots__ = ("_basis", "_codecs", "_counts", "error", "found", "key")
 
     def __init__(self, basis: Basis, counts: Counts | None, codecs: tuple[Codec, ...]) -> None:
-        self.basis = basis
-        self.codecs = codecs
-        self.counts = counts
+        self.key = basis.key
+        self._basis: Basis | None = basis
+        self._codecs = codecs
+        self._counts = counts
         self.found: Found | None = None
         self.error: Exception | None = None
+
+    @property
+    def basis(self) -> Basis:
+        """What a value of the key rests on."""
+        assert self._basis is not None
+        return self._basis
+
+    @property
+    def codecs(self) -> tuple[Codec, ...]:
+        """Those that the value may be decoded by."""
+        return self._codecs
+
+    @property
+    def counts(self) -> Counts | None:
+        """Where what that takes is counted; `None` for who only looks.
+
+        Nothing is counted then, and no observer is told.
+        """
+        return self._counts
 
     def settle(self, found: Found) -> None:
         """Give the answer."""

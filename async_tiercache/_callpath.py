@@ -12,12 +12,14 @@ import functools
 import inspect
 from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from types import FunctionType
 from typing import Any, Final, NewType, TypeAlias
 from uuid import UUID
 
 from async_tiercache._clock import SYSTEM_CLOCK, coarse_clock
 from async_tiercache._context import LoadContext
+from async_tiercache._family import Alias
 from async_tiercache._inside import CURRENT, RUNNING
 from async_tiercache._ledger import Ledger
 from async_tiercache._look import Look, Waiter
@@ -25,6 +27,8 @@ from async_tiercache.abc import Clock
 from async_tiercache.errors import ConfigurationError
 
 Arguments: TypeAlias = tuple[object, ...]
+Missed: TypeAlias = Callable[[str, str], list[str]]
+"""Returns the lines for what is no hit, from the source of what was found, and of where."""
 
 _NONE_TYPE = type(None)
 EXACT: Final = frozenset({int, str, bytes, bool, UUID, _NONE_TYPE})
@@ -233,7 +237,8 @@ class CallPath:
         function: The decorated coroutine function.
         parts: Its parameter list.
         table: Where slots are found by the bare arguments; `None` always goes through `read`.
-        look: Looks into L2 for a call that is no hit, from `self`, the values and what was found.
+        look: Looks into L2 for a call that is no hit, from `self`, the values, what was found, and
+            where it was looked for if that is known.
         join: Lets a call wait with others that have the same arguments, if it may.
         read: Answers a call that had no value from there.
         peek: Answers who does not wait, from `self` and the values, where the table cannot.
@@ -256,7 +261,7 @@ class CallPath:
         parts: Parts,
         table: Table | None,
         *,
-        look: Callable[[Any, Arguments, object], tuple[Look, Waiter] | None],
+        look: Callable[[Any, Arguments, object, Alias | None], tuple[Look, Waiter] | None],
         join: Callable[[Look], Waiter | None],
         read: Callable[[Any, Arguments, Look | None], Coroutine[Any, Any, Any]],
         peek: Callable[[Any, Arguments], Any],
@@ -270,14 +275,14 @@ class CallPath:
         self._parts = parts
         self._table = table
         self._proven = proven
-        self._look = look
         self._read = read
         tell, self._now = _time_of(clock, exact=proven)
         self._space: dict[str, Any] = {
             **parts.defaults,
             **_SPACE,
             f"{_RESERVED}function": function,
-            f"{_RESERVED}miss": self._miss,
+            f"{_RESERVED}look": look,
+            f"{_RESERVED}read": read,
             f"{_RESERVED}go_on": self._go_on,
             f"{_RESERVED}join": join,
             f"{_RESERVED}look_up": peek,
@@ -349,36 +354,21 @@ class CallPath:
         """
         if self._table is not None and self._table.by_text:
             slots = None  # It asks whose the slot is; a peek leaves that to its caller.
-        # A miss is a coroutine of its own, for the sake of a small frame of this one.
-        miss = f"await {_RESERVED}miss({self._values}, {{found}})"
-        joined = _joined_lines(self._values, proven=self._proven)
-        lines = self._lines(slots, miss, joined)
-        return [f"async def {_RESERVED}call({self._parts.header}):", *lines]
+        missed = partial(_missed_lines, self._values, proven=self._proven)
+        return [f"async def {_RESERVED}call({self._parts.header}):", *self._lines(slots, missed)]
 
     def _peek_lines(self, slots: str | None) -> list[str]:
         """Return the source of `peek`."""
-        miss = f"{_RESERVED}look_up({self._values})"
-        return [f"def {_RESERVED}peek({self._parts.header}):", *self._lines(slots, miss)]
+        missed = partial(_unpeeked_lines, self._values)
+        return [f"def {_RESERVED}peek({self._parts.header}):", *self._lines(slots, missed)]
 
-    def _lines(self, slots: str | None, miss: str, joined: Iterable[str] = ()) -> list[str]:
-        """Return the lines that answer a hit, or else by what is said, given what was found."""
-        hit = list[str]()
+    def _lines(self, slots: str | None, missed: Missed) -> list[str]:
+        """Return the lines that answer a hit, or else as it is said."""
+        lines = missed("None", "None")
         if slots is not None and self._table is not None:
-            hit = _hit_lines(slots, self._table, self._now, miss, joined, proven=self._proven)
-        return [*hit, f"    return {miss.format(found=None)}"]
-
-    async def _miss(self, owner: Any, values: Arguments, found: object) -> Any:
-        """Answer a call that is no hit; what it has found may be another one's look."""
-        begun = self._look(owner, values, found)
-        if begun is None:
-            return await self._read(owner, values, None)
-        look, waiter = begun
-        try:
-            answer = await waiter
-        except asyncio.CancelledError:
-            look.left(waiter)
-            raise
-        return answer if answer is not look else await self._go_on(owner, values, look)
+            hit = _hit_lines(slots, self._table, self._now, missed, proven=self._proven)
+            lines = [*hit, *lines] if self._table.conditions else hit
+        return _indented(lines)
 
     async def _go_on(self, owner: Any, values: Arguments, look: Look) -> Any:
         """Answer a call whose look has left it to a flight."""
@@ -400,49 +390,71 @@ def _time_of(clock: Clock, *, exact: bool) -> tuple[Callable[..., float], str]:
     return tell, f"{_RESERVED}time({argument})"
 
 
-def _joined_lines(values: str, *, proven: bool) -> list[str]:
-    """Return the lines that wait with other calls, as nearly all readers of a stampede do.
+def _missed_lines(values: str, found: str, alias: str, *, proven: bool) -> list[str]:
+    """Return the lines that answer what is no hit.
 
-    They spell out `_miss`, which would be a coroutine more of each. Without other servers there are
-    no looks.
+    They are no coroutine of their own, which would be one more of each reader of a stampede.
+    Without other servers there are no looks.
+
+    Args:
+        values: The source of `self` and the values.
+        found: That of what was found; it may be a look.
+        alias: That of where.
+        proven: Whether there are other servers.
     """
+    read = f"return await {_RESERVED}read({values}, None)"
     if not proven:
-        return []
+        return [read]
     slot, now = f"{_RESERVED}slot", f"{_RESERVED}now"
-    proof = f"{now} < {_RESERVED}ledger.proof_deadline"
     # Names of their own would make the frame of each hit larger.
-    waiter = answer = now
+    look, waiter, begun, answer = slot, now, now, now
+    waits = [
+        "try:",
+        f"    {answer} = await {waiter}",
+        f"except {_RESERVED}Cancelled:",
+        f"    {look}.left({waiter})",
+        "    raise",
+        f"if {answer} is not {look}:",
+        f"    return {answer}",
+        f"return await {_RESERVED}go_on({values}, {look})",
+    ]
+    joins = [
+        f"if ({look}.__class__ is {_RESERVED}Look and {now} < {_RESERVED}ledger.proof_deadline",
+        f"    and (not {_RESERVED}running or {_RESERVED}current() is None)",
+        f"    and ({waiter} := {_RESERVED}join({look})) is not None):",
+        *_indented(waits),
+    ]
     return [
-        f"    if ({slot}.__class__ is {_RESERVED}Look and {proof}",
-        f"        and (not {_RESERVED}running or {_RESERVED}current() is None)",
-        f"        and ({waiter} := {_RESERVED}join({slot})) is not None):",
-        "        try:",
-        f"            {answer} = await {waiter}",
-        f"        except {_RESERVED}Cancelled:",
-        f"            {slot}.left({waiter})",
-        "            raise",
-        f"        if {answer} is not {slot}:",
-        f"            return {answer}",
-        f"        return await {_RESERVED}go_on({values}, {slot})",
+        *(joins if found == slot else ()),
+        f"{begun} = {_RESERVED}look({values}, {found}, {alias})",
+        f"if {begun} is None:",
+        f"    {read}",
+        f"{look}, {waiter} = {begun}",
+        *waits,
     ]
 
 
-def _hit_lines(
-    slots: str, table: Table, clock: str, miss: str, joined: Iterable[str], *, proven: bool
-) -> list[str]:
-    """Return the lines that answer a hit."""
+def _unpeeked_lines(values: str, _found: str, _alias: str) -> list[str]:
+    """Return the lines that answer who does not wait."""
+    return [f"return {_RESERVED}look_up({values})"]
+
+
+def _hit_lines(slots: str, table: Table, clock: str, missed: Missed, *, proven: bool) -> list[str]:
+    """Return the lines that answer a hit, or else as it is said, if they can tell."""
     slot, ledger, now = f"{_RESERVED}slot", f"{_RESERVED}ledger", f"{_RESERVED}now"
     proof = f" and {now} < {ledger}.proof_deadline" if proven else ""
     if proven:
         clock = f"({now} := {clock})"
     # An argument without a hash cannot be in the table; the key's text has the last word.
     missing = f"{_RESERVED}KeyOrTypeError" if table.unsafe else f"{_RESERVED}KeyError"
+    # Of arguments of any class only the table can tell whether equal ones have equal texts.
+    alias = "None" if table.unsafe else f"({slots}, {table.expression})"
     lines = [
         # A subscript costs a hit less than a call of `get`, and what is missing costs more anyway.
         "try:",
         f"    {slot} = {slots}[{table.expression}]",
         f"except {missing}:",
-        "    pass",
+        f"    {slot} = None",
         "else:",
         f"    if ({clock} < {slot}.soft_deadline{proof}",
         f"        and ({slot}.epoch is {ledger}.epoch or {_RESERVED}recheck({slot}))",
@@ -451,9 +463,12 @@ def _hit_lines(
         f"        {slot}.visited = True",
         f"        {_RESERVED}next({_RESERVED}hits_left)",
         f"        return {slot}.value",
-        *joined,
-        f"    return {miss.format(found=slot)}",
+        *missed(slot, alias),
     ]
     if table.conditions:
-        lines = [f"if {' and '.join(table.conditions)}:", *(f"    {line}" for line in lines)]
+        return [f"if {' and '.join(table.conditions)}:", *_indented(lines)]
+    return lines
+
+
+def _indented(lines: Iterable[str]) -> list[str]:
     return [f"    {line}" for line in lines]

@@ -159,7 +159,7 @@ class Calls:
         loop = core.admit()
         family = self._families.direct_of(returned_by(loader), policy, policy_fields)
         text, under = self._text(key), core.tenancy.tags(checked_tags(tags))
-        begun = core.looks.begin(family, text, under, opened=opened, loop=loop)
+        begun = core.looks.begin(family, text, under, loop, opened)
         looked: Look | None = None
         if begun is not None:
             looked, waiter = begun

@@ -90,16 +90,16 @@ class Finder:
         """
         asks = [Ask(basis, counts, codecs) for basis in bases]
         for ask in asks if self._fences.releasing else ():
-            await self._fences.released(ask.basis.key)
+            await self._fences.released(ask.key)
         await self.answer(asks)
-        return {ask.basis.key: ask.answer() for ask in asks}
+        return {ask.key: ask.answer() for ask in asks}
 
     async def answer(self, asks: Sequence[Ask]) -> None:
         """Find the answers, in one turn, or in two where entries name tags that nobody knows."""
         try:
             asked, tags = self._asked(asks)
             if asked:
-                reading = await self._read([ask.basis.key for ask in asked], tuple(tags))
+                reading = await self._read([ask.key for ask in asked], tuple(tags))
                 named, states = self._settle(asked, tags, reading)
                 if named:
                     await self._ask_named(named, states)
@@ -135,19 +135,28 @@ class Finder:
         except Exception as error:  # noqa: BLE001 - each has to know, or it would wait for ever
             _fail_open(survey.left(), error)
 
-    def begin(self, asks: Sequence[A], at_once: AtOnce[A], ended: Callable[[], None]) -> None:
+    def begin(
+        self,
+        asks: Sequence[A],
+        tags: Iterable[str],
+        at_once: AtOnce[A],
+        ended: Callable[[], None],
+    ) -> None:
         """Find the answers as `answer` does, without a task if the remote tier can.
 
         Args:
             asks: The questions.
+            tags: Those whose states are asked for with them, the namespace's among them.
             at_once: Is shown what L2 holds first; returns what this leaves.
             ended: Is called when all answers are there.
         """
         try:
-            asked, tags = self._asked(asks)
+            asked = asks
+            if not self._ledger.may_ask_all or self._in_quarantine():
+                asked, tags = self._asked(asks)
             if asked:
                 heard = partial(self._heard, asked, tags, at_once, ended)
-                self._begin_read([ask.basis.key for ask in asked], tuple(tags), heard)
+                self._begin_read([ask.key for ask in asked], tuple(tags), heard)
                 return
         except Exception as error:  # noqa: BLE001 - each has to know, or it would wait for ever
             _fail_open(asks, error)
@@ -157,7 +166,7 @@ class Finder:
         self,
         keys: Sequence[str],
         tags: Sequence[str],
-        heard: Callable[[Reading | Exception | None], None],
+        heard: Callable[..., None],
     ) -> None:
         if self._prompt is not None and self._guard.up:
             try:
@@ -167,7 +176,7 @@ class Finder:
                 heard(None)
                 return
         reading = self._tasks.start(self._read(keys, tags), name="tiercache-look")
-        reading.add_done_callback(lambda _: heard(_ended(reading)))
+        reading.add_done_callback(lambda _: heard(_ended(reading), whole=False))
 
     def _heard(
         self,
@@ -176,7 +185,19 @@ class Finder:
         at_once: AtOnce[A],
         ended: Callable[[], None],
         reading: Reading | Exception | None,
+        *,
+        whole: bool = True,
     ) -> None:
+        """Take in what was read.
+
+        Args:
+            asked: The questions.
+            tags: Those whose states were asked for with them.
+            at_once: Is shown what L2 holds first; returns what this leaves.
+            ended: Is called when all answers are there.
+            reading: What L2 holds, why that is not known, or `None`.
+            whole: Whether one server has all of it.
+        """
         named: list[Frame] = []
         if isinstance(reading, TierError):
             self._guard.note(reading)
@@ -186,7 +207,7 @@ class Finder:
             ended()
             return
         try:
-            named, states = self._settle(asked, tags, reading, at_once)
+            named, states = self._settle(asked, tags, reading, at_once, whole=whole)
             if named:
                 asking = self._tasks.start(self._ask_named(named, states), name="tiercache-tags")
                 asking.add_done_callback(lambda _: ended())
@@ -217,6 +238,8 @@ class Finder:
         tags: Iterable[str],
         reading: Reading | None,
         at_once: AtOnce[A] | None = None,
+        *,
+        whole: bool = False,
     ) -> tuple[list[Frame], States]:
         """Give the answers; return the frames that name tags nobody knows, and the states known."""
         # The answer may have come with the news that the server is another one.
@@ -225,6 +248,8 @@ class Finder:
                 ask.settle(UNKNOWN)
             return [], States()
         states = self._settled(tags, reading.states)
+        # What is remembered of the namespace is asked for only where a part does not answer.
+        states.learned = whole
         held: Iterable[tuple[A, Content]] = zip(asked, reading.contents, strict=True)
         named: list[Frame] = []
         for ask, content in held if at_once is None else at_once(held, states):

@@ -6,14 +6,13 @@ those who come while it is under way.
 
 import asyncio
 from collections.abc import Callable
-from contextvars import copy_context
 from functools import partial
 
-from async_tiercache._family import Family
+from async_tiercache._family import Alias, Family
 from async_tiercache._flight import Flight
 from async_tiercache._flights import Flights
 from async_tiercache._ledger import Ledger
-from async_tiercache._look import Came, Home, Look, Waiter
+from async_tiercache._look import Home, Look, Waiter
 from async_tiercache._options import MISSING
 from async_tiercache._outcome import ABANDONED, Outcome
 from async_tiercache._read_log import ReadLog
@@ -65,13 +64,16 @@ class Followers:
         self._admit = admit
         self._home = Home()
 
-    def begin(self, family: Family, key: str, tags: tuple[str, ...]) -> tuple[Look, Waiter] | None:
+    def begin(
+        self, family: Family, key: str, tags: tuple[str, ...], alias: Alias | None
+    ) -> tuple[Look, Waiter] | None:
         """Let a reader follow the flight of a key; `None` if it has to see for itself.
 
         Args:
             family: The key's family.
             key: The key's text.
             tags: The tags that the value must stand under.
+            alias: Where a compiled call path looks for the slot of the key.
 
         Returns:
             What it waits with, and a future of the value, or of that where there is none for it.
@@ -88,11 +90,15 @@ class Followers:
             or look.family is not family
             or not look.waiting
         ):
-            look = Look(self._home, family, flight.basis, 0.0)
+            look = Look.at(self._home, family, flight.basis)
             self._lead(look, flight)
         look.epoch = self._ledger.epoch
         waiter = self.join(look)
-        return None if waiter is None else (look, waiter)
+        if waiter is None:
+            return None
+        if alias is not None:
+            look.be_found(alias)
+        return look, waiter
 
     def join(self, look: Look) -> Waiter | None:
         """Let a call wait with others of the same key and tags; `None` if it must ask for itself.
@@ -111,7 +117,7 @@ class Followers:
         waiter: Waiter = loop.create_future()
         look.waiters.append(waiter)
         if self._listened:
-            look.came[waiter] = Came(self._monotonic(), copy_context())
+            look.note_came(waiter, self._monotonic())
         return waiter
 
     def follow(self, look: Look | None, flight: Flight) -> None:
@@ -149,7 +155,7 @@ class Followers:
             # Each has to find another one.
             look.wake()
             return
-        readers, listened = look.take(), self._listened
+        came, readers = look.came, look.take()
         note = partial(self._log.note, look.family, flight.key, outcome, joined=True)
         answered, each_its_own = 0, flight.decode is not None or outcome.error is not None
         value = outcome.value
@@ -163,8 +169,8 @@ class Followers:
                     continue
             reader.set_result(value)
             answered += 1
-            if listened:
-                since, context = look.came.pop(reader)
+            if came is not None:
+                since, context = came.pop(reader)
                 context.run(note, started=since)
-        if answered and not listened:
+        if answered and came is None:
             self._log.note_all(look.family, flight.key, outcome, answered)

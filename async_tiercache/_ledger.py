@@ -42,6 +42,7 @@ class Ledger:
         join_seconds: For how long after its begin a flight may be joined without a proof that no
             invalidation of its key was missed.
         quarantine_deadline: Until when L2 is not believed, monotonic.
+        latest: The present `moment`, if there is one already.
         bypassed: How often an entry of L1 was not served for want of a proof.
         overtaken: How many flights were left behind by an invalidation.
     """
@@ -56,7 +57,6 @@ class Ledger:
         "_generations",
         "_known",
         "_lost_deadline",
-        "_moment",
         "_owed",
         "_patterns",
         "_pending",
@@ -68,6 +68,7 @@ class Ledger:
         "bypassed",
         "epoch",
         "join_seconds",
+        "latest",
         "overtaken",
         "proof_deadline",
         "quarantine_deadline",
@@ -78,7 +79,7 @@ class Ledger:
         self._turn = 0
         self._generations = array("Q", bytes(8 * STRIPES))
         self._tag_generations = array("Q", bytes(8 * STRIPES))
-        self._moment: Moment | None = None
+        self.latest: Moment | None = None
         self._pending: dict[str, bytes] = {}
         self._tags: dict[str, bytes] = {}
         self._doubts: set[str] = set()
@@ -129,10 +130,10 @@ class Ledger:
     @property
     def moment(self) -> Moment:
         """The present one, the same until something happens to any key or tag."""
-        if self._moment is None:
+        if self.latest is None:
             generations, tag_generations = self._generations[:], self._tag_generations[:]
-            self._moment = Moment(self._base, self._turn, generations, tag_generations)
-        return self._moment
+            self.latest = Moment(self._base, self._turn, generations, tag_generations)
+        return self.latest
 
     def rely(self, basis: Basis, tag: str) -> None:
         """Let a value rest on a tag from now on, whose ids are asked for after this."""
@@ -197,7 +198,7 @@ class Ledger:
     def overtake(self, key: str) -> None:
         """Raise the key's generation: what is being loaded for it is not kept in L1."""
         self._generations[hash(key) % STRIPES] += 1
-        self._moment = None
+        self.latest = None
 
     def lapse(self) -> None:
         """Messages may have been missed: all that this process holds may be older than them."""
@@ -207,7 +208,7 @@ class Ledger:
 
     def _move(self) -> None:
         self._turn += 1
-        self._moment = None
+        self.latest = None
         self.epoch = object()
 
     # What was shown.

@@ -1,24 +1,29 @@
 """The look: what readers ask of L2 about one key; and the survey, which asks for a whole batch."""
 
 import asyncio
+from array import array
 from collections.abc import Callable, Mapping
-from contextvars import Context
+from contextvars import Context, copy_context
 from itertools import chain
 from math import inf
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from async_tiercache._ask import UNKNOWN, Ask, Found
 from async_tiercache._basis import Basis, Moment
 from async_tiercache._family import Alias, Family
 from async_tiercache._flight import Flight
 from async_tiercache._options import MISSING
-from async_tiercache.abc import NAMESPACE, TAG_EPOCH
+from async_tiercache._statistics import Counts
+from async_tiercache.abc import NAMESPACE, TAG_EPOCH, Codec
 
 Waiter: TypeAlias = asyncio.Future[Any]
 """Gives one reader the value that a look has found, or the look where only a flight can tell.
 
 A plain future: with one of a class of our own, tasks take a longer way.
 """
+
+_NEVER: Final = Moment(-1, -1, array("Q"), array("Q"))
+"""No moment of any ledger."""
 
 
 class Came(NamedTuple):
@@ -38,8 +43,11 @@ class Look(Ask):
 
     Attributes:
         family: The key's family.
-        alias: Where a compiled call path looks for the slot of this key.
+        declared: The tags that the value must stand under.
+        tags: These, and those that its loader has named before.
+        moment: When it began, as the ledger knows it.
         began: When it began, monotonic.
+        alias: Where a compiled call path looks for the slot of this key.
         many: Whether a batch waits for it, which then calls `leave`.
         value: The value, if there is a fresh one.
         waiters: Get the value. Else the first of them gets the look, and begins a flight, whose
@@ -57,44 +65,84 @@ class Look(Ask):
         "_abandon",
         "_gone",
         "_home",
+        "_opened",
         "alias",
         "began",
         "came",
+        "declared",
         "epoch",
         "family",
         "flight",
         "many",
+        "moment",
+        "tags",
         "value",
         "waiters",
     )
 
-    def __init__(
+    epoch: object
+
+    def __init__(  # noqa: PLR0917 - by names, each read would take longer
         self,
         home: "Home",
         family: Family,
-        basis: Basis,
+        key: str,
+        declared: tuple[str, ...],
+        tags: tuple[str, ...],
+        moment: Moment,
         began: float,
-        *,
-        many: bool = False,
+        opened: bool,
+        alias: Alias | None = None,
     ) -> None:
         # Not by the base class, which would cost each read a call more.
-        self.basis = basis
-        self.codecs = (family.codec,)
-        self.counts = family.counts
         self.found = None
         self.error = None
         self._home = home
         self.family = family
-        self.alias: Alias | None = None
+        self.key = key
+        self.declared = declared
+        self.tags = tags
+        self.moment = moment
         self.began = began
-        self.many = many
+        self._opened = opened
+        self._basis = None
+        self.alias = alias
+        self.many = False
         self.value: Any = MISSING
         self.waiters: list[Waiter] = []
-        self.came: dict[Waiter, Came] = {}
+        self.came: dict[Waiter, Came] | None = None
         self._gone = 0
         self.flight: Flight | None = None
-        self.epoch: object = None
-        home.by_key[basis.key] = self
+        home.by_key[key] = self
+        if alias is not None:
+            alias[0][alias[1]] = self
+
+    @classmethod
+    def at(cls, home: "Home", family: Family, basis: Basis) -> "Look":
+        """Return a look that asks nothing, at what rests on a basis."""
+        look = cls(home, family, basis.key, basis.declared, (*basis.tags,), _NEVER, 0.0, False)
+        look._basis = basis
+        return look
+
+    @property
+    def basis(self) -> Basis:
+        """What a value of the key rests on."""
+        basis = self._basis
+        if basis is None:
+            # Most looks are answered without.
+            basis = self.moment.basis(self.key, self.declared, self.tags, opened=self._opened)
+            self._basis = basis
+        return basis
+
+    @property
+    def codecs(self) -> tuple[Codec, ...]:
+        """Those that the value may be decoded by."""
+        return (self.family.codec,)
+
+    @property
+    def counts(self) -> Counts | None:
+        """Where what that takes is counted."""
+        return self.family.counts
 
     @property
     def waiting(self) -> int:
@@ -104,27 +152,39 @@ class Look(Ask):
     @property
     def current(self) -> bool:
         """Whether nobody else has asked L2 for the key since."""
-        return self._home.by_key.get(self.basis.key) is self
+        return self._home.by_key.get(self.key) is self
 
-    def be_found(self, alias: Alias | None) -> None:
-        """Stand where a compiled call path looks for the slot of the key."""
-        self.alias = alias
+    def note_came(self, waiter: Waiter, since: float) -> None:
+        """Note where a reader comes from, who is the one that runs now.
+
+        Args:
+            waiter: What it waits for.
+            since: When it came, monotonic.
+        """
+        if self.came is None:
+            self.came = {}
+        self.came[waiter] = Came(since, copy_context())
+
+    def be_found(self, alias: Alias) -> None:
+        """Stand where a compiled call path looks for the slot of the key, if nowhere yet."""
         waits = self.flight is not None or (self.found is None and self.value is MISSING)
-        if alias is not None and waits:
+        if self.alias is None and waits:
+            self.alias = alias
             table, arguments = alias
             table[arguments] = self
 
     def hide(self) -> None:
         """Be found by no compiled call path any more."""
-        if self.alias is not None:
-            table, arguments = self.alias
+        alias = self.alias
+        if alias is not None:
+            table, arguments = alias
             if table.get(arguments) is self:
                 del table[arguments]
 
     def leave(self) -> None:
         """Be the look of the key no more."""
         if self.current:
-            del self._home.by_key[self.basis.key]
+            del self._home.by_key[self.key]
 
     def settle(self, found: Found) -> None:
         """Leave the question to a flight, with what was found if that still counts."""
@@ -159,13 +219,16 @@ class Look(Ask):
         """Let all who wait still find the value for themselves."""
         for waiter in self.take():
             waiter.set_result(self)
-        self.came.clear()
 
     def take(self) -> list[Waiter]:
-        """Return the readers that wait still, and forget all: they refer to this, too."""
+        """Return the readers that wait still, and forget all."""
         waiting = [waiter for waiter in self.waiters if not waiter.done()]
-        self.waiters, self._gone = [], 0
+        self.forget()
         return waiting
+
+    def forget(self) -> None:
+        """Forget the readers: they refer to this, too."""
+        self.waiters, self.came, self._gone = [], None, 0
 
     async def answer_of(self, waiter: Waiter) -> Any:
         """Return what a waiter gets; what compiled call paths spell out."""
@@ -191,7 +254,8 @@ class Look(Ask):
         for waiter in self.waiters:
             if not waiter.done():
                 self._gone += 1
-                self.came.pop(waiter, None)
+                if self.came is not None:
+                    self.came.pop(waiter, None)
                 waiter.set_result(self)
                 return
 
@@ -252,7 +316,11 @@ class Survey:
         """Return a key's own look; `None` if somebody else has asked L2 for it since."""
         look = self.looks.get(key)
         if look is None and self.home.by_key.get(key) is self:
-            look = Look(self.home, self.family, self.basis(key), self._began, many=True)
+            declared, tags = self._declared[key], self.tags[key]
+            look = Look(
+                self.home, self.family, key, declared, tags, self.moment, self._began, self._opened
+            )
+            look.many = True
             self.looks[key] = look
         return look
 

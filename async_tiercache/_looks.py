@@ -12,25 +12,24 @@ answers would be on their way, and the older one might come last.
 import asyncio
 from collections.abc import AsyncGenerator, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from contextvars import copy_context
 from functools import partial
 from typing import Any, TypeAlias
 
 from async_tiercache._ask import UNKNOWN, States
 from async_tiercache._basis import Basis
 from async_tiercache._entry import Entry, Header
-from async_tiercache._family import MANY_MISSES, Family
+from async_tiercache._family import MANY_MISSES, Alias, Family
 from async_tiercache._fence import Fences
 from async_tiercache._finder import Finder
 from async_tiercache._flights import Flights
 from async_tiercache._followers import Followers
 from async_tiercache._inside import RUNNING, inside
 from async_tiercache._ledger import Ledger
-from async_tiercache._look import Came, Home, Look, Survey, Waiter
+from async_tiercache._look import Home, Look, Survey, Waiter
 from async_tiercache._options import MISSING
 from async_tiercache._read_log import ReadLog
 from async_tiercache._tiers import Tiers
-from async_tiercache.abc import Clock, Content
+from async_tiercache.abc import NAMESPACE, TAG_EPOCH, Clock, Content
 from async_tiercache.codecs.frame import digest_key, pack_tags, unpack_plain
 from async_tiercache.policies.freshness import MAX_DRAW, early_at
 
@@ -90,19 +89,20 @@ class Looks:
         self._random = clock.random
         self._home = Home()
         self._gathered: list[Look] = []
+        self._tags: dict[str, None] = {NAMESPACE: None}
         self._scheduled = False
         self._alone = False
         self._under_way = 0
         self._rests: list[asyncio.Future[None]] = []
 
-    def begin(
+    def begin(  # noqa: PLR0917 - by names, each read would take longer
         self,
         family: Family,
         key: str,
         tags: tuple[str, ...],
-        *,
-        opened: bool,
         loop: asyncio.AbstractEventLoop,
+        opened: bool,
+        alias: Alias | None = None,
     ) -> tuple[Look, Waiter] | None:
         """Let a reader look for a key; `None` if that is no case for a look.
 
@@ -110,43 +110,55 @@ class Looks:
             family: The key's family.
             key: The key's text.
             tags: The tags that the value must stand under.
-            opened: Whether the loader may name more.
             loop: The loop on which this runs.
+            opened: Whether the loader may name more.
+            alias: Where a compiled call path looks for the slot of the key.
 
         Returns:
             The look, and a future of the value, or of the look where only a flight can tell.
         """
-        # A read inside of a load needs to know what its value rests on.
-        if not self.on or (RUNNING and inside() is not None):
-            return None
         store = self._tiers.store
-        if store is not None and key in store.slots:
+        if (
+            not self.on
+            or (store is not None and key in store.slots)
+            # A read inside of a load needs to know what its value rests on.
+            or (RUNNING and inside() is not None)
+        ):
             return None
         if key in self._flights:
-            return self._followers.begin(family, key, tags)
+            return self._followers.begin(family, key, tags, alias)
         if family.misses_in_a_row >= MANY_MISSES or key in self._releasing:
             return None
-        now, ledger = self._monotonic(), self._ledger
-        look = self._home.by_key.get(key)
-        if look is not None and isinstance(look, Survey):
-            look = look.look(key)
-        found = look
-        if (
-            look is None
-            # One that was overtaken brings nothing.
-            or look.found is not None
-            or look.family is not family
-            or look.basis.declared != tags
-            or (now >= ledger.proof_deadline and now - look.began >= ledger.join_seconds)
-        ):
-            look = self._made(family, key, tags, opened=opened, now=now)
+        now, home = self._monotonic(), self._home
+        look = home.by_key.get(key)
+        joined = look is not None
+        if look is not None:
+            look = look.look(key) if isinstance(look, Survey) else look
+            joined = look is not None and self._may_join(look, family, tags, now)
+        if look is None or not joined:
+            asked = (*tags, *family.named.get(key, ())) if family.named else tags
+            moment = self._ledger.latest or self._ledger.moment
+            look = Look(home, family, key, tags, asked, moment, now, opened, alias)
+            self._gathered.append(look)
+            if asked or opened:
+                self._tags.update(dict.fromkeys((TAG_EPOCH, *asked) if opened else asked))
+        elif alias is not None:
+            look.be_found(alias)
         waiter: Waiter = loop.create_future()
-        if self._log.listened:
-            look.came[waiter] = Came(now, copy_context())
         look.waiters.append(waiter)
-        if look is not found:
+        if self._log.listened:
+            look.note_came(waiter, now)
+        if not joined and not self._scheduled:
             self._ask(loop)
         return look, waiter
+
+    def _may_join(self, look: Look, family: Family, tags: tuple[str, ...], now: float) -> bool:
+        """Return whether a reader may have what a look is going to find."""
+        # One that was overtaken brings nothing.
+        if look.found is not None or look.family is not family or look.declared != tags:
+            return False
+        ledger = self._ledger
+        return now < ledger.proof_deadline or now - look.began < ledger.join_seconds
 
     @asynccontextmanager
     async def asked(
@@ -179,8 +191,8 @@ class Looks:
 
         It is `current` until somebody else asks; then what was found may be older than theirs.
         """
-        look = Look(self._home, family, basis, 0.0, many=True)
-        look.found = UNKNOWN
+        look = Look.at(self._home, family, basis)
+        look.many, look.found = True, UNKNOWN
         return look
 
     def detach(self, key: str) -> None:
@@ -194,7 +206,7 @@ class Looks:
         self._home.forget()
         self._home = Home()
         self._followers.forget()
-        self._gathered = []
+        self._gathered, self._tags = [], {NAMESPACE: None}
         self._scheduled = self._alone = False
         self._under_way = 0
         self._rests = []
@@ -222,23 +234,11 @@ class Looks:
                 keys = {key: tags for key, tags in keys.items() if key not in taken}
         return keys
 
-    def _made(
-        self, family: Family, key: str, tags: tuple[str, ...], *, opened: bool, now: float
-    ) -> Look:
-        """Return a new look, in place of the key's last one, which will be asked soon."""
-        guessed = family.named.get(key, ()) if family.named else ()
-        basis = self._ledger.basis(key, tags, guessed=guessed, opened=opened)
-        look = Look(self._home, family, basis, now)
-        self._gathered.append(look)
-        return look
-
     def _ask(self, loop: asyncio.AbstractEventLoop) -> None:
         """Ask what has gathered, when the loop has come to all who are ready.
 
         Or at once, as long as nobody else has come: then to wait is two ticks for nothing.
         """
-        if self._scheduled:
-            return
         if self._alone and not self._under_way and self._home.quiet:
             self._ask_gathered()
         else:
@@ -248,16 +248,19 @@ class Looks:
     def _ask_gathered(self) -> None:
         self._scheduled = False
         looks, self._gathered = self._gathered, []
+        tags = self._tags
+        if len(tags) > 1:
+            self._tags = {NAMESPACE: None}
         self._home.leave_settled()
         self._alone = len(looks) == 1 and not self._under_way
         self._under_way += 1
-        self._finder.begin(looks, self._answered, partial(self._end, self._home, looks))
+        self._finder.begin(looks, tags, self._answered, partial(self._end, self._home, looks))
 
     def _end(self, home: Home, looks: Sequence[Look]) -> None:
         if home is self._home:
             # Nobody may hang, whatever has become of the question.
             for look in looks:
-                if look.found is None and look.value is MISSING:
+                if look.value is MISSING and look.found is None:
                     look.settle(UNKNOWN)
         self._rest(home)
 
@@ -312,23 +315,24 @@ class Looks:
         Returns:
             Those that this leaves, each with what L2 holds.
         """
-        by_key, holds = self._home.by_key, self._ledger.holds
+        by_key, ledger = self._home.by_key, self._ledger
         keeps = self._tiers.store is not None
         left: list[tuple[Look, Content]] = []
         for look, content in held:
-            basis, family = look.basis, look.family
-            key, tags = basis.key, basis.tags
-            plain = None
-            if by_key.get(key) is look and holds(basis):
+            family, key, tags, plain = look.family, look.key, look.tags, None
+            if by_key.get(key) is look and (
+                look.moment is ledger.latest or ledger.holds(look.basis)
+            ):
                 plain = self._plain(family, key, tags, content, states)
             if plain is None:
                 left.append((look, content))
                 continue
+            del by_key[key]
             if look.alias is not None:
                 look.hide()
             if tags or keeps or not states.learned:
-                self._take_in(family, basis, plain, states)
-                self._tiers.link(family, key, look.alias, basis.declared)
+                self._take_in(family, look.basis, plain, states)
+                self._tiers.link(family, key, look.alias, look.declared)
             self._give(look, plain)
         return left
 
@@ -379,24 +383,23 @@ class Looks:
 
     def _give(self, look: Look, plain: Plain) -> None:
         """Give a value to all who wait for it."""
-        family, key, joined, value = look.family, look.basis.key, look.many, plain[0]
-        listened, copied = self._log.listened, family.limits.isolation == "copy"
-        del self._home.by_key[key]
-        look.value = value
-        if not look.waiters:
-            return
-        waiting = look.take()
-        for waiter in waiting:
-            if joined and copied:
+        family, came, given = look.family, look.came, 0
+        look.value = value = plain[0]
+        for waiter in look.waiters:
+            if waiter.done():
+                continue
+            joined = look.many or given > 0
+            if joined and family.limits.isolation == "copy":
                 value = family.codec.decode(plain[3][5])
             waiter.set_result(value)
-            if listened:
-                since, context = look.came.pop(waiter)
+            given += 1
+            if came is not None:
+                since, context = came.pop(waiter)
                 note = partial(self._log.note_hit, joined=joined, started=since)
-                context.run(note, family, key)
-            joined = True
-        if waiting and not listened:
-            self._log.note_hits(family, key, len(waiting))
+                context.run(note, family, look.key)
+        look.forget()
+        if given and came is None:
+            self._log.note_hits(family, look.key, given)
 
 
 def _entry_of(family: Family, plain: Plain, states: States) -> Entry:

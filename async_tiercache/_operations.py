@@ -102,6 +102,10 @@ class Operations:
         self.names = parts.names
         self.keyed = [place for place, name in enumerate(parts.names) if name in maker.parameters]
         self._table = self._table_of(parts)
+        # The tags of every call, where it has no tenant and no codec of its own either.
+        self._same_tags: tuple[str, ...] | None = None
+        if not core.tenancy.on and self._generic is None:
+            self._same_tags = self._tags.fixed
         self.path = CallPath(
             function,
             parts,
@@ -133,38 +137,38 @@ class Operations:
             texts = core.store.slots
         return Table(parts, maker.parameters, texts=texts)
 
-    def look(self, owner: Any, values: Arguments, found: object) -> tuple[Look, Waiter] | None:
+    def look(
+        self, owner: Any, values: Arguments, found: object, alias: Alias | None
+    ) -> tuple[Look, Waiter] | None:
         """Look into L2 for a call that the compiled path could not answer.
 
         Args:
             owner: `self`, or `None`.
             values: The values of the parameters.
             found: What the compiled path has found: another call's look knows the text of the key.
+            alias: Where it has looked for that, if it knows.
 
         Returns:
             The look, and a future of the value, or of the look where `read` is to go on with it;
             `None` if only `read` can tell.
         """
-        core = self.core
+        core, family, tags = self.core, self.family, self._same_tags
         looks = core.looks
-        if not looks.on or (self.family.bound and self.uncommitted):
+        if not looks.on or (family.bound and self.uncommitted):
             return None
         loop = core.admit()
-        family = self.family if self._generic is None else self.family_of(owner)
-        tags = self._tags.fixed
-        if core.tenancy.on or tags is None:
-            tags = self.tags_of(owner, values)
         if isinstance(found, Look):
             # Equal arguments have equal texts, or they would not be in the table.
-            key = found.basis.key
-        elif core.tenancy.on:
-            key = self.text(owner, values)
-        else:
+            key = found.key
+        elif tags is not None:
             key = self.maker.text(values, owner)
-        begun = looks.begin(family, key, tags, opened=self.takes_context, loop=loop)
-        if begun is not None and self._table is not None and begun[0].alias is None:
-            begun[0].be_found(self._table.alias(owner, values))
-        return begun
+        else:
+            key = self.text(owner, values)
+        if tags is None:
+            family, tags = self.family_of(owner), self.tags_of(owner, values)
+        if alias is None and self._table is not None:
+            alias = self._table.alias(owner, values)
+        return looks.begin(family, key, tags, loop, self.takes_context, alias)
 
     def join(self, look: Look) -> Waiter | None:
         """Let a call wait with others of the same arguments; `None` if only `look` can tell.

@@ -86,7 +86,10 @@ class ReadLog:
     def note_hits(self, family: Family, key: str, readers: int) -> None:
         """Do so for several readers of it, while nobody is told."""
         family.counts.l2_hits += readers
-        self._remember(key, _L2_HIT)
+        last = self.last
+        last[key] = _L2_HIT
+        if len(last) > MAX_READS:
+            last.popitem(last=False)
 
     def _remember(self, key: str, answered: Answered) -> None:
         last = self.last

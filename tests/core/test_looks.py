@@ -268,7 +268,7 @@ def test_what_was_found_outlasts_the_question_that_comes_just_then() -> None:
     """It may be asked between a reply and the reader that the reply wakes, who needs it still."""
     home = Home()
     basis = Basis("row:1", (), 0, 0, 0)
-    look = Look(home, Family("row", Limits.of(), codec_for(str)), basis, 0.0, many=False)
+    look = Look.at(home, Family("row", Limits.of(), codec_for(str)), basis)
     look.settle(NOTHING)
 
     home.leave_settled()

@@ -16,8 +16,8 @@ LOOKS: Final = (
         safeguard="A look that something has happened to answers nobody.",
         guards="G2, G3",
         file=_LOOKS,
-        before="is look and holds(basis)",
-        after="is look",
+        before="look.moment is ledger.latest or ledger.holds(look.basis)",
+        after="True",
         named=(
             "tests/core/test_coherence_schedules.py::test_a_read_of_l2_that_was_followed_by_an_invalidation_elsewhere_is_not_believed",
             "tests/core/test_invalidation.py::test_a_read_of_l2_that_began_before_the_delete_is_not_believed",
@@ -29,7 +29,7 @@ LOOKS: Final = (
         guards="G4",
         file=_LOOKS,
         before="by_key.get(key) is look and ",
-        after="",
+        after="by_key.setdefault(key, look) and ",
         named=(
             f"{_TESTS}test_a_batch_overtakes_a_look",
             f"{_TESTS}test_a_get_overtakes_a_look",
@@ -74,8 +74,8 @@ LOOKS: Final = (
         safeguard="So does a call by key.",
         guards="G4",
         file=_LOOKS,
-        before="Look(self._home, family, basis, 0.0, many=True)",
-        after="Look(Home(), family, basis, 0.0, many=True)",
+        before="look = Look.at(self._home, family, basis)",
+        after="look = Look.at(Home(), family, basis)",
         named=(f"{_TESTS}test_a_get_overtakes_a_look",),
     ),
     Mutation(
@@ -103,9 +103,8 @@ LOOKS: Final = (
         safeguard="Without a proof no look is joined that began longer ago than the bound.",
         guards="G3",
         file=_LOOKS,
-        before="            or (now >= ledger.proof_deadline "
-        "and now - look.began >= ledger.join_seconds)\n",
-        after="",
+        before="now < ledger.proof_deadline or now - look.began < ledger.join_seconds",
+        after="bool(ledger)",
         named=(f"{_TESTS}test_a_reader_joins_no_old_look_without_a_proof",),
     ),
     Mutation(
@@ -113,8 +112,8 @@ LOOKS: Final = (
         safeguard="Nor is one that a compiled call has found, or what follows a load.",
         guards="G3, G5",
         file="async_tiercache/_callpath.py",
-        before="__class__ is {_RESERVED}Look and {proof}",
-        after="__class__ is {_RESERVED}Look",
+        before="Look and {now} < {_RESERVED}ledger.proof_deadline",
+        after="Look",
         named=(
             f"{_TESTS}test_a_reader_joins_no_old_look_without_a_proof",
             f"{_FOLLOWERS}test_without_a_proof_an_old_load_is_followed_by_nobody",
@@ -146,7 +145,7 @@ LOOKS: Final = (
         safeguard="A look is joined only under the tags that it looks for.",
         guards="G2",
         file=_LOOKS,
-        before="            or look.basis.declared != tags\n",
+        before=" or look.declared != tags",
         after="",
         named=(f"{_TESTS}test_a_reader_under_another_tag_joins_no_look",),
     ),
