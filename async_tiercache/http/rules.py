@@ -184,7 +184,9 @@ def lifetime_of(
     expires = () if control.targeted else lines_of(response, b"expires")
     if expires:
         end = date_of(expires[0].strip(), now=now) if len(set(expires)) == 1 else None
-        return 0.0 if end is None else max(0.0, end - made_at(response, now))
+        if end is None:
+            return 0.0
+        return min(float(LONGEST_SECONDS), max(0.0, end - made_at(response, now)))
     if default is not None:
         return default
     if profile.heuristic and (status in HEURISTIC or control.public):

@@ -6,7 +6,7 @@ from typing import Final
 
 from async_tiercache.http.conditions import validating
 from async_tiercache.http.control import ResponseControl
-from async_tiercache.http.fields import Fields
+from async_tiercache.http.fields import LONGEST_SECONDS, Fields
 from async_tiercache.http.rules import age_of, lifetime_of, refusal
 from async_tiercache.http.stored import StoredResponse
 from async_tiercache.http.vary import vary_of
@@ -113,4 +113,6 @@ def kept_seconds(response: StoredResponse, origin: Origin) -> float:
     beyond: float = max(control.stale_while_revalidate or 0, control.stale_if_error or 0)
     if validating(response.fields) or origin.profile.stale_when_gone:
         beyond = max(beyond, KEPT_STALE)
-    return max(_SHORTEST, response.fresh_until - origin.clock.wall() + beyond)
+    left = response.fresh_until - origin.clock.wall() + beyond
+    # Two longest times in a row would be more than an entry may last.
+    return min(float(LONGEST_SECONDS), max(_SHORTEST, left))

@@ -179,6 +179,8 @@ def test_what_sets_a_cookie_is_for_one_client() -> None:
         ([(b"expires", b"0")], 0),
         ([(b"expires", HOUR_LATER), (b"expires", HOUR_LATER)], 3600),
         ([(b"expires", HOUR_LATER), (b"expires", HOUR_BEFORE)], 0),
+        ([(b"expires", HOUR_LATER.upper()), DATE], 3600),
+        ([(b"expires", b"Sun, 21 Nov 2286 04:46:39 GMT"), DATE], 2**31),
     ],
 )
 def test_the_lifetime_is_what_is_said_for_shared_caches_first(
