@@ -27,15 +27,22 @@ _DAY: Final = rb"(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)"
 _MONTH: Final = rb"(?P<month>" + b"|".join(_MONTHS) + rb")"
 _TIME: Final = rb"(?P<hour>\d\d):(?P<minute>\d\d):(?P<second>\d\d)"
 _DATES: Final = (
-    re.compile(_DAY + rb", (?P<day>\d\d) " + _MONTH + rb" (?P<year>\d{4}) " + _TIME + rb" GMT"),
+    re.compile(
+        _DAY + rb", (?P<day>\d\d) " + _MONTH + rb" (?P<year>\d{4}) " + _TIME + rb" GMT",
+        re.IGNORECASE,
+    ),
     re.compile(
         rb"(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)day, (?P<day>\d\d)-"
         + _MONTH
         + rb"-(?P<year>\d\d) "
         + _TIME
-        + rb" GMT"
+        + rb" GMT",
+        re.IGNORECASE,
     ),
-    re.compile(_DAY + rb" " + _MONTH + rb" (?P<day>\d\d| \d) " + _TIME + rb" (?P<year>\d{4})"),
+    re.compile(
+        _DAY + rb" " + _MONTH + rb" (?P<day>\d\d| \d) " + _TIME + rb" (?P<year>\d{4})",
+        re.IGNORECASE,
+    ),
 )
 
 
@@ -132,7 +139,8 @@ def date_of(text: bytes, *, now: float) -> float | None:
     """Return an HTTP-date (RFC 9110, 5.6.7) as seconds since the epoch; `None` if it is none.
 
     Args:
-        text: In any of the three formats, spelled exactly.
+        text: In any of the three formats, spelled exactly but for its case, which means nothing to
+            a cache (RFC 9111, 4.2).
         now: The present, which says what century two digits of a year are in.
 
     Example:
@@ -147,7 +155,7 @@ def date_of(text: bytes, *, now: float) -> float | None:
             break
     else:
         return None
-    year, month = int(found["year"]), _MONTHS.index(found["month"]) + 1
+    year, month = int(found["year"]), _MONTHS.index(found["month"].title()) + 1
     if len(found["year"]) == 2:
         # More than 50 years ahead is the century before.
         present = datetime.fromtimestamp(now, UTC).year

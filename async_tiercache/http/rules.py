@@ -57,6 +57,8 @@ class Profile:
         stale_when_gone: Whether a stale response takes the place of an origin that does not answer,
             though nothing says that it may; it is kept for that.
         strict: Whether `private` and `no-store` count beside a field that is targeted at the cache.
+        first_age: Whether the first age counts where there are several, and nothing where that is
+            none; otherwise what is not one age is older than anything.
     """
 
     name: str
@@ -67,6 +69,7 @@ class Profile:
     authorized: bool
     stale_when_gone: bool
     strict: bool
+    first_age: bool
 
 
 ORIGIN_SAFE: Final = Profile(
@@ -78,6 +81,7 @@ ORIGIN_SAFE: Final = Profile(
     authorized=False,
     stale_when_gone=False,
     strict=True,
+    first_age=False,
 )
 """Stores what its origin has clearly meant to be shared, and nothing else."""
 RFC9111: Final = Profile(
@@ -89,6 +93,7 @@ RFC9111: Final = Profile(
     authorized=True,
     stale_when_gone=True,
     strict=False,
+    first_age=True,
 )
 """Stores all that a shared cache may."""
 
@@ -184,7 +189,9 @@ def lifetime_of(
     expires = () if control.targeted else lines_of(response, b"expires")
     if expires:
         end = date_of(expires[0].strip(), now=now) if len(set(expires)) == 1 else None
-        return 0.0 if end is None else max(0.0, end - made_at(response, now))
+        if end is None:
+            return 0.0
+        return min(float(LONGEST_SECONDS), max(0.0, end - made_at(response, now)))
     if default is not None:
         return default
     if profile.heuristic and (status in HEURISTIC or control.public):
@@ -203,14 +210,16 @@ def made_at(response: Fields, now: float) -> float:
     return now if date is None else date
 
 
-def age_of(response: Fields) -> int:
+def age_of(response: Fields, profile: Profile) -> int:
     """Return how old a response was when it came, as caches behind say (RFC 9111, 5.1).
 
-    An origin's clock is not compared with ours. What is no age is older than anything.
+    An origin's clock is not compared with ours.
     """
     lines = lines_of(response, b"age")
     if not lines:
         return 0
+    if profile.first_age:
+        return seconds_of(b"".join(elements_of(lines)[:1])) or 0
     age = seconds_of(lines[0].strip()) if len(lines) == 1 else None
     return LONGEST_SECONDS if age is None else age
 

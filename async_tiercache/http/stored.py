@@ -13,7 +13,7 @@ from async_tiercache.http.conditions import fields_of_304, is_unmodified, update
 from async_tiercache.http.control import RequestControl, ResponseControl
 from async_tiercache.http.fields import LONGEST_SECONDS, Fields, lines_of, shared
 from async_tiercache.http.ranges import Outside, Range, Whole, content_range_outside, range_of
-from async_tiercache.http.rules import age_of, stored_fields
+from async_tiercache.http.rules import stored_fields
 
 Reuse: TypeAlias = Literal["fresh", "stale-while-revalidate", "stale-if-error", "validate"]
 """Whether a stored response may be served: at once; at once, while it is validated; if the origin
@@ -200,7 +200,7 @@ def stored(
     control: ResponseControl,
     *,
     lifetime: float | None,
-    asked_at: float,
+    born_at: float,
 ) -> StoredResponse:
     """Return a response as it is stored.
 
@@ -210,9 +210,8 @@ def stored(
         body: Its content.
         control: What they say of its reuse.
         lifetime: For how long it is fresh from its birth on; `None` if nothing says so.
-        asked_at: When it was asked for: it may be as old as that (RFC 9111, 4.2.3).
+        born_at: When it was made.
     """
-    born_at = asked_at - age_of(response)
     fields = stored_fields(response, control, but={_AGE})
     if _LENGTH not in {name for name, _ in fields} and status not in _NO_CONTENT:
         fields.append((_LENGTH, b"%d" % len(body)))

@@ -10,7 +10,7 @@ from async_tiercache.errors import TierCacheError
 from async_tiercache.http.conditions import is_of, updated
 from async_tiercache.http.control import ResponseControl
 from async_tiercache.http.fields import Fields, lines_of
-from async_tiercache.http.rules import age_of, stored_fields
+from async_tiercache.http.rules import stored_fields
 from async_tiercache.http.status import Forwarded
 from async_tiercache.http.stored import StoredResponse, stored
 from async_tiercache.tags import checked_tags
@@ -298,7 +298,7 @@ class Run:
             # What was said to this cache alone is not stored with the others.
             control = stale.control
         verdict = self._terms.verdict(stale.status, fields, control, renewed=True)
-        born_at = self._asked_at - age_of(said)
+        born_at = self._terms.born_at(said, asked_at=self._asked_at)
         self.remarks.tags.update(stale.tags, tags_of(fields, origin_of(self._fill.scope)))
         self.response = stale.validated(
             origin.shown(said),
@@ -340,7 +340,7 @@ class Run:
             body,
             self._verdict.control,
             lifetime=self._verdict.lifetime,
-            asked_at=self._asked_at,
+            born_at=self._terms.born_at(self._fields, asked_at=self._asked_at),
         )
 
     async def _give_up(self, *messages: Message, why: str = "") -> None:

@@ -6,7 +6,7 @@ from typing import Final
 
 from async_tiercache.http.conditions import validating
 from async_tiercache.http.control import ResponseControl
-from async_tiercache.http.fields import Fields
+from async_tiercache.http.fields import LONGEST_SECONDS, Fields
 from async_tiercache.http.rules import age_of, lifetime_of, refusal
 from async_tiercache.http.stored import StoredResponse
 from async_tiercache.http.vary import vary_of
@@ -76,6 +76,10 @@ class Terms:
         tags = set(tags_of(fields, origin_of(self._scope)))
         return tags if self._rule is None else tags.union(self._rule.tags_for(path_of(self._scope)))
 
+    def born_at(self, fields: Fields, *, asked_at: float) -> float:
+        """Return when a response was made: it may be as old as the request (RFC 9111, 4.2.3)."""
+        return asked_at - age_of(fields, self._origin.profile)
+
     def verdict(
         self, status: int, fields: Fields, control: ResponseControl, *, renewed: bool = False
     ) -> Verdict:
@@ -101,7 +105,7 @@ class Terms:
         graced = control if rule is None else rule.graced(control, lifetime)
         if refused is None and vary_of(fields) is None:
             refused = "vary"
-        usable = not control.no_cache and lifetime > age_of(fields)
+        usable = not control.no_cache and lifetime > age_of(fields, origin.profile)
         if refused is None and not usable and not validating(fields):
             refused = "lifetime"
         return Verdict(refused or "", graced, lifetime)
@@ -113,4 +117,6 @@ def kept_seconds(response: StoredResponse, origin: Origin) -> float:
     beyond: float = max(control.stale_while_revalidate or 0, control.stale_if_error or 0)
     if validating(response.fields) or origin.profile.stale_when_gone:
         beyond = max(beyond, KEPT_STALE)
-    return max(_SHORTEST, response.fresh_until - origin.clock.wall() + beyond)
+    left = response.fresh_until - origin.clock.wall() + beyond
+    # Two longest times in a row would be more than an entry may last.
+    return min(float(LONGEST_SECONDS), max(_SHORTEST, left))

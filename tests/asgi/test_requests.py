@@ -510,3 +510,25 @@ async def test_a_status_may_be_of_an_enumeration(
 
     found = await fetch(app)
     assert (found.hit, found.status, found.body) == (True, 404, b"hello")
+
+
+async def test_an_early_hint_is_for_who_is_first(cache: TierCache, origin: Origin) -> None:
+    """It is passed on before the response, and nothing of it is stored (R19)."""
+    hint = {"type": "http.response.early_hint", "links": [b"</style.css>; rel=preload"]}
+
+    async def hinting(scope: Any, receive: Any, send: Any) -> None:
+        await send(hint)
+        await origin(scope, receive, send)
+
+    app = ResponseCache(hinting, cache=cache)
+    first = await fetch(app)
+    await settled(cache)
+    second = await fetch(app)
+
+    assert first.messages[0] == hint
+    assert [each["type"] for each in first.messages[1:]] == [
+        "http.response.start", "http.response.body", "http.response.body",
+    ]  # fmt: skip
+    assert second.hit
+    assert hint not in second.messages
+    assert "link" not in second.fields

@@ -11,7 +11,7 @@ from async_tiercache import L1, TierCache
 from async_tiercache.testing import FakeClock, settled
 from async_tiercache_integrations._http_keys import _REMEMBERED, Bounded
 from async_tiercache_integrations.asgi import ResponseCache, Rule
-from tests.asgi.client import begin, fetch, raw
+from tests.asgi.client import Origin, Pairs, begin, fetch, raw
 from tests.conftest import MakeCache
 from tests.core.source import ticks
 
@@ -241,3 +241,31 @@ async def test_long_texts_of_clients_are_not_remembered(
     (known,) = keys.of_variants.values()
     assert len(known) == 2
     assert len(repr((known.first, known.others))) < 300
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        pytest.param([("expires", "Sun, 21 Nov 2286 04:46:39 GMT")], id="a far end"),
+        pytest.param(
+            [
+                ("date", "Mon, 01 Jan 1900 00:00:00 GMT"),
+                ("expires", "Fri, 01 Jan 2038 00:00:00 GMT"),
+            ],
+            id="a far beginning",
+        ),
+        pytest.param(
+            [("cache-control", "max-age=2147483648, stale-while-revalidate=2147483648")],
+            id="two longest times",
+        ),
+    ],
+)
+async def test_no_lifetime_is_too_long(cache: TierCache, fields: Pairs) -> None:
+    """More than an entry may last: the response is stored for as long as one may."""
+    app = ResponseCache(Origin(*fields), cache=cache)
+
+    first = await fetch(app)
+    await settled(cache)
+
+    assert (first.status, first.body) == (200, b"hello")
+    assert (await fetch(app)).hit

@@ -125,6 +125,34 @@ async def test_a_client_with_a_condition_gets_its_304(
     assert (other.status, other.body, other.hit) == (200, b"hello", True)
 
 
+@pytest.mark.parametrize(
+    ("profile", "ages", "told"),
+    [
+        ("origin-safe", ["50"], "52"),
+        ("origin-safe", ["50, 0"], None),
+        ("origin-safe", ["old"], None),
+        ("rfc9111", ["50, 0"], "52"),
+        ("rfc9111", ["50", "0"], "52"),
+        ("rfc9111", ["60"], None),
+        ("rfc9111", ["old"], "2"),
+    ],
+)
+async def test_a_response_that_comes_with_an_age_is_that_old(
+    origin: Origin, cache: TierCache, clock: FakeClock, profile: Any, ages: list[str],
+    told: str | None,
+) -> None:  # fmt: skip
+    """What is none is too old, unless the RFCs are made full use of (R6)."""
+    origin.fields = [("cache-control", "max-age=60"), *(("age", age) for age in ages)]
+    app = ResponseCache(origin, cache=cache, clock=clock, profile=profile)
+
+    await fetch(app)
+    await settled(cache)
+    await clock.advance(2)
+    found = await fetch(app)
+
+    assert (found.fields["age"] if found.hit else None) == told
+
+
 async def test_a_stale_response_is_served_while_it_is_validated(
     app: ResponseCache, origin: Origin, cache: TierCache, clock: FakeClock
 ) -> None:

@@ -2,7 +2,7 @@
 
     python -m tests.conformance --package FOLDER --profile rfc9111
 
-`FOLDER` is the suite, unpacked and with its dependencies; how to get it is in
+`FOLDER` is the suite with its dependencies, of npm or of its repository; how to get it is in
 docs/http-conformance.md. Ends with 1 if anything is not as `expected.json` says.
 """
 
@@ -16,7 +16,17 @@ from dataclasses import asdict
 from pathlib import Path
 
 from tests.conformance.server import Setting, cached
-from tests.conformance.suite import Case, Result, cases_of, origin, results_of, run, transcript_of
+from tests.conformance.suite import (
+    Case,
+    Result,
+    State,
+    cases_of,
+    origin,
+    results_of,
+    run,
+    suite_in,
+    transcript_of,
+)
 from tests.conformance.table import markdown_of, put_into, text_of
 from tests.conformance.verdict import doubtful, expected_of, faults_of, passing, record, rows_of
 
@@ -37,21 +47,28 @@ def arguments() -> argparse.Namespace:
 
 
 def report(
-    cases: Sequence[Case], results: Mapping[str, Result], options: argparse.Namespace
+    state: State,
+    cases: Sequence[Case],
+    results: Mapping[str, Result],
+    options: argparse.Namespace,
 ) -> int:
     """Tell what a run has found; return 1 if it is not as expected."""
     optional = passing(cases, results, "optimal")
     if options.record:
-        record(options.profile, optional)
-    expected = expected_of(options.profile)
+        record(state, options.profile, optional)
+    expected = expected_of(state, options.profile)
     rows = rows_of(cases, results)
-    print(f"http-cache-tests, {options.profile}, {options.parser}, {options.body}\n")
+    print(f"http-cache-tests, {state}, {options.profile}, {options.parser}, {options.body}\n")
     print(text_of(rows))
     if options.json:
         told = {case.name: {**asdict(case), **asdict(results[case.name])} for case in cases}
         options.json.write_text(json.dumps(told, indent=2) + "\n")
     if options.markdown:
-        put_into(options.markdown, options.profile, markdown_of(rows, cases, results, expected))
+        put_into(
+            options.markdown,
+            f"{options.profile}, {state}",
+            markdown_of(rows, cases, results, expected),
+        )
     if more := sorted(set(optional) - expected.optional):
         print(f"\nOptional ones that pass and are not on record: {', '.join(more)}")
     faults = faults_of(cases, results, expected)
@@ -65,19 +82,20 @@ async def main() -> int:
     assert task is not None
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     options = arguments()
-    package = options.package.resolve()
+    suite = suite_in(options.package.resolve())
     setting = Setting(options.profile, options.parser, options.body)
     log: list[str] = []
-    async with origin(package, log) as port, cached(port, setting) as cached_port:
+    async with origin(suite, log) as port, cached(port, setting) as cached_port:
         if options.id:
-            print(await transcript_of(package, cached_port, options.id), "".join(log), sep="\n")
+            print(await transcript_of(suite, cached_port, options.id), "".join(log), sep="\n")
             return 0
-        cases = await cases_of(package)
-        said = await run(package, cached_port, [case.name for case in cases])
-        again = doubtful(cases, results_of(cases, said), expected_of(options.profile))
-        said |= await run(package, cached_port, again, limit=5)
+        cases = await cases_of(suite)
+        said = await run(suite, cached_port, [case.name for case in cases])
+        expected = expected_of(suite.state, options.profile)
+        again = doubtful(cases, results_of(cases, said), expected)
+        said |= await run(suite, cached_port, again, limit=5)
     results = results_of(cases, said)
-    return report(cases, results, options)
+    return report(suite.state, cases, results, options)
 
 
 if __name__ == "__main__":

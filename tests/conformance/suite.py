@@ -13,6 +13,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 from tests.servers.process import leashed
 
+State: TypeAlias = Literal["0.4.5", "main"]
 Kind: TypeAlias = Literal["required", "optimal", "check"]
 Outcome: TypeAlias = Literal["passed", "failed", "not set up", "depends on a failed one", "not run"]
 Said: TypeAlias = dict[str, Any]
@@ -23,14 +24,31 @@ import tests from './tests/index.mjs'
 console.log(JSON.stringify(tests))
 """
 _RUN: Final = """
-import fetch from 'node-fetch'
-import { getResults, runTests } from './client/runner.mjs'
 import sections from './tests/index.mjs'
-const { base, names, limit } = JSON.parse(process.env.CONFORMANCE_RUN)
+const { base, names, limit, engine, fetcher } = JSON.parse(process.env.CONFORMANCE_RUN)
+const { getResults, runTests } = await import(`./${engine}/client/runner.mjs`)
+const fetch = fetcher ? (await import(fetcher)).default : globalThis.fetch
 const tests = sections.flatMap(section => section.tests.filter(test => names.includes(test.id)))
 await runTests([{ tests }], fetch, false, base, limit)
 console.log(JSON.stringify(getResults()))
 """
+
+
+@dataclass(frozen=True, slots=True)
+class Suite:
+    """The suite in a folder.
+
+    Attributes:
+        folder: Where it is.
+        state: The release of npm, or the repository, which has gone on since.
+        engine: The folder with its client and its server.
+        fetcher: The package by which the client asks; empty if Node.js does so itself.
+    """
+
+    folder: Path
+    state: State
+    engine: str
+    fetcher: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +81,19 @@ class Result:
     message: str = ""
 
 
-async def cases_of(package: Path) -> list[Case]:
+def suite_in(folder: Path) -> Suite:
+    """Return the suite of a folder: the repository has put its engine in a folder of its own."""
+    if (folder / "test-engine").is_dir():
+        return Suite(folder, "main", "test-engine", "")
+    return Suite(folder, "0.4.5", ".", "node-fetch")
+
+
+async def cases_of(suite: Suite) -> list[Case]:
     """Return the tests for a cache that is no browser's.
 
     Those on `Surrogate-Control`, which is of no RFC, are not among what the suite lists.
     """
-    sections = json.loads(await _output_of(package, "--input-type=module", "--eval", _LIST))
+    sections = json.loads(await _output_of(suite, "--input-type=module", "--eval", _LIST))
     return [
         Case(
             each["id"],
@@ -82,18 +107,24 @@ async def cases_of(package: Path) -> list[Case]:
     ]
 
 
-async def run(package: Path, port: int, names: Sequence[str], *, limit: int = 100) -> Said:
+async def run(suite: Suite, port: int, names: Sequence[str], *, limit: int = 100) -> Said:
     """Run tests against the cache on a port of loopback.
 
     Args:
-        package: The suite's folder.
+        suite: Where they are.
         port: The cache's.
         names: Which tests.
         limit: How many of them run at once.
     """
-    asked = {"base": f"http://127.0.0.1:{port}", "names": list(names), "limit": limit}
+    asked = {
+        "base": f"http://127.0.0.1:{port}",
+        "names": list(names),
+        "limit": limit,
+        "engine": suite.engine,
+        "fetcher": suite.fetcher,
+    }
     output = await _output_of(
-        package, "--input-type=module", "--eval", _RUN, CONFORMANCE_RUN=json.dumps(asked)
+        suite, "--input-type=module", "--eval", _RUN, CONFORMANCE_RUN=json.dumps(asked)
     )
     said: Said = json.loads(output)
     return said
@@ -105,24 +136,25 @@ def results_of(cases: Iterable[Case], said: Said) -> dict[str, Result]:
     return {name: _result(name, by_name, said) for name in by_name}
 
 
-async def transcript_of(package: Path, port: int, name: str) -> str:
+async def transcript_of(suite: Suite, port: int, name: str) -> str:
     """Run one test; return what its client sent and got, and the result."""
     base = f"http://127.0.0.1:{port}"
-    return await _output_of(package, "cli.mjs", npm_config_base=base, npm_config_id=name)
+    cli = f"{suite.engine}/cli.mjs"
+    return await _output_of(suite, cli, npm_config_base=base, npm_config_id=name)
 
 
 @asynccontextmanager
-async def origin(package: Path, log: list[str]) -> AsyncGenerator[int]:
+async def origin(suite: Suite, log: list[str]) -> AsyncGenerator[int]:
     """Run the suite's origin server; yield its port.
 
     Args:
-        package: The suite's folder.
+        suite: Has the server.
         log: What the server says is added here.
     """
     with tempfile.TemporaryDirectory() as folder:
         settings = {"protocol": "http", "port": "0", "pidfile": f"{folder}/server.pid"}
         as_npm = {f"npm_config_{name}": value for name, value in settings.items()}
-        async with _node(package, "server/server.mjs", **as_npm) as process:
+        async with _node(suite, f"{suite.engine}/server/server.mjs", **as_npm) as process:
             assert process.stdout is not None
             first = (await process.stdout.readline()).decode()
             listening = re.search(r":(\d+)/$", first.strip())
@@ -153,8 +185,8 @@ async def _read(lines: asyncio.StreamReader, log: list[str]) -> None:
         log.append(line.decode())
 
 
-async def _output_of(package: Path, *what: str, **environment: str) -> str:
-    async with _node(package, *what, **environment) as process:
+async def _output_of(suite: Suite, *what: str, **environment: str) -> str:
+    async with _node(suite, *what, **environment) as process:
         output, _ = await process.communicate()
         assert process.returncode == 0, f"the suite has failed: {output.decode()}"
         return output.decode()
@@ -162,12 +194,12 @@ async def _output_of(package: Path, *what: str, **environment: str) -> str:
 
 @asynccontextmanager
 async def _node(
-    package: Path, *what: str, **environment: str
+    suite: Suite, *what: str, **environment: str
 ) -> AsyncGenerator[asyncio.subprocess.Process]:
     """Run Node.js in the suite's folder."""
     process = await asyncio.create_subprocess_exec(
         *leashed("node", "--no-warnings", *what),
-        cwd=package,
+        cwd=suite.folder,
         env={**os.environ, **environment},
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,

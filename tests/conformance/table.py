@@ -19,9 +19,9 @@ def text_of(rows: Iterable[Row]) -> str:
     )
 
 
-def put_into(page: Path, profile: str, part: str) -> None:
-    """Replace what a page says of a profile, between its two markers."""
-    begin, end = f"<!-- {profile} -->\n", f"<!-- end of {profile} -->\n"
+def put_into(page: Path, of: str, part: str) -> None:
+    """Replace what a page says of a profile and a state of the suite, between its two markers."""
+    begin, end = f"<!-- {of} -->\n", f"<!-- end of {of} -->\n"
     before, _, rest = page.read_text().partition(begin)
     _, found, after = rest.partition(end)
     assert found, f"{page} has no {begin.strip()} with its end"

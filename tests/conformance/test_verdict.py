@@ -1,10 +1,11 @@
 """What a run of the conformance suite is held to."""
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
-from tests.conformance.suite import Case, Result, results_of
+from tests.conformance.suite import Case, Result, State, results_of, suite_in
 from tests.conformance.table import markdown_of, put_into, text_of
 from tests.conformance.verdict import Expected, doubtful, expected_of, faults_of, passing, rows_of
 
@@ -91,10 +92,26 @@ def test_page_is_renewed_between_its_markers(tmp_path: Path) -> None:
     assert page.read_text() == "a\n<!-- one -->\nnew\n<!-- end of one -->\nb\n"
 
 
+@pytest.mark.parametrize(
+    ("folder", "state", "engine"),
+    [("client", "0.4.5", "."), ("test-engine", "main", "test-engine")],
+)
+def test_a_suite_is_known_by_where_its_engine_is(
+    tmp_path: Path, folder: str, state: str, engine: str
+) -> None:
+    """The release of npm has it beside its tests, the repository in a folder of its own."""
+    (tmp_path / folder).mkdir()
+
+    suite = suite_in(tmp_path)
+
+    assert (suite.state, suite.engine) == (state, engine)
+
+
+@pytest.mark.parametrize("state", get_args(State))
 @pytest.mark.parametrize("profile", ["rfc9111", "origin-safe"])
-def test_each_excuse_has_a_reason(profile: str) -> None:
+def test_each_excuse_has_a_reason(profile: str, state: State) -> None:
     """It is a sentence."""
-    expected = expected_of(profile)
+    expected = expected_of(state, profile)
     reasons = [*expected.excused.values(), *expected.missed.values()]
 
     assert reasons

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from tests.conformance.suite import Case, Kind, Result
+from tests.conformance.suite import Case, Kind, Result, State
 
 _EXPECTED: Final = Path(__file__).with_name("expected.json")
 
@@ -35,16 +35,16 @@ class Row:
     there: Mapping[Kind, int]
 
 
-def expected_of(profile: str) -> Expected:
-    """Return what is on record for a profile."""
-    found = json.loads(_EXPECTED.read_text())[profile]
+def expected_of(state: State, profile: str) -> Expected:
+    """Return what is on record for a state of the suite and a profile."""
+    found = json.loads(_EXPECTED.read_text())[state][profile]
     return Expected(found["excused"], frozenset(found["optional"]), found["missed"])
 
 
-def record(profile: str, optional: Collection[str]) -> None:
+def record(state: State, profile: str, optional: Collection[str]) -> None:
     """Put the optional tests that pass on record."""
     found = json.loads(_EXPECTED.read_text())
-    of_profile = found[profile]
+    of_profile = found[state][profile]
     of_profile["optional"] = sorted(optional)
     for name in of_profile["missed"].keys() & set(optional):
         del of_profile["missed"][name]

@@ -81,10 +81,15 @@ def test_seconds_are_digits_and_nothing_else(text: bytes, expected: int | None) 
         (b"Sun Nov  6 08:49:37 1994", 784111777.0),
         (b"Thursday, 18-Aug-50 02:01:18 GMT", 2544400878.0),
         (b"Sat, 31 Dec 2016 23:59:60 GMT", 1483228800.0),
+        (b"Sun, 06 Nov 1994 08:49:37 gMT", 784111777.0),
+        (b"SUN, 06 Nov 1994 08:49:37 GMT", 784111777.0),
+        (b"Sun, 06 NOV 1994 08:49:37 GMT", 784111777.0),
+        (b"sunday, 06-nov-94 08:49:37 gmt", 784111777.0),
+        (b"sun nov  6 08:49:37 1994", 784111777.0),
     ],
 )
 def test_a_date_has_one_of_three_forms(text: bytes, expected: float) -> None:
-    """Two digits of a year are of the century that is nearest."""
+    """In letters of any case (RFC 9111, 4.2); two digits of a year are of the nearest century."""
     assert date_of(text, now=NOW) == expected
 
 
@@ -96,7 +101,6 @@ def test_a_date_has_one_of_three_forms(text: bytes, expected: float) -> None:
         b"-1",
         b"Sun, 06 Nov 1994 08:49:37",
         b"Sun, 06 Nov 1994 08:49:37 UTC",
-        b"Sun, 06 Nov 1994 08:49:37 gmt",
         b"Sun, 06 Nov 1994 08:49:37 +0000",
         b"Sun, 06 Nov 94 08:49:37 GMT",
         b"Sun, 6 Nov 1994 08:49:37 GMT",
@@ -105,8 +109,6 @@ def test_a_date_has_one_of_three_forms(text: bytes, expected: float) -> None:
         b"Sun, 06-Nov-1994 08:49:37 GMT",
         b"Sun,  06 Nov 1994 08:49:37 GMT",
         b"Sun 06 Nov 1994 08:49:37 GMT",
-        b"SUN, 06 Nov 1994 08:49:37 GMT",
-        b"Sun, 06 NOV 1994 08:49:37 GMT",
         b"Sun, 31 Feb 1994 08:49:37 GMT",
         b"Sun, 06 Nov 1994 24:49:37 GMT",
         b"Sun, 06 Nov 1994 08:49:61 GMT",

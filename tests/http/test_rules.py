@@ -179,6 +179,8 @@ def test_what_sets_a_cookie_is_for_one_client() -> None:
         ([(b"expires", b"0")], 0),
         ([(b"expires", HOUR_LATER), (b"expires", HOUR_LATER)], 3600),
         ([(b"expires", HOUR_LATER), (b"expires", HOUR_BEFORE)], 0),
+        ([(b"expires", HOUR_LATER.upper()), DATE], 3600),
+        ([(b"expires", b"Sun, 21 Nov 2286 04:46:39 GMT"), DATE], 2**31),
     ],
 )
 def test_the_lifetime_is_what_is_said_for_shared_caches_first(
@@ -208,22 +210,33 @@ def test_what_was_unchanged_for_long_is_given_a_tenth_of_that_at_most() -> None:
 
 
 @pytest.mark.parametrize(
-    ("lines", "expected"),
+    ("lines", "by_the_rfc", "expected"),
     [
-        ([], 0),
-        ([b"7"], 7),
-        ([b" 7 "], 7),
-        ([b"abc"], 2**31),
-        ([b"-7200"], 2**31),
-        ([b"7200.0"], 2**31),
-        ([b"0, 0"], 2**31),
-        ([b"7200;foo=bar"], 2**31),
-        ([b"0", b"0"], 2**31),
+        ([], 0, 0),
+        ([b"7"], 7, 7),
+        ([b" 7 "], 7, 7),
+        ([b"9" * 99], 2**31, 2**31),
+        ([b""], 0, 2**31),
+        ([b"abc"], 0, 2**31),
+        ([b"-7200"], 0, 2**31),
+        ([b"7200.0"], 0, 2**31),
+        ([b"7200;foo=bar"], 0, 2**31),
+        ([b"7, 9"], 7, 2**31),
+        ([b"9", b"7"], 9, 2**31),
+        ([b"abc, 7"], 0, 2**31),
     ],
 )
-def test_the_age_that_comes_along_counts(lines: list[bytes], expected: int) -> None:
-    """What is no age makes a response stale."""
-    assert age_of([(b"age", line) for line in lines]) == expected
+def test_the_age_that_comes_along_counts(
+    lines: list[bytes], by_the_rfc: int, expected: int
+) -> None:
+    """By RFC 9111, 5.1, the first one counts, and what is none does not.
+
+    Who is careful takes what is not one age for older than anything.
+    """
+    response = [(b"age", line) for line in lines]
+
+    assert age_of(response, RFC9111) == by_the_rfc
+    assert age_of(response, ORIGIN_SAFE) == expected
 
 
 def test_fields_of_the_connection_are_not_stored() -> None:
