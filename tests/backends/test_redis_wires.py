@@ -383,6 +383,24 @@ async def test_the_wire_that_tells_of_another_server_leads_there(server: Answere
     await telling.aclose()
 
 
+async def test_bytes_count_once_they_have_come_or_gone(wires: Wires, server: Answerer) -> None:
+    """Those that the server does not take yet wait here, and have not moved."""
+    await ask(wires)
+    server.links[0].gate.clear()
+    size = 2**26
+    first, large = Asked(("GET", "a")), Asked(("SET", "b", b"x" * size))
+    assert wires.moved(large) == 0
+    wires.send(first)
+    wires.send(large)
+    assert wires.moved(large) < size
+
+    server.links[0].replies.append(b"$%d\r\n%b\r\n" % (size, b"y" * size))
+    server.links[0].gate.set()
+    await large.end_of
+
+    assert wires.moved(large) > 2 * size
+
+
 async def test_a_turn_that_is_given_up_takes_those_behind_it_along(
     wires: Wires, server: Answerer
 ) -> None:

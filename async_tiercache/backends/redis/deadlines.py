@@ -1,7 +1,9 @@
 """How long something may take that is asked of a server, for many such things by one timer.
 
 A busy loop fires its timers before it looks at the replies that wait in the socket. So a timer that
-is late starts over, some times, and one that is not still lets the socket be drained.
+is late starts over, some times, and one that is not still lets the socket be drained. What comes or
+goes meanwhile tells a server that hangs from one whose network takes longer for so many bytes: for
+those the timer starts over as well.
 """
 
 import asyncio
@@ -13,6 +15,7 @@ T = TypeVar("T")
 _DRAIN: Final = 0.04  # of the limit: how long a reply that is there may take to be read
 _LAG: Final = 0.2  # of the limit: a timer later than this tells of a busy loop, not of a server
 _RESTARTS: Final = 5  # to connect takes about as many ticks, each of which may be long
+_PROGRESS: Final = 32 * 1024  # bytes while the socket is drained, which a loop reads in one tick
 
 
 class Deadlines(Generic[T]):
@@ -23,6 +26,7 @@ class Deadlines(Generic[T]):
     Args:
         limit: How long each may take, in seconds.
         expired: Is told what has taken longer.
+        moved: Returns how many bytes have come and gone where something is asked.
     """
 
     __slots__ = (
@@ -31,17 +35,26 @@ class Deadlines(Generic[T]):
         "_expired",
         "_limit",
         "_loop",
+        "_moved",
+        "_moved_by_then",
         "_restarts",
         "_running",
         "_timer",
     )
 
-    def __init__(self, limit: float, expired: Callable[[T], object]) -> None:
+    def __init__(
+        self,
+        limit: float,
+        expired: Callable[[T], object],
+        moved: Callable[[T], int] = lambda _: 0,
+    ) -> None:
         self._limit = limit
         self._expired = expired
+        self._moved = moved
         self._loop = asyncio.get_running_loop()
         self._running: dict[T, float] = {}
         self._draining: dict[T, float] = {}
+        self._moved_by_then: dict[T, int] = {}
         self._restarts: dict[T, int] = {}
         self._due = 0.0
         self._timer: asyncio.TimerHandle | None = None
@@ -57,8 +70,8 @@ class Deadlines(Generic[T]):
 
     def end(self, item: T) -> None:
         """Let something be: it has ended."""
-        if self._running.pop(item, None) is None:
-            self._draining.pop(item, None)
+        if self._running.pop(item, None) is None and self._draining.pop(item, None) is not None:
+            del self._moved_by_then[item]
         if self._restarts:
             self._restarts.pop(item, None)
 
@@ -70,15 +83,12 @@ class Deadlines(Generic[T]):
         now = self._loop.time()
         late = now - self._due > self._limit * _LAG
         # The loop has looked into the socket since these are drained, however late it is.
-        expired = _due(self._draining, now)
+        expired = [item for item in _due(self._draining, now) if not self._goes_on(item, now)]
         for item in _due(self._running, now):
             del self._running[item]
-            restarts = self._restarts.get(item, 0)
-            if late and restarts < _RESTARTS:
-                self._restarts[item] = restarts + 1
-                self._running[item] = now + self._limit
-            else:
+            if not late or not self._starts_over(item, now):
                 self._draining[item] = now + self._limit * _DRAIN
+                self._moved_by_then[item] = self._moved(item)
         try:
             for item in expired:
                 # One that has ended may have taken others along.
@@ -91,6 +101,23 @@ class Deadlines(Generic[T]):
             first = [next(iter(each.values())) for each in (self._draining, self._running) if each]
             if first:
                 self._arm(min(first))
+
+    def _goes_on(self, item: T, now: float) -> bool:
+        """Let something start over that is not hung, but large."""
+        moved = self._moved(item) - self._moved_by_then[item]
+        if moved < _PROGRESS or not self._starts_over(item, now):
+            return False
+        del self._draining[item], self._moved_by_then[item]
+        return True
+
+    def _starts_over(self, item: T, now: float) -> bool:
+        """Let something have its time once more, if it has not had it too often."""
+        restarts = self._restarts.get(item, 0)
+        if restarts == _RESTARTS:
+            return False
+        self._restarts[item] = restarts + 1
+        self._running[item] = now + self._limit
+        return True
 
 
 def _due(items: dict[T, float], now: float) -> list[T]:

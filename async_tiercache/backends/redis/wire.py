@@ -140,6 +140,11 @@ class Wire(ABC):
     def free(self) -> bool:
         """Whether another turn may be sent by now, so that no other connection is needed."""
 
+    @property
+    def moved(self) -> int:
+        """How many bytes have come and gone, where that is known."""
+        return 0
+
     @abstractmethod
     def send(self, turn: Turn) -> None:
         """Send a turn behind those that were sent before."""
@@ -242,6 +247,7 @@ class StreamWire(Wire, asyncio.Protocol):
             notEnoughData=_MORE,
         )
         self._sent = 0
+        self._moved = 0
         self._checked = True
         # Who closes redis-py's stream waits until that knows of the end.
         self._stream: Any = self._transport.get_protocol()
@@ -252,6 +258,11 @@ class StreamWire(Wire, asyncio.Protocol):
         """It carries many."""
         return True
 
+    @property
+    def moved(self) -> int:
+        """How many bytes have come, and have gone to the socket."""
+        return self._moved - int(self._transport.get_write_buffer_size())
+
     def send(self, turn: Turn) -> None:
         """Write a turn; the transport keeps what the socket does not take yet."""
         sentinel = b""
@@ -260,9 +271,11 @@ class StreamWire(Wire, asyncio.Protocol):
             sentinel = self._sent.to_bytes(8)
         packed = turn.begin(self, sentinel)
         self.turns.append(turn)
+        size = sum(map(len, packed))
+        self._moved += size
         if len(packed) == 1:
             self._transport.write(packed[0])
-        elif sum(map(len, packed)) <= _JOINED_BYTES:
+        elif size <= _JOINED_BYTES:
             self._transport.write(b"".join(packed))
         else:
             self._transport.writelines(packed)
@@ -279,6 +292,7 @@ class StreamWire(Wire, asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Take the replies that are complete."""
+        self._moved += len(data)
         reader = self._reader
         reader.feed(data)
         while not self.over:

@@ -108,6 +108,10 @@ class Wires:
             if turn in lane.waiting and lane.opening is not None:
                 lane.opening.cancel()
 
+    def moved(self, turn: Turn) -> int:
+        """Return how many bytes have come and gone on the connection that carries a turn."""
+        return 0 if turn.wire is None else turn.wire.moved
+
     def open_connections(self) -> list[Any]:
         """Return redis-py's connections that are open."""
         wires = {wire for lane in self._lanes for wire in lane.wires}
