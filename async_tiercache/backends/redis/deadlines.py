@@ -1,9 +1,9 @@
 """How long something may take that is asked of a server, for many such things by one timer.
 
 A busy loop fires its timers before it looks at the replies that wait in the socket. So a timer that
-is late starts over, some times, and one that is not still lets the socket be drained. What comes or
-goes meanwhile tells a server that hangs from one whose network takes longer for so many bytes: for
-those the timer starts over as well.
+is late starts over, some times, and one that is not still lets the socket be drained. And bytes
+that came or went tell a server that hangs from a network that takes longer for so many: for those
+the timer starts over as well.
 """
 
 import asyncio
@@ -15,7 +15,6 @@ T = TypeVar("T")
 _DRAIN: Final = 0.04  # of the limit: how long a reply that is there may take to be read
 _LAG: Final = 0.2  # of the limit: a timer later than this tells of a busy loop, not of a server
 _RESTARTS: Final = 5  # to connect takes about as many ticks, each of which may be long
-_PROGRESS: Final = 32 * 1024  # bytes while the socket is drained, which a loop reads in one tick
 
 
 class Deadlines(Generic[T]):
@@ -26,7 +25,8 @@ class Deadlines(Generic[T]):
     Args:
         limit: How long each may take, in seconds.
         expired: Is told what has taken longer.
-        moved: Returns how many bytes have come and gone where something is asked.
+        moving: Returns whether many bytes have come or gone for something since it began, or since
+            this was asked last.
     """
 
     __slots__ = (
@@ -35,8 +35,7 @@ class Deadlines(Generic[T]):
         "_expired",
         "_limit",
         "_loop",
-        "_moved",
-        "_moved_by_then",
+        "_moving",
         "_restarts",
         "_running",
         "_timer",
@@ -46,15 +45,14 @@ class Deadlines(Generic[T]):
         self,
         limit: float,
         expired: Callable[[T], object],
-        moved: Callable[[T], int] = lambda _: 0,
+        moving: Callable[[T], bool] = lambda _: False,
     ) -> None:
         self._limit = limit
         self._expired = expired
-        self._moved = moved
+        self._moving = moving
         self._loop = asyncio.get_running_loop()
         self._running: dict[T, float] = {}
         self._draining: dict[T, float] = {}
-        self._moved_by_then: dict[T, int] = {}
         self._restarts: dict[T, int] = {}
         self._due = 0.0
         self._timer: asyncio.TimerHandle | None = None
@@ -70,8 +68,8 @@ class Deadlines(Generic[T]):
 
     def end(self, item: T) -> None:
         """Let something be: it has ended."""
-        if self._running.pop(item, None) is None and self._draining.pop(item, None) is not None:
-            del self._moved_by_then[item]
+        if self._running.pop(item, None) is None:
+            self._draining.pop(item, None)
         if self._restarts:
             self._restarts.pop(item, None)
 
@@ -88,7 +86,6 @@ class Deadlines(Generic[T]):
             del self._running[item]
             if not late or not self._starts_over(item, now):
                 self._draining[item] = now + self._limit * _DRAIN
-                self._moved_by_then[item] = self._moved(item)
         try:
             for item in expired:
                 # One that has ended may have taken others along.
@@ -104,10 +101,9 @@ class Deadlines(Generic[T]):
 
     def _goes_on(self, item: T, now: float) -> bool:
         """Let something start over that is not hung, but large."""
-        moved = self._moved(item) - self._moved_by_then[item]
-        if moved < _PROGRESS or not self._starts_over(item, now):
+        if not self._moving(item) or not self._starts_over(item, now):
             return False
-        del self._draining[item], self._moved_by_then[item]
+        del self._draining[item]
         return True
 
     def _starts_over(self, item: T, now: float) -> bool:

@@ -101,7 +101,7 @@ class Turns:
         self._wires = wires
         self._loop = asyncio.get_running_loop()
         self._small, self._large = (
-            _Lane(Deadlines[_Batch](limit, self._expired, wires.moved), large=large)
+            _Lane(Deadlines[_Batch](limit, self._expired, wires.moving), large=large)
             for large in (False, True)
         )
         self._lanes = (self._small, self._large)

@@ -52,12 +52,23 @@ class Turn:
         over: Whether it was answered or has failed.
         repeated: Whether it was sent to another connection before, which broke.
         wire: Which one carries it.
+        moved: How many bytes that had moved when it was sent, or when somebody looked last.
         replies: Those that have come, one for each ASKING and for the sentinel included.
         expected: How many there will be.
         sentinel: What the last of them must be, if the connection is checked.
     """
 
-    __slots__ = ("commands", "expected", "large", "over", "repeated", "replies", "sentinel", "wire")
+    __slots__ = (
+        "commands",
+        "expected",
+        "large",
+        "moved",
+        "over",
+        "repeated",
+        "replies",
+        "sentinel",
+        "wire",
+    )
 
     def __init__(self, commands: Sequence[Command], *, large: bool = False) -> None:
         self.commands = commands
@@ -65,6 +76,7 @@ class Turn:
         self.over = False
         self.repeated = False
         self.wire: Wire | None = None
+        self.moved = 0
         self.replies: list[Any] = []
         self.expected = 0
         self.sentinel = b""
@@ -279,6 +291,7 @@ class StreamWire(Wire, asyncio.Protocol):
             self._transport.write(b"".join(packed))
         else:
             self._transport.writelines(packed)
+        turn.moved = self.moved
 
     def is_unchecked(self, reply: Any) -> bool:
         """Return whether this user may not PING, as the first turn has told."""
