@@ -2,7 +2,9 @@
 
 # ruff: noqa: ARG001 - some know no Redis
 
+import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -14,6 +16,8 @@ from urllib.parse import urlsplit
 from async_tiercache import TierCache
 
 SECONDS: Final = 60
+THREADS: Final = 64
+"""For who knows no coroutines; more than there are callers at once."""
 _LIVES: Final = count()
 Load: TypeAlias = Callable[[int], Awaitable[Any]]
 
@@ -168,6 +172,35 @@ async def async_hybrid_cache(url: str | None) -> AsyncGenerator[Decorate]:
     yield decorate
 
 
+@asynccontextmanager
+async def dogpile(url: str | None) -> AsyncGenerator[Decorate]:
+    region = import_module("dogpile.cache").make_region()
+    if url is None:
+        region.configure("dogpile.cache.memory", expiration_time=SECONDS)
+    else:
+        where = {"url": url}
+        region.configure("dogpile.cache.redis", expiration_time=SECONDS, arguments=where)
+    loop, threads = asyncio.get_running_loop(), ThreadPoolExecutor(THREADS)
+
+    def decorate(load: Load) -> Cached:
+        # It knows no coroutines: each caller has a thread, and the load goes back to the loop.
+        @region.cache_on_arguments()  # type: ignore[untyped-decorator]
+        def row(key: int) -> Any:
+            loading: Any = load(key)
+            return asyncio.run_coroutine_threadsafe(loading, loop).result(SECONDS)
+
+        async def read(key: int) -> Any:
+            return await loop.run_in_executor(threads, row, key)
+
+        async def invalidate(key: int) -> Any:
+            return await loop.run_in_executor(threads, row.invalidate, key)
+
+        return Cached(read, invalidate)
+
+    yield decorate
+    threads.shutdown(wait=False, cancel_futures=True)
+
+
 @dataclass(frozen=True)
 class Entry:
     """A row of the matrix.
@@ -195,4 +228,5 @@ LIBRARIES: Final[dict[str, Entry]] = {
     "cachebox": Entry("cachebox", cachebox, redis=False),
     "theine": Entry("theine", theine, redis=False),
     "fastapi-cache2": Entry("fastapi_cache", fastapi_cache, redis=True),
+    "dogpile.cache, in threads": Entry("dogpile", dogpile, redis=True),
 }

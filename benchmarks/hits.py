@@ -243,9 +243,32 @@ async def l1(effort: Effort) -> AsyncGenerator[list[Case]]:
         bars={"cpu": None},
         check=lambda: None,
     )
-    yield [*cases, bare]
+    yield [*cases, await by_text(awaits=len(cases[0].keys)), bare]
     for cache in caches:
         await cache.aclose()
+
+
+async def by_text(*, awaits: int) -> Case:
+    """Return the case of `get` without a bus: its cache is full, too."""
+    cache = TierCache(namespace="bench", l1=L1(max_entries=L1_KEYS), policy=Policy(ttl="1h"))
+    texts = [f"key:{key}" for key in range(L1_KEYS)]
+    for key, text in enumerate(texts):
+        await cache.set(text, vars(a_profile(key)))
+
+    def check() -> None:
+        found = cache.statistics()
+        assert found.l1_entries == L1_KEYS
+        assert found.l1_evictions == found.l1_expiries == 0
+
+    return Case(
+        name="L1 hit, await cache.get(key)",
+        subject=over_texts(cache.get, texts),
+        floor=over_texts(Trivial.get, texts),
+        floor_name=TRIVIAL,
+        keys=[key * (L1_KEYS // HOT_KEYS) for key in zipf_keys(awaits, among=HOT_KEYS)],
+        bars={"cpu": None},
+        check=check,
+    )
 
 
 @asynccontextmanager

@@ -4,21 +4,26 @@ The floor is what one would write without a cache library: redis-py GET and msgp
 server over TCP. It decodes into plain data; ours does so too, and in one case checks and builds a
 dataclass. No value is kept in memory, so that every read goes to the server. The least in Python
 keeps no promise: it gathers keys in a dict of futures and sends one MGET a tick.
+
+Ours unpacks by msgspec where that is installed, and else by msgpack as the floor does. Each has a
+process of its own, and bars of its own.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import asynccontextmanager
+import sys
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import asdict
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import msgpack  # type: ignore[import-untyped]
 
 from async_tiercache import TierCache
+from async_tiercache.codecs.msgpack import quick_unpack
 from async_tiercache.testing import settled
-from benchmarks._apart import Group
+from benchmarks._apart import Group, require
 from benchmarks._bare import bare
-from benchmarks._harness import Case, ClockName, Effort, Sweep, zipf_keys
+from benchmarks._harness import Case, Effort, Sweep, zipf_keys
 from benchmarks._server import caches, client_of, server
 from benchmarks.hits import a_profile, one, over_one
 
@@ -28,6 +33,11 @@ KEYS: Final = 1_000
 FLOOR: Final = "redis-py GET + msgpack"
 PROFILES: Final = 50
 """Of about 200 bytes each: a value of 10 KB."""
+
+SMALL: Final = "L2 hit, 200 B"
+TYPED: Final = "L2 hit, a dataclass"
+LARGE: Final = "L2 hit, 10 KB"
+LEAST: Final = "the least in Python, 200 B"
 
 
 def plain(user_id: int) -> dict[str, Any]:
@@ -85,8 +95,41 @@ class Sides:
         assert self._cache.statistics().loads == self._loads
 
 
+@contextmanager
+def by_msgpack() -> Iterator[None]:
+    """Let msgpack unpack, as where msgspec is not installed."""
+    modules: dict[str, Any] = sys.modules
+    name = "msgspec.msgpack"
+    found = modules.get(name)
+    modules[name] = None
+    quick_unpack.cache_clear()
+    try:
+        yield
+    finally:
+        if found is None:
+            del modules[name]
+        else:
+            modules[name] = found
+        quick_unpack.cache_clear()
+
+
+@contextmanager
+def by_msgspec() -> Iterator[None]:
+    """Let msgspec unpack.
+
+    Raises:
+        SkipGroup: It is not installed.
+    """
+    require("msgspec")
+    yield
+
+
+Row: TypeAlias = tuple[str, int, int, float | None, float | None]
+"""What is read, by how many readers, how often in a sweep, and the bars by both clocks."""
+
+
 @asynccontextmanager
-async def reads(effort: Effort) -> AsyncGenerator[list[Case]]:
+async def reads(effort: Effort, rows: Sequence[Row]) -> AsyncGenerator[list[Case]]:
     """Set up hits of several sizes, by several numbers of readers."""
     async with (
         server() as url,
@@ -95,40 +138,64 @@ async def reads(effort: Effort) -> AsyncGenerator[list[Case]]:
         bare(url) as wire,
     ):
         sides = Sides(cache, client)
-        small, large = await sides.of("plain", plain), await sides.of("page", page)
+        small = await sides.of("plain", plain)
 
         async def from_wire(user_id: int) -> Any:
             return await wire.get(f"plain:{user_id}")
 
-        least = over_one(from_wire), small[1]
-        typed = await sides.filled(cache.cached("typed:{user_id}")(one)), small[1]
-
-        def case(
-            what: str, both: tuple[Sweep, Sweep], tasks: int, awaits: int, bar: float | None
-        ) -> Case:
-            bars: dict[ClockName, float | None] = {"wall": bar, "cpu": bar}
-            subject, floor = (in_tasks(each, tasks) for each in both)
-            return Case(
+        sweeps: Mapping[str, tuple[Sweep, Sweep]] = {
+            SMALL: small,
+            TYPED: (await sides.filled(cache.cached("typed:{user_id}")(one)), small[1]),
+            LARGE: await sides.of("page", page),
+            LEAST: (over_one(from_wire), small[1]),
+        }
+        yield [
+            Case(
                 name=f"{what}, {tasks} task{'s' * (tasks > 1)}",
-                subject=subject,
-                floor=floor,
+                subject=in_tasks(sweeps[what][0], tasks),
+                floor=in_tasks(sweeps[what][1], tasks),
                 floor_name=FLOOR,
                 keys=zipf_keys(int(awaits * effort.scale), among=KEYS),
-                bars=bars,
+                bars={"wall": wall, "cpu": cpu},
                 check=sides.check,
             )
-
-        yield [
-            case("L2 hit, 200 B", small, 1, 3_000, 0.95),
-            case("L2 hit, 200 B", small, 16, 6_000, 0.25),
-            case("L2 hit, 200 B", small, 256, 12_000, 0.083),
-            case("L2 hit, a dataclass", typed, 1, 3_000, None),
-            case("L2 hit, a dataclass", typed, 256, 12_000, None),
-            case("L2 hit, 10 KB", large, 256, 4_000, 0.5),
-            case("the least in Python, 200 B", least, 1, 3_000, None),
-            case("the least in Python, 200 B", least, 16, 6_000, None),
-            case("the least in Python, 200 B", least, 256, 12_000, None),
+            for what, tasks, awaits, wall, cpu in rows
         ]
 
 
-GROUPS: Final[dict[str, Group]] = {"reads": reads}
+@asynccontextmanager
+async def with_msgpack(effort: Effort) -> AsyncGenerator[list[Case]]:
+    """Set up hits where both sides unpack by msgpack."""
+    rows: list[Row] = [
+        (SMALL, 1, 3_000, 0.95, 0.95),
+        (SMALL, 16, 6_000, 0.25, 0.25),
+        (SMALL, 256, 12_000, 0.083, 0.083),
+        (LARGE, 256, 4_000, None, None),
+    ]
+    with by_msgpack():
+        async with reads(effort, rows) as cases:
+            yield cases
+
+
+@asynccontextmanager
+async def with_msgspec(effort: Effort) -> AsyncGenerator[list[Case]]:
+    """Set up hits where ours unpacks by msgspec, and those of the least in Python."""
+    rows: list[Row] = [
+        (SMALL, 1, 3_000, 0.95, 0.95),
+        (SMALL, 16, 6_000, 0.25, 0.25),
+        (SMALL, 256, 12_000, 0.055, 0.083),
+        (TYPED, 1, 3_000, None, None),
+        (TYPED, 256, 12_000, None, None),
+        (LARGE, 1, 1_000, None, None),
+        (LARGE, 16, 2_000, None, None),
+        (LARGE, 256, 4_000, 0.5, 0.5),
+        (LEAST, 1, 3_000, None, None),
+        (LEAST, 16, 6_000, None, None),
+        (LEAST, 256, 12_000, None, None),
+    ]
+    with by_msgspec():
+        async with reads(effort, rows) as cases:
+            yield cases
+
+
+GROUPS: Final[dict[str, Group]] = {"msgpack": with_msgpack, "msgspec": with_msgspec}

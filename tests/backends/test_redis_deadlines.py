@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from itertools import chain, repeat
 
 import pytest
 
@@ -149,6 +150,46 @@ def test_what_begins_when_another_is_late_delays_none() -> None:
         runner.run(begin_two())
 
     assert expired.names == ["first", "second"]
+
+
+@pytest.mark.parametrize(("busy", "limits"), [(0, 1), (2, 3), (9, 6)])
+def test_what_comes_and_goes_is_not_taken_for_hung(busy: int, limits: int) -> None:
+    """It has its time some times over while bytes move, but not for ever."""
+    loop, expired = Ticks(), Expired()
+    answers = chain([True] * busy, repeat(False))
+
+    async def let_move() -> None:
+        deadlines = Deadlines(1.0, expired, lambda _: next(answers))
+        deadlines.begin("large")
+        while deadlines and loop.now < 1_000.0:
+            await loop.spend(0.02)
+
+    with asyncio.Runner(loop_factory=lambda: loop) as runner:
+        runner.run(let_move())
+
+    assert expired.names == ["large"]
+    assert limits <= loop.now < limits + 1
+
+
+def test_what_has_ended_while_it_was_drained_leaves_nothing() -> None:
+    """Its place may be another's by then."""
+    loop, expired = Ticks(), Expired()
+
+    async def end_late() -> None:
+        deadlines = Deadlines(1.0, expired)
+        deadlines.begin("slow")
+        await loop.spend(1.01)
+        await loop.spend(0.01)
+        deadlines.end("slow")
+        assert len(deadlines) == 0
+        deadlines.begin("slow")
+        while loop.now < 2.0:
+            await loop.spend(0.02)
+
+    with asyncio.Runner(loop_factory=lambda: loop) as runner:
+        runner.run(end_late())
+
+    assert expired.names == []
 
 
 @pytest.mark.parametrize("ends", [True, False])

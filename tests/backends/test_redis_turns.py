@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from redis.exceptions import InvalidResponse
 
-from async_tiercache.backends.redis.turns import LARGE_BYTES, MAX_READS, Turns
+from async_tiercache.backends.redis.turns import LARGE_BYTES, MAX_READS, READ_BYTES, Turns
 from async_tiercache.backends.redis.wire import Command, Turn
 from async_tiercache.backends.redis.wires import Wires
 
@@ -105,6 +105,18 @@ async def test_a_turn_is_bounded(
     assert [len(turn) for turn in wires.turns] == sizes
 
 
+async def test_a_turn_is_bounded_by_what_its_commands_carry(wires: RecordingWires) -> None:
+    """Else a burst of values that are just small enough would take longer than a turn may."""
+    turns = Turns(wires, limit=1.0)
+
+    await asyncio.gather(
+        *(turns.submit("EVALSHA", "digest", 1, "k", b"s" * LARGE_BYTES) for _ in range(20))
+    )
+
+    assert [len(turn) for turn in wires.turns] == [7, 7, 6]
+    assert 7 * LARGE_BYTES <= MAX_READS * READ_BYTES < 8 * LARGE_BYTES + READ_BYTES
+
+
 async def test_no_more_turns_are_on_the_wire_than_it_is_wide(wires: RecordingWires) -> None:
     """What comes meanwhile gathers for the next one."""
     turns = Turns(wires, limit=1.0, width=1)
@@ -155,6 +167,37 @@ async def test_what_is_small_neither_waits_behind_what_is_large_nor_fails_with_i
         TimeoutError,
     ]
     assert await asyncio.gather(*reads) == ["a", "b"]
+
+
+class BusyWires(HoldingWires):
+    """Say once that bytes move, and answer nothing.
+
+    Attributes:
+        looked_at: Who was asked about.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.looked_at: list[Turn] = []
+
+    def moving(self, turn: Turn) -> bool:
+        """Return whether this is the first time."""
+        self.looked_at.append(turn)
+        return len(self.looked_at) == 1
+
+    def give_up(self, turn: Turn) -> None:
+        """Let it be."""
+
+
+async def test_a_turn_is_not_given_up_while_bytes_move() -> None:
+    """It has its limit once more."""
+    wires = BusyWires()
+    turns = Turns(wires, limit=0.01)
+
+    with pytest.raises(TimeoutError):
+        await turns.submit("GET", "a")
+
+    assert wires.looked_at == [wires.held[0]] * 2
 
 
 async def test_what_hastens_is_sent_with_what_has_gathered(wires: RecordingWires) -> None:

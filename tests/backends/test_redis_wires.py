@@ -15,7 +15,7 @@ from redis.exceptions import InvalidResponse, MasterDownError, ReadOnlyError, Re
 
 from async_tiercache._clock import SystemClock
 from async_tiercache.backends.redis.wire import Command, Turn
-from async_tiercache.backends.redis.wires import Wires
+from async_tiercache.backends.redis.wires import BUSY_BYTES, Wires
 
 _Connection: Final[Any] = Connection
 
@@ -381,6 +381,38 @@ async def test_the_wire_that_tells_of_another_server_leads_there(server: Answere
     assert await ask(telling) == [0]
     assert await ask(telling) == [0]
     await telling.aclose()
+
+
+async def test_a_wire_is_busy_while_bytes_go(wires: Wires, server: Answerer) -> None:
+    """Those that the server does not take yet wait here, and have not moved."""
+    await ask(wires)
+    server.links[0].gate.clear()
+    size = 2**26
+    first, large = Asked(("GET", "a")), Asked(("SET", "b", b"x" * size))
+    assert not wires.moving(large)
+    wires.send(first)
+    wires.send(large)
+    assert large.wire is not None
+    assert large.moved == large.wire.moved < size
+
+    server.links[0].gate.set()
+    await large.end_of
+
+    assert wires.moving(large)
+    assert large.moved > size
+    assert not wires.moving(large)
+
+
+async def test_a_wire_is_busy_while_a_reply_comes(wires: Wires, server: Answerer) -> None:
+    """One that is large enough."""
+    await ask(wires)
+    for size in (BUSY_BYTES // 2, BUSY_BYTES):
+        asked = Asked(("GET", "a"))
+        server.links[0].replies.append(b"$%d\r\n%b\r\n" % (size, b"y" * size))
+        wires.send(asked)
+        await asked.end_of
+
+        assert wires.moving(asked) == (size == BUSY_BYTES)
 
 
 async def test_a_turn_that_is_given_up_takes_those_behind_it_along(

@@ -1,13 +1,16 @@
 """Methods: whose object a load runs on (`via=`), and whose values are whose (`scope=`)."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import gc
+import weakref
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 
 from async_tiercache import MISSING, TierCache
+from async_tiercache._decorators import KEEP_AFTER
 from async_tiercache.errors import ConfigurationError, UnkeyableError, UsageError
 from async_tiercache.keys import MAX_CHARACTERS
 from async_tiercache.testing import FakeClock, settled
@@ -454,6 +457,99 @@ async def test_a_scope_that_is_no_key_is_refused(cache: TierCache) -> None:
 
     with pytest.raises(TypeError, match="What scope= returns cannot stand in a key"):
         await Repository().user(1)
+
+
+def rows_of(cache: TierCache) -> type[Any]:
+    """Return a class whose objects read through a cache."""
+
+    class Rows:
+        @cache.cached("row:{row_id}", tags=["row:{row_id}"])
+        async def row(self, row_id: int) -> str:
+            await asyncio.sleep(0)
+            return f"row {row_id}"
+
+        @row.batch
+        async def rows(self, row_ids: list[int]) -> dict[int, str]:
+            return {each: f"row {each}" for each in row_ids}
+
+        @cache.invalidates(tags=["row:{row_id}"])
+        async def change(self, row_id: int) -> None:
+            """Change a row."""
+
+    return Rows
+
+
+async def load_and_hit(rows: Any) -> None:
+    """Read what is there and what is not."""
+    await rows.row(1)
+    await rows.row(1)
+
+
+async def join(rows: Any) -> None:
+    """Wait for a load together."""
+    await asyncio.gather(rows.row(2), rows.row(2), rows.row(2))
+
+
+async def be_cancelled(rows: Any) -> None:
+    """Go while a load is under way."""
+    caller = asyncio.ensure_future(rows.row(3))
+    await ticks(2)
+    caller.cancel()
+    await asyncio.wait([caller])
+
+
+async def use_helpers(rows: Any) -> None:
+    """Use all that a form has, and what invalidates."""
+    await rows.row.put("row 4", 4)
+    assert rows.row.peek(4) == "row 4"
+    await rows.row.refresh(4)
+    await rows.row.explain(4)
+    await rows.row.invalidate(4)
+    await rows.change(4)
+    await rows.rows([4, 5, 6])
+
+
+@pytest.fixture
+def no_collector() -> Iterator[None]:
+    """Switch the garbage collector off."""
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("no_collector")
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize("use", [load_and_hit, join, be_cancelled, use_helpers])
+async def test_an_object_is_freed_when_its_caller_lets_it_go(
+    cache: TierCache, alone: TierCache, use: Callable[[Any], Awaitable[None]], *, shared: bool
+) -> None:
+    """At once: it may hold a session, and no cycle waits for the collector."""
+    used = cache if shared else alone
+    rows = rows_of(used)()
+    seen = weakref.ref(rows)
+
+    await use(rows)
+    del rows
+    await settled(used)
+    await ticks(3)
+
+    assert seen() is None
+
+
+@pytest.mark.usefixtures("no_collector")
+async def test_one_object_that_is_called_again_and_again_is_kept(alone: TierCache) -> None:
+    """Until the method of another one is looked up."""
+    kind = rows_of(alone)
+    rows = kind()
+    seen = weakref.ref(rows)
+    for _ in range(2 * KEEP_AFTER):
+        await rows.row(1)
+    del rows
+    assert seen() is not None
+
+    await kind().row(1)
+
+    assert seen() is None
 
 
 def test_scope_needs_a_method(alone: TierCache) -> None:

@@ -150,7 +150,7 @@ class Cluster:
             raise ClusterDownError(f"no node serves: {failures[-1] if failures else 'no slots'}")
 
     async def aclose(self) -> None:
-        """Wait for the turns on the wire, each of which ends within the limit, and hang up."""
+        """Wait for the turns on the wire, each of which ends, and hang up."""
         while True:
             # Turns that fail ask for the map, and what is redirected goes to another node, which
             # may not have been known.

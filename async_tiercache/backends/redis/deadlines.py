@@ -1,7 +1,9 @@
 """How long something may take that is asked of a server, for many such things by one timer.
 
 A busy loop fires its timers before it looks at the replies that wait in the socket. So a timer that
-is late starts over, some times, and one that is not still lets the socket be drained.
+is late starts over, some times, and one that is not still lets the socket be drained. And bytes
+that came or went tell a server that hangs from a network that takes longer for so many: for those
+the timer starts over as well.
 """
 
 import asyncio
@@ -23,6 +25,8 @@ class Deadlines(Generic[T]):
     Args:
         limit: How long each may take, in seconds.
         expired: Is told what has taken longer.
+        moving: Returns whether many bytes have come or gone for something since it began, or since
+            this was asked last.
     """
 
     __slots__ = (
@@ -31,14 +35,21 @@ class Deadlines(Generic[T]):
         "_expired",
         "_limit",
         "_loop",
+        "_moving",
         "_restarts",
         "_running",
         "_timer",
     )
 
-    def __init__(self, limit: float, expired: Callable[[T], object]) -> None:
+    def __init__(
+        self,
+        limit: float,
+        expired: Callable[[T], object],
+        moving: Callable[[T], bool] = lambda _: False,
+    ) -> None:
         self._limit = limit
         self._expired = expired
+        self._moving = moving
         self._loop = asyncio.get_running_loop()
         self._running: dict[T, float] = {}
         self._draining: dict[T, float] = {}
@@ -70,14 +81,10 @@ class Deadlines(Generic[T]):
         now = self._loop.time()
         late = now - self._due > self._limit * _LAG
         # The loop has looked into the socket since these are drained, however late it is.
-        expired = _due(self._draining, now)
+        expired = [item for item in _due(self._draining, now) if not self._goes_on(item, now)]
         for item in _due(self._running, now):
             del self._running[item]
-            restarts = self._restarts.get(item, 0)
-            if late and restarts < _RESTARTS:
-                self._restarts[item] = restarts + 1
-                self._running[item] = now + self._limit
-            else:
+            if not late or not self._starts_over(item, now):
                 self._draining[item] = now + self._limit * _DRAIN
         try:
             for item in expired:
@@ -91,6 +98,22 @@ class Deadlines(Generic[T]):
             first = [next(iter(each.values())) for each in (self._draining, self._running) if each]
             if first:
                 self._arm(min(first))
+
+    def _goes_on(self, item: T, now: float) -> bool:
+        """Let something start over that is not hung, but large."""
+        if not self._moving(item) or not self._starts_over(item, now):
+            return False
+        del self._draining[item]
+        return True
+
+    def _starts_over(self, item: T, now: float) -> bool:
+        """Let something have its time once more, if it has not had it too often."""
+        restarts = self._restarts.get(item, 0)
+        if restarts == _RESTARTS:
+            return False
+        self._restarts[item] = restarts + 1
+        self._running[item] = now + self._limit
+        return True
 
 
 def _due(items: dict[T, float], now: float) -> list[T]:

@@ -38,5 +38,5 @@ class Route(Protocol):
         ...
 
     async def aclose(self) -> None:
-        """Wait for the turns on the wire, each of which ends within the limit, and hang up."""
+        """Wait for the turns on the wire, each of which ends, and hang up."""
         ...

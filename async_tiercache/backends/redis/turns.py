@@ -2,7 +2,7 @@
 
 A caller submits a command and awaits its future. All that was submitted in one tick is written as
 one turn: the reads as one MGET, anything else pipelined behind it. A caller's cancellation never
-reaches a socket, and every turn ends within the limit.
+reaches a socket, and every turn ends: within the limit, unless a lot of bytes is on its way.
 """
 
 import asyncio
@@ -21,6 +21,8 @@ MERGED_NAMES: Final = 64
 """Reads of more names are sent as they are: to find out which of them others ask for costs more."""
 MAX_READS: Final = 1024
 """Reads in one turn; of other commands, which cost more, half as many."""
+READ_BYTES: Final = 512
+"""So many bytes that a command carries cost as much as a read, so that turns end soon."""
 LARGE_BYTES: Final = 64 * 1024
 """A value that is larger is sent in a turn of its own, so that no other waits behind it."""
 
@@ -98,8 +100,10 @@ class Turns:
     ) -> None:
         self._wires = wires
         self._loop = asyncio.get_running_loop()
-        self._small = _Lane(Deadlines[_Batch](limit, self._expired), large=False)
-        self._large = _Lane(Deadlines[_Batch](limit, self._expired), large=True)
+        self._small, self._large = (
+            _Lane(Deadlines[_Batch](limit, self._expired, wires.moving), large=large)
+            for large in (False, True)
+        )
         self._lanes = (self._small, self._large)
         self._width = width
         self._merging = merging
@@ -157,13 +161,13 @@ class Turns:
         return any(lane.queue or lane.deadlines for lane in self._lanes)
 
     async def settle(self) -> None:
-        """Return when nothing is; each turn ends within the limit."""
+        """Return when nothing is; each turn ends."""
         while self.busy:
             self._ended = self._loop.create_future()
             await self._ended
 
     async def aclose(self) -> None:
-        """Wait for the turns on the wire, each of which ends within the limit, and hang up."""
+        """Wait for the turns on the wire, each of which ends, and hang up."""
         await self.settle()
         await self._wires.aclose()
 
@@ -249,7 +253,7 @@ def _together(queue: Sequence[Submitted]) -> int:
     """Return how many of the queue make the next turn."""
     count, room = 0, MAX_READS
     for command, _ in queue:
-        room -= len(command) - 1 if command[0] in _READS else 2
+        room -= len(command) - 1 if command[0] in _READS else 2 + _bytes_of(command) // READ_BYTES
         if room < 0 and count:
             break
         count += 1
@@ -354,6 +358,11 @@ def _is_large(command: Command) -> bool:
     return command[0] not in _READS and any(
         isinstance(part, bytes) and len(part) > LARGE_BYTES for part in command
     )
+
+
+def _bytes_of(command: Command) -> int:
+    """Return how many bytes of values a command carries."""
+    return sum(len(part) for part in command if isinstance(part, bytes))
 
 
 def _value(reply: Any) -> Any:

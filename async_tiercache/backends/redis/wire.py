@@ -52,12 +52,23 @@ class Turn:
         over: Whether it was answered or has failed.
         repeated: Whether it was sent to another connection before, which broke.
         wire: Which one carries it.
+        moved: How many bytes that had moved when it was sent, or when somebody looked last.
         replies: Those that have come, one for each ASKING and for the sentinel included.
         expected: How many there will be.
         sentinel: What the last of them must be, if the connection is checked.
     """
 
-    __slots__ = ("commands", "expected", "large", "over", "repeated", "replies", "sentinel", "wire")
+    __slots__ = (
+        "commands",
+        "expected",
+        "large",
+        "moved",
+        "over",
+        "repeated",
+        "replies",
+        "sentinel",
+        "wire",
+    )
 
     def __init__(self, commands: Sequence[Command], *, large: bool = False) -> None:
         self.commands = commands
@@ -65,6 +76,7 @@ class Turn:
         self.over = False
         self.repeated = False
         self.wire: Wire | None = None
+        self.moved = 0
         self.replies: list[Any] = []
         self.expected = 0
         self.sentinel = b""
@@ -139,6 +151,11 @@ class Wire(ABC):
     @abstractmethod
     def free(self) -> bool:
         """Whether another turn may be sent by now, so that no other connection is needed."""
+
+    @property
+    def moved(self) -> int:
+        """How many bytes have come and gone, where that is known."""
+        return 0
 
     @abstractmethod
     def send(self, turn: Turn) -> None:
@@ -242,6 +259,7 @@ class StreamWire(Wire, asyncio.Protocol):
             notEnoughData=_MORE,
         )
         self._sent = 0
+        self._moved = 0
         self._checked = True
         # Who closes redis-py's stream waits until that knows of the end.
         self._stream: Any = self._transport.get_protocol()
@@ -252,6 +270,11 @@ class StreamWire(Wire, asyncio.Protocol):
         """It carries many."""
         return True
 
+    @property
+    def moved(self) -> int:
+        """How many bytes have come, and have gone to the socket."""
+        return self._moved - int(self._transport.get_write_buffer_size())
+
     def send(self, turn: Turn) -> None:
         """Write a turn; the transport keeps what the socket does not take yet."""
         sentinel = b""
@@ -260,12 +283,15 @@ class StreamWire(Wire, asyncio.Protocol):
             sentinel = self._sent.to_bytes(8)
         packed = turn.begin(self, sentinel)
         self.turns.append(turn)
+        size = sum(map(len, packed))
+        self._moved += size
         if len(packed) == 1:
             self._transport.write(packed[0])
-        elif sum(map(len, packed)) <= _JOINED_BYTES:
+        elif size <= _JOINED_BYTES:
             self._transport.write(b"".join(packed))
         else:
             self._transport.writelines(packed)
+        turn.moved = self.moved
 
     def is_unchecked(self, reply: Any) -> bool:
         """Return whether this user may not PING, as the first turn has told."""
@@ -279,6 +305,7 @@ class StreamWire(Wire, asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Take the replies that are complete."""
+        self._moved += len(data)
         reader = self._reader
         reader.feed(data)
         while not self.over:

@@ -7,7 +7,7 @@ broken one is sent once more: every command that we send may be repeated.
 import asyncio
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
@@ -25,6 +25,9 @@ from async_tiercache.backends.redis.wire import (
     Wire,
     transport_of,
 )
+
+BUSY_BYTES: Final = 32 * 1024
+"""As many within the limit of a turn are not those of a server that hangs."""
 
 
 class _Lane:
@@ -107,6 +110,14 @@ class Wires:
         for lane in self._lanes:
             if turn in lane.waiting and lane.opening is not None:
                 lane.opening.cancel()
+
+    def moving(self, turn: Turn) -> bool:
+        """Return whether a connection is busy with bytes since a turn was sent, or since this."""
+        wire = turn.wire
+        if wire is None:
+            return False
+        before, turn.moved = turn.moved, wire.moved
+        return turn.moved - before >= BUSY_BYTES
 
     def open_connections(self) -> list[Any]:
         """Return redis-py's connections that are open."""
