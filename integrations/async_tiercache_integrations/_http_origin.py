@@ -27,6 +27,18 @@ START: Final = "http.response.start"
 BODY: Final = "http.response.body"
 
 
+def fields_of(start: Message) -> list[tuple[bytes, bytes]]:
+    """Return the fields of a response that begins: names in lower case, and all of it bytes.
+
+    Some servers take texts from an application, too; what these forbid must be seen.
+    """
+    return [(_bytes(name).lower(), _bytes(value)) for name, value in start.get("headers", ())]
+
+
+def _bytes(text: Any) -> bytes:
+    return text.encode("latin-1") if isinstance(text, str) else bytes(text)
+
+
 class Remarks:
     """What is said of a response while it is made.
 
@@ -97,7 +109,7 @@ class Origin:
     def shown(self, fields: Fields) -> list[tuple[bytes, bytes]]:
         """Return a response's fields without what was said to this cache alone (RFC 9213, 2.2)."""
         own = self.targets[:1] if self.name is not None else ()
-        return [each for each in fields if each[0].lower() not in own]
+        return [each for each in fields if each[0] not in own]
 
     def rule_for(self, scope: Scope) -> Rule | None:
         """Return the first rule that is for a request's path."""

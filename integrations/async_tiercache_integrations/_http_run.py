@@ -22,6 +22,7 @@ from async_tiercache_integrations._http_origin import (
     Client,
     Message,
     Remarks,
+    fields_of,
 )
 from async_tiercache_integrations._http_records import tags_of
 from async_tiercache_integrations._http_terms import CONDITIONS, Terms, Verdict
@@ -162,6 +163,13 @@ class Run:
         self.visible.set()
         self._end_if_useless()
 
+    def cover(self) -> bool:
+        """Let what is stale take the place of an application that was too slow, if it may."""
+        if self.outcome is not Outcome.AWAITED or not self._may_serve_stale(gone=True):
+            return False
+        self._settle(Outcome.COVERED)
+        return True
+
     # The application's side.
 
     async def _run(self) -> None:
@@ -207,7 +215,7 @@ class Run:
     async def _begin(self, message: Message) -> None:
         """Find out by its beginning what becomes of an answer."""
         status, stale = message["status"], self._fill.stale
-        fields = [(name.lower(), value) for name, value in message.get("headers", ())]
+        fields = fields_of(message)
         if status == 304 and stale is not None:
             # What is stored says already what it depends on, with what its own fields have said.
             varied = bool(lines_of(fields, b"vary"))
@@ -310,7 +318,9 @@ class Run:
 
     async def _collect(self, message: Message) -> None:
         """Keep a part of a response that is stored if it comes to its end."""
-        kind, body = message["type"], message.get("body", b"")
+        # The application may write into what it has sent, which its client may get later.
+        kind, body = message["type"], bytes(message.get("body", b""))
+        message = {**message, "body": body} if kind == BODY else message
         self._size += len(body)
         if kind != BODY or self._size > self._origin.max_body:
             await self._give_up(message, why="size" if kind == BODY else kind.rpartition(".")[2])
@@ -334,6 +344,8 @@ class Run:
         assert self._verdict is not None
         if lines_of(self._fields, b"content-length") not in ([], [b"%d" % len(body)]):
             return None
+        if body and self._start["status"] == 204:
+            return None  # No client could be sent it: the connection would break.
         return stored(
             int(self._start["status"]),  # not a subclass of it, as `HTTPStatus` is
             self._origin.shown(self._fields),

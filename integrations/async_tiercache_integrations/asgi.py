@@ -53,6 +53,7 @@ from async_tiercache_integrations._http_origin import (
     Origin,
     Receive,
     Send,
+    fields_of,
 )
 from async_tiercache_integrations._http_records import Record, group_tag
 from async_tiercache_integrations._http_rules import Rule
@@ -438,7 +439,7 @@ class ResponseCache:
 
         async def forward(message: Message) -> None:
             if message["type"] == START:
-                shown = self._origin.shown(message.get("headers", ()))
+                shown = self._origin.shown(fields_of(message))
                 message = {**message, "headers": [*shown, *told]}
             await send(message)
 
@@ -450,7 +451,7 @@ class ResponseCache:
 
         async def forward(message: Message) -> None:
             if message["type"] == START and message["status"] == 200:
-                fields = [(name.lower(), value) for name, value in message.get("headers", ())]
+                fields = fields_of(message)
                 said, held = joined(fields), joined(record.fields)
                 if any(name in said and said[name] != held.get(name) for name in _DESCRIBING):
                     await self._lookup.end(fill.key)
@@ -465,7 +466,7 @@ class ResponseCache:
 
         async def forward(message: Message) -> None:
             if message["type"] == START:
-                headers = [*message.get("headers", ())]
+                headers = fields_of(message)
                 if 200 <= message["status"] < 400:
                     await self._end_named(scope, headers)
                 if self._carrier is not None and (token := changes.token):
@@ -478,10 +479,9 @@ class ResponseCache:
 
     async def _end_named(self, scope: Scope, response: Fields) -> None:
         """End the records that a change names as concerned (RFC 9111, 4.4; RFC 9875)."""
-        fields = [(name.lower(), value) for name, value in response]
-        groups = groups_of(fields, b"cache-group-invalidation")
+        groups = groups_of(response, b"cache-group-invalidation")
         tags = [group_tag(origin_of(scope), group) for group in groups]
-        keys = {url_key(scope), path_key(scope), *keys_named(scope, fields)}
+        keys = {url_key(scope), path_key(scope), *keys_named(scope, response)}
         await self._cache.invalidate(keys=[*keys], tags=tags)
 
     # Requests.

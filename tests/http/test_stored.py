@@ -133,7 +133,7 @@ def test_a_reload_of_what_does_not_change_is_answered(
 
 @pytest.mark.parametrize("directive", [b"must-revalidate", b"proxy-revalidate", b"s-maxage=60"])
 def test_no_client_makes_a_response_live_longer_than_it_allows(directive: bytes) -> None:
-    """`max-stale` once overrode these limits elsewhere."""
+    """`max-stale` once overrode these limits elsewhere (http-cache-semantics#56)."""
     asked = RequestControl(max_stale=inf)
 
     assert a_response(said(directive)).reuse(asked, now=NOW + 61) == "validate"
