@@ -159,12 +159,13 @@ class Lookup:
             LoadTimeoutError: Nothing may take the place of the answer, or not any more.
         """
         try:
-            return await self._record.refresh(fill.key)
+            record: Record = await self._record.refresh(fill.key)
         except LoadTimeoutError:
             held = await self.held(fill)
             if fill.run is None or held != fill.stale or not fill.run.cover():
                 raise
             return held
+        return record
 
     def _for_all(self, fill: Fill, record: Record) -> Record:
         """Return what a validation has brought, if that is for others than its client, too."""

@@ -21,7 +21,8 @@ class Rule:
 
     Args:
         path: Such as ``"/products/{number}"``, as the application's routes see it; a placeholder is
-            one segment, ``{rest:path}`` all that is left.
+            one segment, ``{rest:path}`` all that is left. Or a pattern for all of a path, whose
+            named groups are its placeholders.
         ttl: For how long a response is fresh that does not say it. It says nothing of a request
             that comes with cookies, unless the application is not shown them.
         tags: What each response stands under, such as ``"product:{number}"``.
@@ -43,7 +44,7 @@ class Rule:
 
     def __init__(
         self,
-        path: str,
+        path: str | re.Pattern[str],
         *,
         ttl: Duration | None = None,
         tags: Sequence[str] = (),
@@ -63,11 +64,11 @@ class Rule:
                     f"vary names {field.decode()!r}, which is no field",
                     hint='Write the names of request fields, such as "accept-language".',
                 )
-        self._pattern = _pattern_of(path)
+        self._pattern = _pattern_of(path) if isinstance(path, str) else path
         self._tags = tuple(Template(tag) for tag in tags)
         for template in self._tags:
             template.check(tuple(self._pattern.groupindex))
-        self.path = path
+        self.path = path if isinstance(path, str) else path.pattern
         self.ttl = None if ttl is None else seconds(ttl, name="ttl")
         self.grace = None if grace is None else seconds(grace, name="grace")
         self.vary = fields

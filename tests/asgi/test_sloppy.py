@@ -119,7 +119,7 @@ async def test_what_may_be_read_as_another_field_is_not_stored(
             [start(FRESH, status=103), start(FRESH), part()], False, id="hints as a beginning"
         ),
         pytest.param(
-            [{"type": "http.response.early_hint", "links": []}, start(FRESH), part()],
+            [{"type": "http.response.early_hint", "links": list[bytes]()}, start(FRESH), part()],
             True,
             id="early hints",
         ),
