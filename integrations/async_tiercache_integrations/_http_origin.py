@@ -75,6 +75,7 @@ class Origin:
         counts: Counts what becomes of requests.
         targets: Fields by which a response speaks to this cache, the most specific one first.
         clock: Tells the time.
+        advise: Tells the owner of the cache something, by the name of its logger.
         tasks: Those in which the application runs.
     """
 
@@ -90,6 +91,7 @@ class Origin:
     counts: Counts
     targets: tuple[bytes, ...]
     clock: Clock
+    advise: Callable[[str, str], None]
     tasks: "set[asyncio.Task[None]]" = field(default_factory=set[Any])
 
     def control_of(self, fields: Fields) -> ResponseControl:

@@ -9,11 +9,12 @@ from async_tiercache._inside import CURRENT
 from async_tiercache.errors import TierCacheError
 from async_tiercache.http.conditions import is_of, updated
 from async_tiercache.http.control import ResponseControl
-from async_tiercache.http.fields import Fields, lines_of
+from async_tiercache.http.fields import Fields, joined, lines_of
 from async_tiercache.http.rules import age_of, stored_fields
 from async_tiercache.http.status import Forwarded
 from async_tiercache.http.stored import StoredResponse, stored
 from async_tiercache.tags import checked_tags
+from async_tiercache_integrations._http_advice import advice_on, reflected
 from async_tiercache_integrations._http_keys import origin_of
 from async_tiercache_integrations._http_origin import (
     BODY,
@@ -332,6 +333,8 @@ class Run:
             if self.response is None:
                 await self._give_up(message, why="length")
                 return
+            if asyncio.get_running_loop().get_debug():
+                self._advise(self.response)
             self._settle(Outcome.WHOLE)
             # Who asks again on seeing the end must find it.
             await self.visible.wait()
@@ -354,6 +357,12 @@ class Run:
             lifetime=self._verdict.lifetime,
             asked_at=self._asked_at,
         )
+
+    def _advise(self, response: StoredResponse) -> None:
+        """Tell a developer of what only the first client has sent, and all others will get."""
+        shown, origin = joined(self._terms.shown(None)), origin_of(self._fill.scope)
+        for name in reflected(shown, self._fields, response.body, origin):
+            self._origin.advise("http-reflects", advice_on(name))
 
     async def _give_up(self, *messages: Message, why: str = "") -> None:
         """Store nothing, and pass on what was held back, and then some messages."""

@@ -201,6 +201,7 @@ class ResponseCache:
             counts=self._counts,
             targets=tuple(target.lower().encode() for target in targets),
             clock=clock,
+            advise=cache._core.notices.advise,  # noqa: SLF001 - no other part of it is asked for
         )
         self._normalisers = checked_normalisers(normalise or {})
         self._clients = clients
