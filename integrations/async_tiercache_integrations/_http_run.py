@@ -91,6 +91,7 @@ class Run:
         outcome: What becomes of the answer.
         response: What may be stored, or was validated.
         remarks: What was said of it while it was made.
+        status: The status code of the answer, once that has begun.
         received: What the application was told of a request that validates, to be told again.
         visible: Set it once others find the record; the last byte waits for that.
     """
@@ -102,6 +103,7 @@ class Run:
         self.outcome = Outcome.AWAITED
         self.response: StoredResponse | None = None
         self.remarks = Remarks()
+        self.status: int | None = None
         self.received: list[Message] = []
         self.visible = asyncio.Event()
         self._fill = fill
@@ -216,6 +218,7 @@ class Run:
     async def _begin(self, message: Message) -> None:
         """Find out by its beginning what becomes of an answer."""
         status, stale = message["status"], self._fill.stale
+        self.status = int(status)
         fields = fields_of(message)
         if status == 304 and stale is not None:
             # What is stored says already what it depends on, with what its own fields have said.

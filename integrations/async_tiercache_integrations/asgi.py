@@ -403,7 +403,8 @@ class ResponseCache:
             fields = origin.edge.refused(fields)
         if origin.name is not None:
             ttl = int(record.fresh_until - now)
-            told = CacheStatus(origin.name, run.forwarded, ttl=ttl, stored=fill.kept)
+            forwarded_status = None if run.status == record.status else run.status
+            told = CacheStatus(origin.name, run.forwarded, forwarded_status, ttl, stored=fill.kept)
             fields.append((b"cache-status", told.encode()))
         await fill.send({"type": START, "status": status, "headers": fields})
         await fill.send({"type": BODY, "body": body})

@@ -58,7 +58,9 @@ async def test_a_response_that_is_current_lives_on(
 
     assert origin.calls == 2
     assert (validated.status, validated.body) == (200, b"hello")
-    assert validated.fields["cache-status"] == "tiercache; fwd=stale; ttl=30; stored"
+    assert validated.fields["cache-status"] == (
+        "tiercache; fwd=stale; fwd-status=304; ttl=30; stored"
+    )
     assert (again.hit, again.body) == (True, b"hello")
     assert (again.fields["x"], again.fields["age"]) == ("new", "5")
     assert again.fields["cache-control"] == "max-age=30"
@@ -174,7 +176,8 @@ async def test_a_stale_response_takes_the_place_of_an_error(
 
     assert (found.status, found.body) == ((200, b"hello") if served else (503, b"down"))
     if served:
-        assert found.fields["cache-status"] == "tiercache; fwd=stale; ttl=-1"
+        answered = "fwd-status=503; " if how == "status" else ""
+        assert found.fields["cache-status"] == f"tiercache; fwd=stale; {answered}ttl=-1"
         await clock.advance(10)
         origin.within = None
         assert (await fetch(app)).status == 503
