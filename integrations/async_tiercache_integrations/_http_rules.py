@@ -31,6 +31,8 @@ class Rule:
             while it is made anew, and in place of an error.
         strict: Whether the application is shown no fields of a request but `Host` and those in
             `vary`: then no other one can get into what is stored.
+        strip_cookies: Whether `Set-Cookie` is taken off the responses, which could not be stored
+            with it; the first client goes without it as all others do.
 
     Raises:
         ConfigurationError: The path or a name is malformed.
@@ -51,6 +53,7 @@ class Rule:
         vary: Collection[str] = (),
         grace: Duration | None = None,
         strict: bool = False,
+        strip_cookies: bool = False,
     ) -> None:
         for name, listed in (("tags", tags), ("vary", vary)):
             if isinstance(listed, str):
@@ -73,6 +76,7 @@ class Rule:
         self.grace = None if grace is None else seconds(grace, name="grace")
         self.vary = fields
         self.strict = strict
+        self.strip_cookies = strip_cookies
 
     def __repr__(self) -> str:
         return f"Rule({self.path!r})"
@@ -101,6 +105,12 @@ class Rule:
         if not self.strict:
             return request
         return [each for each in request if each[0] == b"host" or each[0] in self.vary]
+
+    def stripped(self, response: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+        """Return a response's fields without those that the rule takes off it."""
+        if not self.strip_cookies:
+            return response
+        return [each for each in response if each[0] != b"set-cookie"]
 
     def varying(self, response: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
         """Return a response's fields, with those that the rule says it depends on."""

@@ -219,7 +219,7 @@ class Run:
         """Find out by its beginning what becomes of an answer."""
         status, stale = message["status"], self._fill.stale
         self.status = int(status)
-        fields = fields_of(message)
+        fields = self._terms.stripped(fields_of(message))
         if status == 304 and stale is not None:
             # What is stored says already what it depends on, with what its own fields have said.
             varied = bool(lines_of(fields, b"vary"))

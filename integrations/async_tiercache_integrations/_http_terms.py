@@ -63,6 +63,10 @@ class Terms:
             fields = self._rule.shown(fields)
         return fields if stale is None else [*fields, *validating(stale.fields)]
 
+    def stripped(self, fields: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+        """Return a response's fields without those that a rule takes off it."""
+        return fields if self._rule is None else self._rule.stripped(fields)
+
     def varying(self, fields: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
         """Return a response's fields, with those that it depends on by a rule."""
         return fields if self._rule is None else self._rule.varying(fields)

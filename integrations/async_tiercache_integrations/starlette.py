@@ -53,6 +53,7 @@ def route_rule(
     vary: Collection[str] = (),
     grace: Duration | None = None,
     strict: bool = False,
+    strip_cookies: bool = False,
 ) -> Rule:
     """Return a rule for the responses of a route, whose path and parameters it takes from there.
 
@@ -66,6 +67,7 @@ def route_rule(
         vary: Likewise.
         grace: Likewise.
         strict: Likewise.
+        strip_cookies: Likewise.
 
     Raises:
         ConfigurationError: A name is malformed.
@@ -78,4 +80,7 @@ def route_rule(
         >>> route_rule(route, ttl="5m", tags=["product:{number}"]).tags_for("/products/7")
         ['product:7']
     """
-    return Rule(route.path_regex, ttl=ttl, tags=tags, vary=vary, grace=grace, strict=strict)
+    return Rule(
+        route.path_regex, ttl=ttl, tags=tags, vary=vary, grace=grace, strict=strict,
+        strip_cookies=strip_cookies,
+    )  # fmt: skip
