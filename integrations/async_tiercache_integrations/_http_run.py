@@ -352,9 +352,10 @@ class Run:
             return None
         if body and self._start["status"] == 204:
             return None  # No client could be sent it: the connection would break.
+        status = int(self._start["status"])  # not a subclass of it, as `HTTPStatus` is
         return stored(
-            int(self._start["status"]),  # not a subclass of it, as `HTTPStatus` is
-            self._origin.shown(self._fields),
+            status,
+            self._origin.tagged(status, self._origin.shown(self._fields), body),
             body,
             self._verdict.control,
             lifetime=self._verdict.lifetime,

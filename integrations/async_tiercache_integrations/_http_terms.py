@@ -61,7 +61,7 @@ class Terms:
         fields = [each for each in self._scope["headers"] if each[0] not in CONDITIONS]
         if self._rule is not None:
             fields = self._rule.shown(fields)
-        return fields if stale is None else [*fields, *validating(stale.fields)]
+        return fields if stale is None else [*fields, *self._origin.validating(stale)]
 
     def stripped(self, fields: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
         """Return a response's fields without those that a rule takes off it."""
@@ -115,6 +115,6 @@ def kept_seconds(response: StoredResponse, origin: Origin) -> float:
     """Return for how much longer a response is kept, fresh or stale."""
     control = response.control
     beyond: float = max(control.stale_while_revalidate or 0, control.stale_if_error or 0)
-    if validating(response.fields) or origin.profile.stale_when_gone:
+    if origin.validating(response) or origin.profile.stale_when_gone:
         beyond = max(beyond, KEPT_STALE)
     return max(_SHORTEST, response.fresh_until - origin.clock.wall() + beyond)

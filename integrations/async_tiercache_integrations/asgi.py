@@ -134,6 +134,8 @@ class ResponseCache:
             application as well; see `async_tiercache.http.negotiation`.
         clients: Whether what a client asks of caches, in `Cache-Control` and `Pragma`, counts:
             whoever may send ``no-cache`` can send every request to the application.
+        etags: Whether what is stored without an `ETag` gets one that is made of its content, so
+            that clients who have it are answered with a 304.
         collect_tags: Whether a response ends with what was read of a cache while it was made. Such
             reads ask L2.
         edge: A CDN in front that keeps these responses, too, and is told their tags.
@@ -172,6 +174,7 @@ class ResponseCache:
         max_variants: int = 64,
         normalise: Mapping[str, Normaliser] | None = None,
         clients: Clients = "ignore",
+        etags: bool = False,
         collect_tags: bool = True,
         edge: Edge | None = None,
         read_your_writes: CarriedBy | None = None,
@@ -201,6 +204,7 @@ class ResponseCache:
             counts=self._counts,
             targets=tuple(target.lower().encode() for target in targets),
             clock=clock,
+            etags=checked_switch(etags, name="etags"),
             advise=cache._core.notices.advise,  # noqa: SLF001 - no other part of it is asked for
         )
         self._normalisers = checked_normalisers(normalise or {})
