@@ -1,5 +1,6 @@
 """A cache of responses on the servers that people run, over a real Valkey."""
 
+import json
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -9,7 +10,7 @@ import h11
 import pytest
 
 from tests.frameworks.service import KINDS, Service
-from tests.frameworks.wire import Wire
+from tests.frameworks.wire import Wire, body_over_http2
 from tests.needs import missing
 from tests.servers.process import NoServerError, Server, find_program
 from tests.servers.waiting import eventually_so
@@ -143,6 +144,22 @@ async def test_each_target_has_a_response_of_its_own(service: Service) -> None:
             }
             assert first.json()["host"] == "example.org"
     assert elsewhere.json() == {"host": "example.org", "path": "/targets/c"}
+
+
+async def test_an_authority_and_a_host_that_differ_poison_no_page(service: Service) -> None:
+    """In HTTP/2 there may be both; the application sees one, and that is the one in the key."""
+    if service.kind.startswith("uvicorn"):
+        pytest.skip("uvicorn does not speak HTTP/2")
+    path = "/targets/authority"
+    both = [(":authority", "one.example"), ("host", "two.example")]
+    await body_over_http2(service.port, path, *both)
+    await body_over_http2(service.port, path, *both[::-1])
+
+    for host in ("one.example", "two.example"):
+        for _ in range(2):
+            body = await body_over_http2(service.port, path, (":authority", host))
+            assert body is not None
+            assert json.loads(body) == {"host": host, "path": path}
 
 
 @pytest.mark.parametrize("name", ["texts", "space", "break", "content", "twice"])
