@@ -6,7 +6,7 @@ then under keys that carry the record's own random id, so that nothing reaches t
 that is there. Whatever ends the record ends them all.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import lru_cache, partial
 from typing import Any, Final, Literal, TypeAlias
 
@@ -20,7 +20,7 @@ from async_tiercache.http.fields import Fields, joined
 from async_tiercache.http.negotiation import Normaliser
 from async_tiercache.http.status import CacheStatus, Forwarded
 from async_tiercache.http.stored import Answer, Ready, StoredResponse, answer_of
-from async_tiercache.http.target import groups_of
+from async_tiercache.http.target import authority_of, groups_of
 from async_tiercache.tags import tag_texts
 from async_tiercache_integrations._http_carrier import CarriedBy, Carrier
 from async_tiercache_integrations._http_counts import HttpStatistics, counts_of, http_statistics
@@ -29,6 +29,7 @@ from async_tiercache_integrations._http_fill import PARTIAL, Fill
 from async_tiercache_integrations._http_keys import (
     Keys,
     Scope,
+    host_of,
     keys_named,
     origin_of,
     path_key,
@@ -39,6 +40,7 @@ from async_tiercache_integrations._http_options import (
     PROFILES,
     check_choices,
     check_parts,
+    checked_hosts,
     checked_normalisers,
     checked_rules,
     checked_variants,
@@ -130,6 +132,8 @@ class ResponseCache:
             `max_value_bytes` of the cache's policy.
         max_variants: So many variants of a URL are stored by each process, as far as it remembers;
             the requests for others pass by.
+        hosts: Those for which responses are stored, such as ``"shop.example"``, with the port if it
+            is not that of the scheme; requests for others pass by. Without any, all hosts are.
         normalise: By name of a request field, what takes the place of its value, in front of the
             application as well; see `async_tiercache.http.negotiation`.
         clients: Whether what a client asks of caches, in `Cache-Control` and `Pragma`, counts:
@@ -172,6 +176,7 @@ class ResponseCache:
         profile: ProfileName = "origin-safe",
         max_body: Size = "1MiB",
         max_variants: int = 64,
+        hosts: Collection[str] = (),
         normalise: Mapping[str, Normaliser] | None = None,
         clients: Clients = "ignore",
         etags: bool = False,
@@ -207,6 +212,7 @@ class ResponseCache:
             etags=checked_switch(etags, name="etags"),
             advise=cache._core.notices.advise,  # noqa: SLF001 - no other part of it is asked for
         )
+        self._hosts = checked_hosts(hosts)
         self._normalisers = checked_normalisers(normalise or {})
         self._clients = clients
         self._carrier = None
@@ -287,6 +293,8 @@ class ResponseCache:
         asked = self._asked(scope) if not _ASKING.isdisjoint(fields) else None
         if not _PASSING.isdisjoint(fields) or fields.get(b"content-length", b"0") != b"0":
             await self._pass(scope, fill.receive, fill.send, detail="request")
+        elif self._hosts and _authority(scope) not in self._hosts:
+            await self._pass(scope, fill.receive, fill.send, detail="host")
         elif _AUTHORIZATION in fields and not self._origin.profile.authorized:
             await self._pass(scope, fill.receive, fill.send, detail="authorization")
         elif asked is not None and asked.no_store:
@@ -518,6 +526,11 @@ def _read_again(received: list[Message], receive: Receive) -> Receive:
         return next(messages, None) or await receive()
 
     return again
+
+
+def _authority(scope: Scope) -> bytes:
+    """Return the host that a request is for, in the one spelling of it."""
+    return authority_of(scope["scheme"].encode(), host_of(scope).encode("latin-1"))
 
 
 def _telling_hits(name: str | None) -> Callable[[int], Fields]:

@@ -135,6 +135,22 @@ async def test_two_hosts_are_not_one_of_them(
         assert found.body == echoed(raw([("host", host)]))
 
 
+async def test_hosts_that_are_made_up_have_no_pages(cache: TierCache, clock: FakeClock) -> None:
+    """Where those that are meant are named; they are answered all the same."""
+    app = ResponseCache(
+        Echo(FRESH), cache=cache, clock=clock, detail=True,
+        hosts=["Shop.example", "shop.example:8443", "[::1]:8000"],
+    )  # fmt: skip
+
+    for host in ("shop.example", "SHOP.example:443", "shop.example:8443", "[::1]:8000"):
+        await fetch(app, host=host)
+        assert (await fetch(app, host=host)).hit
+    for other in ("evil.example", "shop.example:8000", "shop.example.", "", None):
+        for _ in range(2):
+            passed = await fetch(app, host=other)
+            assert passed.fields["cache-status"] == "tiercache; fwd=bypass; detail=host"
+
+
 @pytest.mark.parametrize("path", ["/account/a.css", "/account;a.css", "/account/%2f..%2fa.css"])
 async def test_what_looks_like_a_file_is_a_page(
     cache: TierCache, clock: FakeClock, path: str

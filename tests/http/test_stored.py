@@ -139,6 +139,17 @@ def test_no_client_makes_a_response_live_longer_than_it_allows(directive: bytes)
     assert a_response(said(directive)).reuse(asked, now=NOW + 61) == "validate"
 
 
+@pytest.mark.parametrize(
+    "field", [(b"set-cookie", b"a=1"), (b"cache-control", b'private="x", max-age=60')]
+)
+def test_no_client_has_kept_for_longer_what_is_of_one_client(field: tuple[bytes, bytes]) -> None:
+    """`max-stale` is about what is for all (http-cache-semantics#56)."""
+    asked = RequestControl(max_stale=inf)
+
+    assert a_response(field).reuse(asked, now=NOW + 61) == "validate"
+    assert a_response().reuse(asked, now=NOW + 61) == "fresh"
+
+
 def test_what_never_was_fresh_takes_the_place_of_nothing() -> None:
     """It is sent to whom its validation says that it is for, and to nobody else."""
     assert a_response(ETAG).may_replace_silence()
