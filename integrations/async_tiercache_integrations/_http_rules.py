@@ -14,6 +14,8 @@ from async_tiercache.tags import tag_text
 
 _PLACEHOLDER: Final = re.compile(r"\{(\w+)(:path)?\}")
 _COOKIE: Final = b"cookie"
+_OF_CLIENTS: Final = frozenset({"auth", "session", "user"})
+"""What middleware of Starlette and Litestar adds to a request."""
 
 
 class Rule:
@@ -30,7 +32,8 @@ class Rule:
         grace: For how long a response that was fresh may be served stale, if it does not say it:
             while it is made anew, and in place of an error.
         strict: Whether the application is shown no fields of a request but `Host` and those in
-            `vary`: then no other one can get into what is stored.
+            `vary`: then no other one can get into what is stored. Nor is it shown who the client
+            is, by its address or by what sessions and authentication outside have found out.
         strip_cookies: Whether `Set-Cookie` is taken off the responses, which could not be stored
             with it; the first client goes without it as all others do.
 
@@ -99,6 +102,14 @@ class Rule:
         """Return the lifetime of a response that does not say it itself."""
         seen = not self.strict or _COOKIE in self.vary
         return None if seen and _COOKIE in request else self.ttl
+
+    def scoped(self, scope: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what the application is shown of a request beside its fields."""
+        if not self.strict:
+            return {**scope}
+        # A cookie that is in the key tells of all of these.
+        hidden = frozenset[str]() if _COOKIE in self.vary else _OF_CLIENTS
+        return {key: scope[key] for key in scope if key not in hidden} | {"client": None}
 
     def shown(self, request: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
         """Return what the application is shown of a request's fields."""

@@ -179,7 +179,7 @@ class Run:
         REMARKS.set(self.remarks)
         if not self._origin.collects:
             CURRENT.set(None)
-        scope = {**self._fill.scope, "headers": self._terms.shown(self._fill.stale)}
+        scope = self._terms.scope(self._fill.stale)
         try:
             await self._origin.app(scope, self._hear, self._take)
             if self.outcome is Outcome.COMING:

@@ -52,6 +52,15 @@ class Terms:
         self._asked = asked
         self._rule = origin.rule_for(scope)
 
+    def scope(self, stale: StoredResponse | None) -> Scope:
+        """Return the request as the application is shown it.
+
+        Args:
+            stale: The response about which it is asked, if there is one.
+        """
+        scope = {**self._scope} if self._rule is None else self._rule.scoped(self._scope)
+        return {**scope, "headers": self.shown(stale)}
+
     def shown(self, stale: StoredResponse | None) -> list[tuple[bytes, bytes]]:
         """Return what the application is shown of the request's fields.
 

@@ -445,7 +445,7 @@ class ResponseCache:
             send = hearing(send)
         rule = origin.rule_for(scope) if reading and forwarded != "bypass" else None
         if rule is not None:
-            scope = {**scope, "headers": rule.shown(scope["headers"])}
+            scope = {**rule.scoped(scope), "headers": rule.shown(scope["headers"])}
         await origin.app(scope, receive, send)
 
     def _telling(self, told: list[tuple[bytes, bytes]], send: Send) -> Send:

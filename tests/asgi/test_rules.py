@@ -174,6 +174,27 @@ async def test_a_strict_rule_hides_what_is_not_in_the_key(
     assert b"cookie" in dict(origin.seen[-1]["headers"])
 
 
+@pytest.mark.parametrize(("vary", "left"), [([], set()), (["cookie"], {"auth", "session", "user"})])
+@pytest.mark.parametrize("asked", [(), (("range", "bytes=0-"),)])
+async def test_a_strict_rule_hides_who_the_client_is(
+    cache: TierCache, clock: FakeClock, vary: list[str], left: set[str], asked: Pairs
+) -> None:
+    """What stands outside has found that out by fields that are not in the key."""
+    origin = Origin()
+    rules = [Rule("/", ttl="1m", vary=vary, strict=True)]
+    app = ResponseCache(origin, cache=cache, clock=clock, rules=rules)
+
+    async def outside(scope: Any, receive: Any, send: Any) -> None:
+        known = {"user": "ada", "auth": ["admin"], "session": {"id": 7}, "client": ("1.2.3.4", 5)}
+        await app({**scope, **known, "app": "outer"}, receive, send)
+
+    await fetch(outside, COOKIE, *asked)
+
+    shown = origin.seen[-1]
+    assert {"user", "auth", "session"} & shown.keys() == left
+    assert (shown["client"], shown["app"]) == (None, "outer")
+
+
 @pytest.mark.parametrize("profile", ["origin-safe", "rfc9111"])
 async def test_a_rule_takes_cookies_off(cache: TierCache, clock: FakeClock, profile: Any) -> None:
     """The first client goes without it too, and so does who has the page validated (R3)."""
