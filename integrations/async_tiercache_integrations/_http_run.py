@@ -148,16 +148,17 @@ class Run:
     async def rest(self) -> StoredResponse | None:
         """Let the application end; return what answers its client, if it has not done that."""
         assert self._running is not None
-        if self.response is not None and not self._teed:
-            return self.response
+        made = None if self._teed else self.response
         try:
-            await asyncio.wait([self._running])
+            if made is None:
+                await asyncio.wait([self._running])
             await self._client.served()
         except asyncio.CancelledError:
             self.leave()
             raise
-        self._running.result()
-        return None
+        if made is None:
+            self._running.result()
+        return made
 
     def leave(self) -> None:
         """Note that the client has gone; others may wait for what is made."""
@@ -210,7 +211,10 @@ class Run:
                 await self._begin(message)
             case Outcome.COMING:
                 await self._collect(message)
-            case Outcome.AWAITED | Outcome.PASSED | Outcome.BROKEN:
+            case Outcome.AWAITED:
+                # Such as early hints: who does not take them must not hold up all who wait.
+                self._client.post(message)
+            case Outcome.PASSED | Outcome.BROKEN:
                 await self._client.send(message)
             case _:
                 pass  # It has been answered without the rest.

@@ -187,3 +187,21 @@ async def test_what_was_sent_may_be_written_into(cache: TierCache, clock: FakeCl
     assert (await slow.done()).body == b"aabbcccc"
     found = await fetch(app)
     assert (found.hit, found.body) == (True, b"aabbcccc")
+
+
+@pytest.mark.parametrize("condition", [(), (("if-none-match", '"a"'),)])
+async def test_early_hints_to_who_does_not_read_hold_nobody_up(
+    cache: TierCache, clock: FakeClock, condition: Any
+) -> None:
+    """What comes ahead of a response is its first client's; the others wait for the response."""
+    hints = {"type": "http.response.early_hint", "links": list[bytes]()}
+    origin = Sloppy(hints, start(FRESH, (b"etag", b'"b"')), part())
+    app = ResponseCache(origin, cache=cache, clock=clock)
+    slow = begin(app, *condition, reads=False)
+    other = begin(app)
+
+    assert (await other.done()).body == b"x"
+    slow.reads.set()
+    await slow.done()
+    assert [each["type"] for each in slow.messages] == [hints["type"], START, BODY]
+    assert origin.calls == 1
