@@ -6,6 +6,7 @@ the origin.
 
 import re
 from collections.abc import Iterable, Mapping
+from hashlib import blake2b
 from typing import Final
 
 from async_tiercache.http.fields import Fields, date_of, elements_of, lines_of
@@ -63,10 +64,26 @@ def fields_of_304(stored: Fields) -> list[tuple[bytes, bytes]]:
     return [(name, value) for name, value in stored if name in KEPT_IN_304]
 
 
-def validating(stored: Fields) -> list[tuple[bytes, bytes]]:
-    """Return the conditions by which to ask an origin whether a stored response is current."""
+def etag_of(body: bytes) -> bytes:
+    """Return a strong entity tag for a content, the same in every process.
+
+    Example:
+        >>> etag_of(b"hello")
+        b'"x-46fb7408d4f285228f4af516ea25851b"'
+    """
+    return b'"x-%b"' % blake2b(body, digest_size=16).hexdigest().encode()
+
+
+def validating(stored: Fields, body: bytes | None = None) -> list[tuple[bytes, bytes]]:
+    """Return the conditions by which to ask an origin whether a stored response is current.
+
+    Args:
+        stored: Its fields.
+        body: Its content, if its tag may be one that was made of that, which no origin knows.
+    """
     names = {b"etag": b"if-none-match", b"last-modified": b"if-modified-since"}
-    return [(names[name], value) for name, value in stored if name in names]
+    made = None if body is None else etag_of(body)
+    return [(names[name], value) for name, value in stored if name in names and value != made]
 
 
 def is_of(validated: Fields, stored: Fields) -> bool:

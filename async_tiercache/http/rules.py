@@ -19,8 +19,9 @@ from async_tiercache.http.fields import (
 )
 
 Refusal: TypeAlias = Literal[
-    "method", "status", "no-store", "private", "authorization", "set-cookie", "vary", "lifetime"
-]
+    "method", "status", "malformed", "no-store", "private", "authorization", "set-cookie", "vary",
+    "lifetime",
+]  # fmt: skip
 """Why a response is not stored."""
 
 UNDERSTOOD: Final = frozenset(
@@ -32,6 +33,8 @@ HEURISTIC: Final = frozenset({200, 203, 204, 300, 301, 308, 404, 405, 410, 414, 
 HEURISTIC_SHARE: Final = 0.1
 HEURISTIC_LIMIT: Final = 86_400.0
 
+_BREAKING: Final = (b"\r", b"\n", b"\x00")
+"""What no value of a field holds (RFC 9110, 5.5)."""
 _HOP_BY_HOP: Final = frozenset(
     {
         b"connection", b"keep-alive", b"proxy-authenticate", b"proxy-authentication-info",
@@ -124,6 +127,8 @@ def refusal(
     understood = status in UNDERSTOOD
     if not understood and not (profile.any_status and _is_plain(status, control)):
         return "status"
+    if not all(map(_is_field, response)):
+        return "malformed"
     # Who understands the status obeys that, not `no-store` (RFC 9111, 5.2.2.3).
     if control.no_store and not (control.must_understand and understood):
         return "no-store"
@@ -140,6 +145,16 @@ def refusal(
         return "set-cookie"
     kept = lifetime is not None or _may_be_validated(status, response, control, profile)
     return None if kept else "lifetime"
+
+
+def _is_field(field: tuple[bytes, bytes]) -> bool:
+    """Return whether clients read a field as it is read here.
+
+    Servers mend some names, or break off; a line break in a value is what an attacker has put there
+    to add fields of his own.
+    """
+    name, value = field
+    return TOKEN.fullmatch(name) is not None and not any(each in value for each in _BREAKING)
 
 
 def _is_plain(status: int, control: ResponseControl) -> bool:

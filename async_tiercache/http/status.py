@@ -20,7 +20,6 @@ class CacheStatus:
         forwarded_status: What the origin has answered, where that is not the response's status.
         ttl: For how long the response is still fresh, in seconds; less than none if it is stale.
         stored: Whether the response was stored.
-        collapsed: Whether the answer was another request's.
         detail: What else there is to say, a token.
     """
 
@@ -29,7 +28,6 @@ class CacheStatus:
     forwarded_status: int | None = None
     ttl: int | None = None
     stored: bool = False
-    collapsed: bool = False
     detail: str = ""
     refused: bool = False
 
@@ -53,8 +51,6 @@ class CacheStatus:
             parts.append(f"ttl={self.ttl}")
         if self.stored:
             parts.append("stored")
-        if self.collapsed:
-            parts.append("collapsed")
         if self.detail:
             parts.append(f"detail={self.detail}")
         return "; ".join(parts).encode("ascii")

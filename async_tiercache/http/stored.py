@@ -152,7 +152,7 @@ class StoredResponse(_Answering):
             return "fresh"
         if self._is_never_stale:
             return "validate"
-        if asked is not None and asked.max_stale is not None and -left <= asked.max_stale:
+        if asked is not None and self._is_left_to(asked, beyond=-left):
             return "fresh"
         if -left < (control.stale_while_revalidate or 0):
             return "stale-while-revalidate"
@@ -163,6 +163,15 @@ class StoredResponse(_Answering):
         """Whether it must not be served stale (RFC 9111, 4.2.4)."""
         control = self.control
         return control.must_revalidate or control.proxy_revalidate or control.s_maxage is not None
+
+    def _is_left_to(self, asked: RequestControl, *, beyond: float) -> bool:
+        """Return whether a client may have it so long after its lifetime (RFC 9111, 5.2.1.2).
+
+        Not if there is something of another client in it.
+        """
+        if asked.max_stale is None or self.control.private_fields:
+            return False
+        return beyond <= asked.max_stale and not lines_of(self.fields, b"set-cookie")
 
     def may_replace_error(self, *, now: float) -> bool:
         """Return whether it may be served stale in place of an error (RFC 5861, 4)."""

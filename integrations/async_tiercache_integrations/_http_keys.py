@@ -4,7 +4,7 @@ from base64 import urlsafe_b64encode
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from contextlib import suppress
 from typing import Any, Final, Generic, TypeAlias, TypeVar
-from urllib.parse import quote, urljoin, urlsplit
+from urllib.parse import quote, unquote, urljoin, urlsplit
 
 from async_tiercache.http.fields import Fields, joined, lines_of
 from async_tiercache.http.target import SearchRule, authority_of, url_digest
@@ -13,6 +13,8 @@ from async_tiercache.keys import KeyText
 from async_tiercache_integrations._http_records import Pointer, Searches, Variants
 
 Scope: TypeAlias = MutableMapping[str, Any]
+Url: TypeAlias = tuple[str, bytes | None, bytes | None, str, bytes]
+"""Scheme, host, the path as it was sent and as the application sees it, and the query."""
 Selecting: TypeAlias = bytes | tuple[bytes | None, ...] | None
 """What a request has in a field, or in several."""
 K = TypeVar("K")
@@ -106,7 +108,7 @@ class Keys:
         heeded: Fields of requests that tell of whether their records are at hand.
 
     Attributes:
-        of_urls: The key of each URL, by scheme, host, path and query.
+        of_urls: The key of each URL.
         of_variants: By the id of a record, the keys to which it leads.
         heeded: Those, with all by which a record in `of_variants` tells its variants apart: who
             finds records there needs no others of a request.
@@ -115,7 +117,7 @@ class Keys:
 
     def __init__(self, max_variants: int, heeded: Iterable[bytes]) -> None:
         self._max_variants = max_variants
-        self.of_urls: Bounded[tuple[str, bytes | None, bytes | str, bytes], KeyText] = Bounded()
+        self.of_urls: Bounded[Url, KeyText] = Bounded()
         self.of_variants: Bounded[bytes, Leads] = Bounded()
         self.heeded = {b"host", *heeded}
         self._varying: set[bytes] = set()
@@ -124,13 +126,14 @@ class Keys:
 
     def of(self, scope: Scope, fields: Mapping[bytes, bytes]) -> KeyText:
         """Return by what the record of a request's URL is found, or that of its path."""
-        host, path = fields.get(b"host"), scope.get("raw_path") or scope["path"]
-        url = (scope["scheme"], host, path, scope["query_string"])
+        host, sent, path = fields.get(b"host"), scope.get("raw_path"), scope["path"]
+        query = scope["query_string"]
+        url = (scope["scheme"], host, sent, path, query)
         key = self.of_urls.get(url)
         if key is None:
             key = path_key(scope)
             key = key if key in self.searched else url_key(scope)
-            if _size(url[1:]) <= _LONGEST:
+            if _size((host, sent or path, query)) <= _LONGEST:
                 self.of_urls.add(url, key)
         return key
 
@@ -228,18 +231,47 @@ def _digest(scope: Scope, **rule: SearchRule) -> bytes:
 
 
 def _path(scope: Scope) -> bytes:
+    """Return what tells a request's path from others.
+
+    That is how it was sent. Where it was rewritten since, for a language or a group of clients, two
+    paths may have been sent alike; no path that was sent holds the `?` between.
+    """
+    sent, path = _sent(scope), scope["path"]
+    if _decoded(sent) == path:
+        return sent
+    return b"%b?%b" % (sent, quote(path, errors="surrogatepass").encode())
+
+
+def _sent(scope: Scope) -> bytes:
     """Return a request's path as it was sent, or where no server tells that, as it may have been.
 
     Only the former may come with its query, from whose `?` one in a decoded path cannot be told.
     """
     raw: bytes | None = scope.get("raw_path")
-    return raw.partition(b"?")[0] if raw else quote(scope["path"], safe=_PLAIN).encode()
+    if raw:
+        return raw.partition(b"?")[0]
+    return quote(scope["path"], safe=_PLAIN, errors="surrogatepass").encode()
+
+
+def _decoded(sent: bytes) -> str:
+    return unquote(sent.decode("latin-1"))
+
+
+def _seen(scope: Scope, sent: bytes) -> str:
+    """Return how the application would see a path that was sent as another one than a request's.
+
+    What stands outside may add something in front of all paths, or take it away.
+    """
+    path, before, after = _decoded(sent), _decoded(_sent(scope)), scope["path"]
+    if after.endswith(before):
+        return str(after.removesuffix(before) + path)
+    return path.removeprefix(before.removesuffix(after)) if before.endswith(after) else path
 
 
 def keys_named(scope: Scope, response: Fields) -> Iterator[KeyText]:
     """Yield the keys of other URLs of this origin that a change names as concerned."""
     origin = origin_of(scope)
-    base = origin + _path(scope).decode("latin-1")
+    base = origin + _sent(scope).decode("latin-1")
     for name in (b"location", b"content-location"):
         for line in lines_of(response, name):
             with suppress(ValueError):
@@ -248,4 +280,5 @@ def keys_named(scope: Scope, response: Fields) -> Iterator[KeyText]:
                     path = (url.path or "/").encode("latin-1")
                     query = url.query.encode("latin-1")
                     named = {**scope, "raw_path": path, "query_string": query}
+                    named["path"] = _seen(scope, path)
                     yield from (url_key(named), path_key(named))

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from async_tiercache import LoadContext, Missing, TierCache
 from async_tiercache._outcome import copy_of
-from async_tiercache.errors import RecursiveLoadError
+from async_tiercache.errors import LoadTimeoutError, RecursiveLoadError
 from async_tiercache.http.fields import Fields
 from async_tiercache.http.stored import StoredResponse
 from async_tiercache.keys import KeyText
@@ -63,8 +63,9 @@ class Lookup:
         keys, peek = self._keys, self._peek
         try:
             key = keys.of_urls[
-                scope["scheme"], fields[b"host"], scope["raw_path"], scope["query_string"]
-            ]
+                scope["scheme"], fields[b"host"], scope["raw_path"], scope["path"],
+                scope["query_string"],
+            ]  # fmt: skip
         except KeyError:
             key = keys.of(scope, fields)
         record = peek(key)
@@ -134,7 +135,7 @@ class Lookup:
         self._validating[key] = ended
         try:
             with self._asking(fill):
-                record: Record = await self._record.refresh(key)
+                record = await self._refreshed(fill)
                 fill.over = True
                 outcome = None if fill.run is None else fill.run.outcome
                 if outcome is not None and not outcome.failed and outcome.answers:
@@ -149,6 +150,21 @@ class Lookup:
             if self._validating.get(key) is ended:
                 del self._validating[key]
             ended.cancel()  # unless it is done
+        return record
+
+    async def _refreshed(self, fill: Fill) -> Record:
+        """Return what a validation has brought, or what is stale if that took too long.
+
+        Raises:
+            LoadTimeoutError: Nothing may take the place of the answer, or not any more.
+        """
+        try:
+            record: Record = await self._record.refresh(fill.key)
+        except LoadTimeoutError:
+            held = await self.held(fill)
+            if fill.run is None or held != fill.stale or not fill.run.cover():
+                raise
+            return held
         return record
 
     def _for_all(self, fill: Fill, record: Record) -> Record:

@@ -1,7 +1,7 @@
 """What a response cache may be given; anything else is refused when it is made."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final, cast
 
 from async_tiercache import TierCache
@@ -15,6 +15,7 @@ from async_tiercache_integrations._http_rules import Rule
 
 _NAME: Final = re.compile("[A-Za-z][A-Za-z0-9-]*")
 
+_HOST: Final = re.compile(r"[A-Za-z0-9._-]+(:[0-9]+)?|\[[0-9A-Fa-f:.]+\](:[0-9]+)?")
 PROFILES: Final = {profile.name: profile for profile in (ORIGIN_SAFE, RFC9111)}
 
 
@@ -107,6 +108,22 @@ def checked_variants(most: Any) -> int:
             f"max_variants={most!r} leaves no response", hint="Pass a whole number from 1 on."
         )
     return most
+
+
+def checked_hosts(hosts: Any) -> frozenset[bytes]:
+    """Return the hosts for which responses are stored, in lower case.
+
+    Raises:
+        ConfigurationError: They are no list, or one is no host.
+    """
+    is_list = isinstance(hosts, Collection) and not isinstance(hosts, str)
+    listed = cast("Collection[object]", hosts if is_list else [None])
+    named = [host for host in listed if isinstance(host, str) and _HOST.fullmatch(host)]
+    if len(named) < len(listed):
+        raise ConfigurationError(
+            f"hosts={hosts!r} is no list of hosts", hint='Pass hosts=["shop.example"].'
+        )
+    return frozenset(host.lower().encode("ascii") for host in named)
 
 
 def checked_normalisers(normalise: Any) -> list[tuple[bytes, Normaliser]]:

@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
 from async_tiercache.abc import Clock
+from async_tiercache.http.conditions import etag_of, validating
 from async_tiercache.http.control import ResponseControl, response_control, targeted_control
-from async_tiercache.http.fields import Fields
+from async_tiercache.http.fields import Fields, lines_of
 from async_tiercache.http.rules import Profile
 from async_tiercache.http.status import CacheStatus, Forwarded
+from async_tiercache.http.stored import StoredResponse
 from async_tiercache_integrations._http_counts import Counts
 from async_tiercache_integrations._http_edge import Edge
 from async_tiercache_integrations._http_keys import Keys, Scope
@@ -25,6 +27,18 @@ App: TypeAlias = Callable[[Any, Any, Any], Awaitable[None]]
 
 START: Final = "http.response.start"
 BODY: Final = "http.response.body"
+
+
+def fields_of(start: Message) -> list[tuple[bytes, bytes]]:
+    """Return the fields of a response that begins: names in lower case, and all of it bytes.
+
+    Some servers take texts from an application, too; what these forbid must be seen.
+    """
+    return [(_bytes(name).lower(), _bytes(value)) for name, value in start.get("headers", ())]
+
+
+def _bytes(text: Any) -> bytes:
+    return text.encode("latin-1") if isinstance(text, str) else bytes(text)
 
 
 class Remarks:
@@ -63,6 +77,8 @@ class Origin:
         counts: Counts what becomes of requests.
         targets: Fields by which a response speaks to this cache, the most specific one first.
         clock: Tells the time.
+        etags: Whether what is stored without an entity tag is given one.
+        advise: Tells the owner of the cache something, by the name of its logger.
         tasks: Those in which the application runs.
     """
 
@@ -78,6 +94,8 @@ class Origin:
     counts: Counts
     targets: tuple[bytes, ...]
     clock: Clock
+    etags: bool
+    advise: Callable[[str, str], None]
     tasks: "set[asyncio.Task[None]]" = field(default_factory=set[Any])
 
     def control_of(self, fields: Fields) -> ResponseControl:
@@ -97,7 +115,17 @@ class Origin:
     def shown(self, fields: Fields) -> list[tuple[bytes, bytes]]:
         """Return a response's fields without what was said to this cache alone (RFC 9213, 2.2)."""
         own = self.targets[:1] if self.name is not None else ()
-        return [each for each in fields if each[0].lower() not in own]
+        return [each for each in fields if each[0] not in own]
+
+    def tagged(self, status: int, fields: Fields, body: bytes) -> Fields:
+        """Return the fields of what is stored, with an entity tag if it shall have one."""
+        if not self.etags or status != 200 or lines_of(fields, b"etag"):
+            return fields
+        return [*fields, (b"etag", etag_of(body))]
+
+    def validating(self, stale: StoredResponse) -> list[tuple[bytes, bytes]]:
+        """Return the conditions by which to ask whether a stored response is current."""
+        return validating(stale.fields, stale.body if self.etags else None)
 
     def rule_for(self, scope: Scope) -> Rule | None:
         """Return the first rule that is for a request's path."""

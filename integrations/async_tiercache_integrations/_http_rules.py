@@ -14,6 +14,8 @@ from async_tiercache.tags import tag_text
 
 _PLACEHOLDER: Final = re.compile(r"\{(\w+)(:path)?\}")
 _COOKIE: Final = b"cookie"
+_OF_CLIENTS: Final = frozenset({"auth", "session", "user"})
+"""What middleware of Starlette and Litestar adds to a request."""
 
 
 class Rule:
@@ -21,7 +23,8 @@ class Rule:
 
     Args:
         path: Such as ``"/products/{number}"``, as the application's routes see it; a placeholder is
-            one segment, ``{rest:path}`` all that is left.
+            one segment, ``{rest:path}`` all that is left. Or a pattern for all of a path, whose
+            named groups are its placeholders.
         ttl: For how long a response is fresh that does not say it. It says nothing of a request
             that comes with cookies, unless the application is not shown them.
         tags: What each response stands under, such as ``"product:{number}"``.
@@ -29,7 +32,10 @@ class Rule:
         grace: For how long a response that was fresh may be served stale, if it does not say it:
             while it is made anew, and in place of an error.
         strict: Whether the application is shown no fields of a request but `Host` and those in
-            `vary`: then no other one can get into what is stored.
+            `vary`: then no other one can get into what is stored. Nor is it shown who the client
+            is, by its address or by what sessions and authentication outside have found out.
+        strip_cookies: Whether `Set-Cookie` is taken off the responses, which could not be stored
+            with it; the first client goes without it as all others do.
 
     Raises:
         ConfigurationError: The path or a name is malformed.
@@ -43,13 +49,14 @@ class Rule:
 
     def __init__(
         self,
-        path: str,
+        path: str | re.Pattern[str],
         *,
         ttl: Duration | None = None,
         tags: Sequence[str] = (),
         vary: Collection[str] = (),
         grace: Duration | None = None,
         strict: bool = False,
+        strip_cookies: bool = False,
     ) -> None:
         for name, listed in (("tags", tags), ("vary", vary)):
             if isinstance(listed, str):
@@ -63,15 +70,16 @@ class Rule:
                     f"vary names {field.decode()!r}, which is no field",
                     hint='Write the names of request fields, such as "accept-language".',
                 )
-        self._pattern = _pattern_of(path)
+        self._pattern = _pattern_of(path) if isinstance(path, str) else path
         self._tags = tuple(Template(tag) for tag in tags)
         for template in self._tags:
             template.check(tuple(self._pattern.groupindex))
-        self.path = path
+        self.path = path if isinstance(path, str) else path.pattern
         self.ttl = None if ttl is None else seconds(ttl, name="ttl")
         self.grace = None if grace is None else seconds(grace, name="grace")
         self.vary = fields
         self.strict = strict
+        self.strip_cookies = strip_cookies
 
     def __repr__(self) -> str:
         return f"Rule({self.path!r})"
@@ -95,11 +103,25 @@ class Rule:
         seen = not self.strict or _COOKIE in self.vary
         return None if seen and _COOKIE in request else self.ttl
 
+    def scoped(self, scope: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what the application is shown of a request beside its fields."""
+        if not self.strict:
+            return {**scope}
+        # A cookie that is in the key tells of all of these.
+        hidden = frozenset[str]() if _COOKIE in self.vary else _OF_CLIENTS
+        return {key: scope[key] for key in scope if key not in hidden} | {"client": None}
+
     def shown(self, request: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
         """Return what the application is shown of a request's fields."""
         if not self.strict:
             return request
         return [each for each in request if each[0] == b"host" or each[0] in self.vary]
+
+    def stripped(self, response: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+        """Return a response's fields without those that the rule takes off it."""
+        if not self.strip_cookies:
+            return response
+        return [each for each in response if each[0] != b"set-cookie"]
 
     def varying(self, response: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
         """Return a response's fields, with those that the rule says it depends on."""

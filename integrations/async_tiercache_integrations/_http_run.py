@@ -9,11 +9,12 @@ from async_tiercache._inside import CURRENT
 from async_tiercache.errors import TierCacheError
 from async_tiercache.http.conditions import is_of, updated
 from async_tiercache.http.control import ResponseControl
-from async_tiercache.http.fields import Fields, lines_of
+from async_tiercache.http.fields import Fields, joined, lines_of
 from async_tiercache.http.rules import stored_fields
 from async_tiercache.http.status import Forwarded
 from async_tiercache.http.stored import StoredResponse, stored
 from async_tiercache.tags import checked_tags
+from async_tiercache_integrations._http_advice import advice_on, reflected
 from async_tiercache_integrations._http_keys import origin_of
 from async_tiercache_integrations._http_origin import (
     BODY,
@@ -22,6 +23,7 @@ from async_tiercache_integrations._http_origin import (
     Client,
     Message,
     Remarks,
+    fields_of,
 )
 from async_tiercache_integrations._http_records import tags_of
 from async_tiercache_integrations._http_terms import CONDITIONS, Terms, Verdict
@@ -89,6 +91,7 @@ class Run:
         outcome: What becomes of the answer.
         response: What may be stored, or was validated.
         remarks: What was said of it while it was made.
+        status: The status code of the answer, once that has begun.
         received: What the application was told of a request that validates, to be told again.
         visible: Set it once others find the record; the last byte waits for that.
     """
@@ -100,6 +103,7 @@ class Run:
         self.outcome = Outcome.AWAITED
         self.response: StoredResponse | None = None
         self.remarks = Remarks()
+        self.status: int | None = None
         self.received: list[Message] = []
         self.visible = asyncio.Event()
         self._fill = fill
@@ -144,16 +148,17 @@ class Run:
     async def rest(self) -> StoredResponse | None:
         """Let the application end; return what answers its client, if it has not done that."""
         assert self._running is not None
-        if self.response is not None and not self._teed:
-            return self.response
+        made = None if self._teed else self.response
         try:
-            await asyncio.wait([self._running])
+            if made is None:
+                await asyncio.wait([self._running])
             await self._client.served()
         except asyncio.CancelledError:
             self.leave()
             raise
-        self._running.result()
-        return None
+        if made is None:
+            self._running.result()
+        return made
 
     def leave(self) -> None:
         """Note that the client has gone; others may wait for what is made."""
@@ -162,13 +167,20 @@ class Run:
         self.visible.set()
         self._end_if_useless()
 
+    def cover(self) -> bool:
+        """Let what is stale take the place of an application that was too slow, if it may."""
+        if self.outcome is not Outcome.AWAITED or not self._may_serve_stale(gone=True):
+            return False
+        self._settle(Outcome.COVERED)
+        return True
+
     # The application's side.
 
     async def _run(self) -> None:
         REMARKS.set(self.remarks)
         if not self._origin.collects:
             CURRENT.set(None)
-        scope = {**self._fill.scope, "headers": self._terms.shown(self._fill.stale)}
+        scope = self._terms.scope(self._fill.stale)
         try:
             await self._origin.app(scope, self._hear, self._take)
             if self.outcome is Outcome.COMING:
@@ -199,7 +211,10 @@ class Run:
                 await self._begin(message)
             case Outcome.COMING:
                 await self._collect(message)
-            case Outcome.AWAITED | Outcome.PASSED | Outcome.BROKEN:
+            case Outcome.AWAITED:
+                # Such as early hints: who does not take them must not hold up all who wait.
+                self._client.post(message)
+            case Outcome.PASSED | Outcome.BROKEN:
                 await self._client.send(message)
             case _:
                 pass  # It has been answered without the rest.
@@ -207,7 +222,8 @@ class Run:
     async def _begin(self, message: Message) -> None:
         """Find out by its beginning what becomes of an answer."""
         status, stale = message["status"], self._fill.stale
-        fields = [(name.lower(), value) for name, value in message.get("headers", ())]
+        self.status = int(status)
+        fields = self._terms.stripped(fields_of(message))
         if status == 304 and stale is not None:
             # What is stored says already what it depends on, with what its own fields have said.
             varied = bool(lines_of(fields, b"vary"))
@@ -310,7 +326,9 @@ class Run:
 
     async def _collect(self, message: Message) -> None:
         """Keep a part of a response that is stored if it comes to its end."""
-        kind, body = message["type"], message.get("body", b"")
+        # The application may write into what it has sent, which its client may get later.
+        kind, body = message["type"], bytes(message.get("body", b""))
+        message = {**message, "body": body} if kind == BODY else message
         self._size += len(body)
         if kind != BODY or self._size > self._origin.max_body:
             await self._give_up(message, why="size" if kind == BODY else kind.rpartition(".")[2])
@@ -322,6 +340,8 @@ class Run:
             if self.response is None:
                 await self._give_up(message, why="length")
                 return
+            if asyncio.get_running_loop().get_debug():
+                self._advise(self.response)
             self._settle(Outcome.WHOLE)
             # Who asks again on seeing the end must find it.
             await self.visible.wait()
@@ -334,14 +354,23 @@ class Run:
         assert self._verdict is not None
         if lines_of(self._fields, b"content-length") not in ([], [b"%d" % len(body)]):
             return None
+        if body and self._start["status"] == 204:
+            return None  # No client could be sent it: the connection would break.
+        status = int(self._start["status"])  # not a subclass of it, as `HTTPStatus` is
         return stored(
-            int(self._start["status"]),  # not a subclass of it, as `HTTPStatus` is
-            self._origin.shown(self._fields),
+            status,
+            self._origin.tagged(status, self._origin.shown(self._fields), body),
             body,
             self._verdict.control,
             lifetime=self._verdict.lifetime,
             born_at=self._terms.born_at(self._fields, asked_at=self._asked_at),
         )
+
+    def _advise(self, response: StoredResponse) -> None:
+        """Tell a developer of what only the first client has sent, and all others will get."""
+        shown, origin = joined(self._terms.shown(None)), origin_of(self._fill.scope)
+        for name in reflected(shown, self._fields, response.body, origin):
+            self._origin.advise("http-reflects", advice_on(name))
 
     async def _give_up(self, *messages: Message, why: str = "") -> None:
         """Store nothing, and pass on what was held back, and then some messages."""

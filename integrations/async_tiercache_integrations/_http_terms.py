@@ -52,6 +52,15 @@ class Terms:
         self._asked = asked
         self._rule = origin.rule_for(scope)
 
+    def scope(self, stale: StoredResponse | None) -> Scope:
+        """Return the request as the application is shown it.
+
+        Args:
+            stale: The response about which it is asked, if there is one.
+        """
+        scope = {**self._scope} if self._rule is None else self._rule.scoped(self._scope)
+        return {**scope, "headers": self.shown(stale)}
+
     def shown(self, stale: StoredResponse | None) -> list[tuple[bytes, bytes]]:
         """Return what the application is shown of the request's fields.
 
@@ -61,7 +70,11 @@ class Terms:
         fields = [each for each in self._scope["headers"] if each[0] not in CONDITIONS]
         if self._rule is not None:
             fields = self._rule.shown(fields)
-        return fields if stale is None else [*fields, *validating(stale.fields)]
+        return fields if stale is None else [*fields, *self._origin.validating(stale)]
+
+    def stripped(self, fields: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+        """Return a response's fields without those that a rule takes off it."""
+        return fields if self._rule is None else self._rule.stripped(fields)
 
     def varying(self, fields: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
         """Return a response's fields, with those that it depends on by a rule."""
@@ -115,7 +128,7 @@ def kept_seconds(response: StoredResponse, origin: Origin) -> float:
     """Return for how much longer a response is kept, fresh or stale."""
     control = response.control
     beyond: float = max(control.stale_while_revalidate or 0, control.stale_if_error or 0)
-    if validating(response.fields) or origin.profile.stale_when_gone:
+    if origin.validating(response) or origin.profile.stale_when_gone:
         beyond = max(beyond, KEPT_STALE)
     left = response.fresh_until - origin.clock.wall() + beyond
     # Two longest times in a row would be more than an entry may last.

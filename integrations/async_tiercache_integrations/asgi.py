@@ -6,7 +6,7 @@ then under keys that carry the record's own random id, so that nothing reaches t
 that is there. Whatever ends the record ends them all.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import lru_cache, partial
 from typing import Any, Final, Literal, TypeAlias
 
@@ -20,7 +20,7 @@ from async_tiercache.http.fields import Fields, joined
 from async_tiercache.http.negotiation import Normaliser
 from async_tiercache.http.status import CacheStatus, Forwarded
 from async_tiercache.http.stored import Answer, Ready, StoredResponse, answer_of
-from async_tiercache.http.target import groups_of
+from async_tiercache.http.target import authority_of, groups_of
 from async_tiercache.tags import tag_texts
 from async_tiercache_integrations._http_carrier import CarriedBy, Carrier
 from async_tiercache_integrations._http_counts import HttpStatistics, counts_of, http_statistics
@@ -29,6 +29,7 @@ from async_tiercache_integrations._http_fill import PARTIAL, Fill
 from async_tiercache_integrations._http_keys import (
     Keys,
     Scope,
+    host_of,
     keys_named,
     origin_of,
     path_key,
@@ -39,6 +40,7 @@ from async_tiercache_integrations._http_options import (
     PROFILES,
     check_choices,
     check_parts,
+    checked_hosts,
     checked_normalisers,
     checked_rules,
     checked_variants,
@@ -53,6 +55,7 @@ from async_tiercache_integrations._http_origin import (
     Origin,
     Receive,
     Send,
+    fields_of,
 )
 from async_tiercache_integrations._http_records import Record, group_tag
 from async_tiercache_integrations._http_rules import Rule
@@ -129,10 +132,14 @@ class ResponseCache:
             `max_value_bytes` of the cache's policy.
         max_variants: So many variants of a URL are stored by each process, as far as it remembers;
             the requests for others pass by.
+        hosts: Those for which responses are stored, such as ``"shop.example"``, with the port if it
+            is not that of the scheme; requests for others pass by. Without any, all hosts are.
         normalise: By name of a request field, what takes the place of its value, in front of the
             application as well; see `async_tiercache.http.negotiation`.
         clients: Whether what a client asks of caches, in `Cache-Control` and `Pragma`, counts:
             whoever may send ``no-cache`` can send every request to the application.
+        etags: Whether what is stored without an `ETag` gets one that is made of its content, so
+            that clients who have it are answered with a 304.
         collect_tags: Whether a response ends with what was read of a cache while it was made. Such
             reads ask L2.
         edge: A CDN in front that keeps these responses, too, and is told their tags.
@@ -169,8 +176,10 @@ class ResponseCache:
         profile: ProfileName = "origin-safe",
         max_body: Size = "1MiB",
         max_variants: int = 64,
+        hosts: Collection[str] = (),
         normalise: Mapping[str, Normaliser] | None = None,
         clients: Clients = "ignore",
+        etags: bool = False,
         collect_tags: bool = True,
         edge: Edge | None = None,
         read_your_writes: CarriedBy | None = None,
@@ -200,7 +209,10 @@ class ResponseCache:
             counts=self._counts,
             targets=tuple(target.lower().encode() for target in targets),
             clock=clock,
+            etags=checked_switch(etags, name="etags"),
+            advise=cache._core.notices.advise,  # noqa: SLF001 - no other part of it is asked for
         )
+        self._hosts = checked_hosts(hosts)
         self._normalisers = checked_normalisers(normalise or {})
         self._clients = clients
         self._carrier = None
@@ -281,6 +293,8 @@ class ResponseCache:
         asked = self._asked(scope) if not _ASKING.isdisjoint(fields) else None
         if not _PASSING.isdisjoint(fields) or fields.get(b"content-length", b"0") != b"0":
             await self._pass(scope, fill.receive, fill.send, detail="request")
+        elif self._hosts and _authority(scope) not in self._hosts:
+            await self._pass(scope, fill.receive, fill.send, detail="host")
         elif _AUTHORIZATION in fields and not self._origin.profile.authorized:
             await self._pass(scope, fill.receive, fill.send, detail="authorization")
         elif asked is not None and asked.no_store:
@@ -401,7 +415,8 @@ class ResponseCache:
             fields = origin.edge.refused(fields)
         if origin.name is not None:
             ttl = int(record.fresh_until - now)
-            told = CacheStatus(origin.name, run.forwarded, ttl=ttl, stored=fill.kept)
+            forwarded_status = None if run.status == record.status else run.status
+            told = CacheStatus(origin.name, run.forwarded, forwarded_status, ttl, stored=fill.kept)
             fields.append((b"cache-status", told.encode()))
         await fill.send({"type": START, "status": status, "headers": fields})
         await fill.send({"type": BODY, "body": body})
@@ -430,7 +445,7 @@ class ResponseCache:
             send = hearing(send)
         rule = origin.rule_for(scope) if reading and forwarded != "bypass" else None
         if rule is not None:
-            scope = {**scope, "headers": rule.shown(scope["headers"])}
+            scope = {**rule.scoped(scope), "headers": rule.shown(scope["headers"])}
         await origin.app(scope, receive, send)
 
     def _telling(self, told: list[tuple[bytes, bytes]], send: Send) -> Send:
@@ -438,7 +453,7 @@ class ResponseCache:
 
         async def forward(message: Message) -> None:
             if message["type"] == START:
-                shown = self._origin.shown(message.get("headers", ()))
+                shown = self._origin.shown(fields_of(message))
                 message = {**message, "headers": [*shown, *told]}
             await send(message)
 
@@ -450,7 +465,7 @@ class ResponseCache:
 
         async def forward(message: Message) -> None:
             if message["type"] == START and message["status"] == 200:
-                fields = [(name.lower(), value) for name, value in message.get("headers", ())]
+                fields = fields_of(message)
                 said, held = joined(fields), joined(record.fields)
                 if any(name in said and said[name] != held.get(name) for name in _DESCRIBING):
                     await self._lookup.end(fill.key)
@@ -465,7 +480,7 @@ class ResponseCache:
 
         async def forward(message: Message) -> None:
             if message["type"] == START:
-                headers = [*message.get("headers", ())]
+                headers = fields_of(message)
                 if 200 <= message["status"] < 400:
                     await self._end_named(scope, headers)
                 if self._carrier is not None and (token := changes.token):
@@ -478,10 +493,9 @@ class ResponseCache:
 
     async def _end_named(self, scope: Scope, response: Fields) -> None:
         """End the records that a change names as concerned (RFC 9111, 4.4; RFC 9875)."""
-        fields = [(name.lower(), value) for name, value in response]
-        groups = groups_of(fields, b"cache-group-invalidation")
+        groups = groups_of(response, b"cache-group-invalidation")
         tags = [group_tag(origin_of(scope), group) for group in groups]
-        keys = {url_key(scope), path_key(scope), *keys_named(scope, fields)}
+        keys = {url_key(scope), path_key(scope), *keys_named(scope, response)}
         await self._cache.invalidate(keys=[*keys], tags=tags)
 
     # Requests.
@@ -512,6 +526,11 @@ def _read_again(received: list[Message], receive: Receive) -> Receive:
         return next(messages, None) or await receive()
 
     return again
+
+
+def _authority(scope: Scope) -> bytes:
+    """Return the host that a request is for, in the one spelling of it."""
+    return authority_of(scope["scheme"].encode(), host_of(scope).encode("latin-1"))
 
 
 def _telling_hits(name: str | None) -> Callable[[int], Fields]:

@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from async_tiercache import TierCache
-from async_tiercache.errors import RecursiveLoadError
+from async_tiercache.errors import LoadTimeoutError, RecursiveLoadError
 from async_tiercache.testing import FakeClock, MemoryServer, settled
+from async_tiercache_integrations._http_lookup import LONGEST
 from async_tiercache_integrations.asgi import ResponseCache
 from tests.asgi.client import Exchange, Origin, begin, fetch, raw
 from tests.conftest import MakeCache
@@ -27,6 +28,10 @@ async def _fail() -> None:
     raise ZeroDivisionError
 
 
+async def _hang() -> None:
+    await asyncio.Event().wait()
+
+
 # Origins that fail.
 
 
@@ -35,7 +40,7 @@ async def _fail() -> None:
 @pytest.mark.parametrize(
     ("more", "told"),
     [
-        ("stale-if-error=60", "fwd=stale; ttl=-"),
+        ("stale-if-error=60", "fwd=stale; {}ttl=-"),
         ("stale-while-revalidate=60", "hit; ttl=-"),
         ("stale-while-revalidate=60, stale-if-error=60", "hit; ttl=-"),
     ],
@@ -62,7 +67,8 @@ async def test_a_stale_response_outlives_the_failures_of_its_origin(
         await ticks()
         await settled(cache)
         assert (found.status, found.body) == (200, b"hello")
-        assert told in found.fields["cache-status"]
+        answered = "fwd-status=503; " if how == "status" else ""
+        assert told.format(answered) in found.fields["cache-status"]
         await clock.advance(1)
     await clock.advance(60)
     if how == "error":
@@ -70,6 +76,42 @@ async def test_a_stale_response_outlives_the_failures_of_its_origin(
             await fetch(app)
     else:
         assert (await fetch(app)).status == 503
+
+
+@pytest.mark.parametrize(
+    ("profile", "said", "ended", "covered"),
+    [
+        ("origin-safe", "max-age=10, stale-if-error=600", False, True),
+        ("origin-safe", "max-age=10, stale-if-error=600", True, False),
+        ("origin-safe", "max-age=10", False, False),
+        ("rfc9111", "max-age=10", False, True),
+        ("rfc9111", "max-age=10, must-revalidate", False, False),
+    ],
+)
+async def test_a_stale_response_takes_the_place_of_one_that_does_not_come(
+    origin: Origin, cache: TierCache, clock: FakeClock, profile: Any, said: str, *,
+    ended: bool, covered: bool,
+) -> None:  # fmt: skip
+    """A time-out is a failure like others (R12); all who wait have it, unless it has ended."""
+    origin.fields = [("cache-control", said), ETAG, ("surrogate-key", "page")]
+    app = ResponseCache(origin, cache=cache, clock=clock, profile=profile)
+    await fetch(app)
+    await settled(cache)
+    await clock.advance(11)
+    origin.within = _hang
+    clients = [begin(app) for _ in range(3)]
+    await ticks()
+    if ended:
+        await cache.invalidate(tags=["page"])
+    await clock.advance(LONGEST + 1)
+
+    if not covered:
+        assert {type(error) for error in await errors_of(clients)} == {LoadTimeoutError}
+        return
+    first, *others = [await each.done() for each in clients]
+    assert first.fields["cache-status"].startswith("tiercache; fwd=stale; ttl=-")
+    assert {(each.status, each.body) for each in (first, *others)} == {(200, b"hello")}
+    assert origin.calls == 2
 
 
 async def test_a_failure_that_its_client_gets_ends_nothing(

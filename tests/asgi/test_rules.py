@@ -174,6 +174,48 @@ async def test_a_strict_rule_hides_what_is_not_in_the_key(
     assert b"cookie" in dict(origin.seen[-1]["headers"])
 
 
+@pytest.mark.parametrize(("vary", "left"), [([], set()), (["cookie"], {"auth", "session", "user"})])
+@pytest.mark.parametrize("asked", [(), (("range", "bytes=0-"),)])
+async def test_a_strict_rule_hides_who_the_client_is(
+    cache: TierCache, clock: FakeClock, vary: list[str], left: set[str], asked: Pairs
+) -> None:
+    """What stands outside has found that out by fields that are not in the key."""
+    origin = Origin()
+    rules = [Rule("/", ttl="1m", vary=vary, strict=True)]
+    app = ResponseCache(origin, cache=cache, clock=clock, rules=rules)
+
+    async def outside(scope: Any, receive: Any, send: Any) -> None:
+        known = {"user": "ada", "auth": ["admin"], "session": {"id": 7}, "client": ("1.2.3.4", 5)}
+        await app({**scope, **known, "app": "outer"}, receive, send)
+
+    await fetch(outside, COOKIE, *asked)
+
+    shown = origin.seen[-1]
+    assert {"user", "auth", "session"} & shown.keys() == left
+    assert (shown["client"], shown["app"]) == (None, "outer")
+
+
+@pytest.mark.parametrize("profile", ["origin-safe", "rfc9111"])
+async def test_a_rule_takes_cookies_off(cache: TierCache, clock: FakeClock, profile: Any) -> None:
+    """The first client goes without it too, and so does who has the page validated (R3)."""
+    cookie = ("set-cookie", "session=1")
+    origin = Origin(cookie, ("etag", '"a"'))
+    rules = [Rule("/help", ttl=10, strip_cookies=True), Rule("/{page:path}", ttl=10)]
+    app = ResponseCache(origin, cache=cache, clock=clock, rules=rules, profile=profile)
+
+    first, second = await fetch(app, path="/help"), await fetch(app, path="/help")
+    assert "set-cookie" not in {**first.fields, **second.fields}
+    assert second.hit
+    await settled(cache)
+    await clock.advance(11)
+    origin.status, origin.parts = 304, [b""]
+    renewed = await fetch(app, path="/help")
+    assert (renewed.status, renewed.body) == (200, b"hello")
+    assert "set-cookie" not in renewed.fields
+    origin.status, origin.parts = 200, [b"hello"]
+    assert "set-cookie" in (await fetch(app, path="/account")).fields
+
+
 async def test_a_rule_adds_what_a_response_depends_on(cache: TierCache, clock: FakeClock) -> None:
     """Caches in front must know it, too."""
     origin = Origin(("cache-control", "max-age=60"), ("vary", "accept"))

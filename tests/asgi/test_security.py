@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from async_tiercache import L1, TierCache
+from async_tiercache.http.negotiation import encodings
 from async_tiercache.testing import FakeClock, settled
 from async_tiercache_integrations._http_keys import _REMEMBERED, Bounded
 from async_tiercache_integrations.asgi import ResponseCache, Rule
@@ -134,6 +135,22 @@ async def test_two_hosts_are_not_one_of_them(
         assert found.body == echoed(raw([("host", host)]))
 
 
+async def test_hosts_that_are_made_up_have_no_pages(cache: TierCache, clock: FakeClock) -> None:
+    """Where those that are meant are named; they are answered all the same."""
+    app = ResponseCache(
+        Echo(FRESH), cache=cache, clock=clock, detail=True,
+        hosts=["Shop.example", "shop.example:8443", "[::1]:8000"],
+    )  # fmt: skip
+
+    for host in ("shop.example", "SHOP.example:443", "shop.example:8443", "[::1]:8000"):
+        await fetch(app, host=host)
+        assert (await fetch(app, host=host)).hit
+    for other in ("evil.example", "shop.example:8000", "shop.example.", "", None):
+        for _ in range(2):
+            passed = await fetch(app, host=other)
+            assert passed.fields["cache-status"] == "tiercache; fwd=bypass; detail=host"
+
+
 @pytest.mark.parametrize("path", ["/account/a.css", "/account;a.css", "/account/%2f..%2fa.css"])
 async def test_what_looks_like_a_file_is_a_page(
     cache: TierCache, clock: FakeClock, path: str
@@ -144,6 +161,70 @@ async def test_what_looks_like_a_file_is_a_page(
 
     for got, meant in await answers(app, ("cookie",), path=path):
         assert got == meant
+
+
+class Pages:
+    """An application that has another content for who asks for data, not for the page."""
+
+    def __init__(self, *fields: tuple[str, str]) -> None:
+        self.fields = fields
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Answer."""
+        data = (
+            dict(scope["headers"]).get(b"rsc") == b"1" or b"_payload.json" in scope["query_string"]
+        )
+        start = {"type": "http.response.start", "status": 200, "headers": raw(self.fields)}
+        await send(start)
+        await send({"type": "http.response.body", "body": b"data" if data else b"page"})
+
+
+@pytest.mark.parametrize(
+    ("said", "rules", "attacked"),
+    [
+        pytest.param([FRESH, ("vary", "RSC")], [], b"data", id="it is named"),
+        pytest.param([], [Rule("/{page:path}", ttl=60, strict=True)], b"page", id="it is hidden"),
+        pytest.param(
+            [], [Rule("/{page:path}", ttl=60, strict=True, vary=["rsc"])], b"data", id="it is both"
+        ),
+    ],
+)
+async def test_a_field_that_chooses_other_content_does_not_poison_the_page(
+    cache: TierCache, clock: FakeClock, said: Any, rules: list[Rule], attacked: bytes
+) -> None:
+    """CVE-2024-46982, CVE-2026-44576: the attacker's variant was stored under the page's key."""
+    app = ResponseCache(Pages(*said), cache=cache, clock=clock, rules=rules)
+
+    for _ in range(2):
+        assert (await fetch(app, ("rsc", "1"))).body == attacked
+        assert (await fetch(app)).body == b"page"
+    assert (await fetch(app)).hit
+
+
+async def test_a_query_that_chooses_other_content_does_not_poison_the_page(
+    cache: TierCache, clock: FakeClock
+) -> None:
+    """CVE-2025-27415: `/?/_payload.json` was stored for `/` by a cache that ignored queries."""
+    app = ResponseCache(Pages(FRESH), cache=cache, clock=clock)
+
+    for _ in range(2):
+        assert (await fetch(app, query="/_payload.json")).body == b"data"
+        assert (await fetch(app)).body == b"page"
+
+
+@pytest.mark.parametrize("vary", [(), (("vary", "accept-encoding"),)])
+@pytest.mark.parametrize("asked", ["gzip;q=", ";;;", "\\", '"', "gzip;q=9;q=1", "x" * 9000])
+async def test_no_malformed_field_leads_around_what_is_stored(
+    cache: TierCache, clock: FakeClock, asked: str, vary: Any
+) -> None:
+    """CVE-2024-35296: a malformed `Accept-Encoding` had each request sent to the origin."""
+    app = ResponseCache(
+        Pages(FRESH, *vary), cache=cache, clock=clock,
+        normalise={"accept-encoding": encodings("gzip")},
+    )  # fmt: skip
+    await fetch(app)
+
+    assert (await fetch(app, ("accept-encoding", asked))).hit
 
 
 async def test_who_waits_for_a_validation_gets_nothing_of_another_client(

@@ -79,6 +79,67 @@ async def test_a_change_names_a_url_in_any_spelling_of_its_origin(
     assert not (await fetch(server, path=path, host=host)).hit
 
 
+@pytest.mark.parametrize(
+    ("sent", "seen", "other"),
+    [
+        pytest.param("/a", "/de/a", "/en/a", id="something is put in front"),
+        pytest.param("/a", "/a", "/beta/a", id="for some clients only"),
+        pytest.param("/shop/a", "/a", "/shop/a", id="something is taken away"),
+        pytest.param("/a", "/b", "/c", id="another path"),
+        pytest.param("/a%2Fb", "/de/a/b", "/en/a/b", id="encoded"),
+    ],
+)
+async def test_paths_that_were_rewritten_outside_are_told_apart(
+    app: ResponseCache, sent: str, seen: str, other: str
+) -> None:
+    """`raw_path` stays as it was sent, as ASGI has it; the application answers by `path`."""
+
+    async def rewriting(scope: Any, receive: Any, send: Any) -> None:
+        path = other if (b"x-other", b"1") in scope["headers"] else seen
+        await app({**scope, "path": path}, receive, send)
+
+    for fields in ([], [("x-other", "1")]):
+        assert not (await fetch(rewriting, *fields, path=sent)).hit
+        assert (await fetch(rewriting, *fields, path=sent)).hit
+    await fetch(rewriting, path=sent, method="POST")
+
+    assert not (await fetch(rewriting, path=sent)).hit
+
+
+@pytest.mark.parametrize(
+    ("add", "cut"),
+    [("/de", ""), ("", "/shop"), ("", "")],
+)
+async def test_a_change_names_a_url_whose_path_is_rewritten(
+    app: ResponseCache, origin: Origin, add: str, cut: str
+) -> None:
+    """By what it is to clients."""
+
+    async def rewriting(scope: Any, receive: Any, send: Any) -> None:
+        path = add + unquote(scope["path"]).removeprefix(cut)
+        await app({**scope, "path": path}, receive, send)
+
+    named = f"{cut}/items/caf%C3%A9"
+    await fetch(rewriting, path=named)
+    assert (await fetch(rewriting, path=named)).hit
+    origin.fields = [("location", named)]
+    await fetch(rewriting, path=f"{cut}/items", method="POST")
+
+    assert not (await fetch(rewriting, path=named)).hit
+
+
+async def test_a_path_that_no_server_sends_has_a_response(app: ResponseCache) -> None:
+    """Of what no encoding has, where nothing tells how it was sent."""
+    paths = {"/a": "/\udcff", "/b": "/\ud800"}
+
+    async def server(scope: Any, receive: Any, send: Any) -> None:
+        await app({**scope, "path": paths[scope["path"]], "raw_path": None}, receive, send)
+
+    for path in ("/a", "/b"):
+        assert not (await fetch(server, path=path)).hit
+        assert (await fetch(server, path=path)).hit
+
+
 @pytest.mark.parametrize("location", ["https://example.org:8443/a", "http://example.org:443/a"])
 async def test_a_change_of_another_origin_is_nobodys_to_name(
     app: ResponseCache, origin: Origin, location: str

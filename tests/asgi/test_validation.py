@@ -10,6 +10,7 @@ from async_tiercache import TierCache
 from async_tiercache.testing import FakeClock, settled
 from async_tiercache_integrations.asgi import ResponseCache, Rule, http_tags
 from tests.asgi.client import Origin, Pairs, begin, fetch, raw, scope_of
+from tests.conftest import MakeCache
 from tests.core.source import ticks
 
 ETAG = ("etag", '"a"')
@@ -58,7 +59,9 @@ async def test_a_response_that_is_current_lives_on(
 
     assert origin.calls == 2
     assert (validated.status, validated.body) == (200, b"hello")
-    assert validated.fields["cache-status"] == "tiercache; fwd=stale; ttl=30; stored"
+    assert validated.fields["cache-status"] == (
+        "tiercache; fwd=stale; fwd-status=304; ttl=30; stored"
+    )
     assert (again.hit, again.body) == (True, b"hello")
     assert (again.fields["x"], again.fields["age"]) == ("new", "5")
     assert again.fields["cache-control"] == "max-age=30"
@@ -110,6 +113,34 @@ async def test_many_wait_for_one_validation(
     for exchange in exchanges:
         assert (await exchange.done()).body == b"hello"
     assert origin.calls == 2
+
+
+async def test_what_is_stored_is_given_a_tag_of_its_content(
+    origin: Origin, make_cache: MakeCache, clock: FakeClock
+) -> None:
+    """The same on all servers, and for the same content again (R7)."""
+    origin.fields, origin.follow = [("cache-control", "max-age=60")], None
+    here, there = [
+        ResponseCache(origin, cache=await make_cache(namespace=name), clock=clock, etags=True)
+        for name in ("here", "there")
+    ]
+    await fetch(here)
+    tag = (await fetch(here)).fields["etag"]
+
+    assert tag.startswith('"')
+    assert "etag" not in (await fetch(there)).fields  # its content comes after its fields
+    assert (await fetch(there)).fields["etag"] == tag
+    assert (await fetch(there, ("if-none-match", tag))).status == 304
+    await clock.advance(100_000)
+    assert (await fetch(here, ("if-none-match", tag))).status == 304
+    origin.parts = [b"other"]
+    await clock.advance(61)
+    assert (await fetch(here, ("if-none-match", tag))).status == 200
+    assert (await fetch(here)).fields["etag"] != tag
+    assert not any(b"if-none-match" in dict(each["headers"]) for each in origin.seen)
+    origin.fields = [("cache-control", "max-age=60"), ETAG]
+    await fetch(here, path="/b")
+    assert (await fetch(here, path="/b")).fields["etag"] == ETAG[1]
 
 
 async def test_a_client_with_a_condition_gets_its_304(
@@ -202,7 +233,8 @@ async def test_a_stale_response_takes_the_place_of_an_error(
 
     assert (found.status, found.body) == ((200, b"hello") if served else (503, b"down"))
     if served:
-        assert found.fields["cache-status"] == "tiercache; fwd=stale; ttl=-1"
+        answered = "fwd-status=503; " if how == "status" else ""
+        assert found.fields["cache-status"] == f"tiercache; fwd=stale; {answered}ttl=-1"
         await clock.advance(10)
         origin.within = None
         assert (await fetch(app)).status == 503

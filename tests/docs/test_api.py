@@ -142,6 +142,7 @@ def _parsed(block: str) -> ast.AST:
         cached_response,
         django.lifespan,
         starlette.lifespan,
+        starlette.route_rule,
     ],
     ids=lambda adapter: f"{adapter.__module__}.{adapter.__name__}",
 )

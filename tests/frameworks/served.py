@@ -13,11 +13,11 @@ from typing import Any, Final
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
-from starlette.routing import Route, WebSocketRoute
+from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
 from async_tiercache import TierCache
-from async_tiercache_integrations.asgi import ResponseCache, http_tags
+from async_tiercache_integrations.asgi import ResponseCache, Rule, http_tags
 from async_tiercache_integrations.starlette import lifespan
 
 FRESH: Final = {"Cache-Control": "max-age=60", "ETag": '"v1"'}
@@ -72,6 +72,30 @@ async def file(request: Request) -> Response:
     return FileResponse(__file__, headers={"Cache-Control": "max-age=60"})
 
 
+async def target(request: Request) -> Response:
+    """Answer with what the request was for."""
+    host, path = request.headers.get("host"), request.scope["path"]
+    return JSONResponse({"host": host, "path": path}, headers=FRESH)
+
+
+SLOPPY: Final[dict[str, tuple[int, list[Any], bytes]]] = {
+    "texts": (200, [("Cache-Control", "private"), ("Content-Length", "2")], b"ok"),
+    "space": (200, [(b"cache-control ", b"private"), (b"content-length", b"2")], b"ok"),
+    "break": (200, [(b"x", b"a\r\nset-cookie: session=1"), (b"content-length", b"2")], b"ok"),
+    "content": (204, [(b"cache-control", b"max-age=60")], b"ok"),
+    "twice": (200, [(b"content-length", b"2"), (b"content-length", b"3")], b"ok"),
+}
+"""Responses that servers mend, or refuse: by name their status, fields and content."""
+
+
+async def sloppy(scope: Any, receive: Any, send: Any) -> None:
+    """Answer as no application should."""
+    made[scope["path"]] += 1
+    status, fields, content = SLOPPY[scope["path"].rpartition("/")[2]]
+    await send({"type": "http.response.start", "status": status, "headers": fields})
+    await send({"type": "http.response.body", "body": content})
+
+
 async def open_gate(request: Request) -> Response:
     """Let a stream go on."""
     gates[request.query_params["path"]].set()
@@ -99,13 +123,15 @@ _site = Starlette(
         Route("/feeds/{name}", feed),
         Route("/events/{name}", events),
         Route("/file", file),
+        Route("/targets/{rest:path}", target),
+        Mount("/sloppy", sloppy),
         Route("/gate", open_gate, methods=["POST"]),
         Route("/counts", counts),
         WebSocketRoute("/echo", echo),
     ],
     lifespan=lifespan(cache),
 )
-_cached = ResponseCache(_site, cache=cache)
+_cached = ResponseCache(_site, cache=cache, rules=[Rule("/sloppy/{name}", ttl=60)])
 
 
 async def app(scope: Any, receive: Any, send: Any) -> None:

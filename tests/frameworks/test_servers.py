@@ -1,12 +1,16 @@
 """A cache of responses on the servers that people run, over a real Valkey."""
 
+import json
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
+import h11
 import pytest
 
 from tests.frameworks.service import KINDS, Service
-from tests.frameworks.wire import Wire
+from tests.frameworks.wire import Wire, body_over_http2
 from tests.needs import missing
 from tests.servers.process import NoServerError, Server, find_program
 from tests.servers.waiting import eventually_so
@@ -115,6 +119,60 @@ async def test_a_file_is_sent_whole(service: Service) -> None:
     assert whole[1].hit == kept
     assert (part.status, part.body) == (206, content[3:10])
     assert unchanged.status == (304 if kept else 200)
+
+
+async def test_each_target_has_a_response_of_its_own(service: Service) -> None:
+    """However servers read it: what is stored for one is what the application says of it."""
+    targets = [
+        "/targets/a/b", "/targets/a%2Fb", "/targets/a%2fb", "/targets/%61/b", "/targets//a/b",
+        "/targets/a?b", "/targets/a%3Fb", "/targets/a%00b", "/targets/a%FF", "/targets/a%FE",
+        "/targets/x/../a/b", "/targets/x/%2e%2e/a/b", "/targets/a;b", "/targets/" + "a" * 8000,
+        "http://evil.example/targets/a/b", "http://evil.example/targets/c",
+    ]  # fmt: skip
+    async with Wire(service.port) as wire:
+        made = [await wire.ask(target) for target in targets]
+        found = [await wire.ask(target) for target in targets[::-1]][::-1]
+        elsewhere = await wire.ask("/targets/c")
+
+    for target, first, second in zip(targets, made, found, strict=True):
+        assert (second.status, second.body) == (first.status, first.body), target
+        if first.status == 200:
+            assert second.hit
+            assert first.json()["path"] in {
+                unquote(target.partition("?")[0]),
+                urlsplit(target).path,
+            }
+            assert first.json()["host"] == "example.org"
+    assert elsewhere.json() == {"host": "example.org", "path": "/targets/c"}
+
+
+async def test_an_authority_and_a_host_that_differ_poison_no_page(service: Service) -> None:
+    """In HTTP/2 there may be both; the application sees one, and that is the one in the key."""
+    if service.kind.startswith("uvicorn"):
+        pytest.skip("uvicorn does not speak HTTP/2")
+    path = "/targets/authority"
+    both = [(":authority", "one.example"), ("host", "two.example")]
+    await body_over_http2(service.port, path, *both)
+    await body_over_http2(service.port, path, *both[::-1])
+
+    for host in ("one.example", "two.example"):
+        for _ in range(2):
+            body = await body_over_http2(service.port, path, (":authority", host))
+            assert body is not None
+            assert json.loads(body) == {"host": host, "path": path}
+
+
+@pytest.mark.parametrize("name", ["texts", "space", "break", "content", "twice"])
+async def test_what_a_server_mends_or_refuses_is_not_stored(service: Service, name: str) -> None:
+    """Each client has what its server makes of the application's own answer."""
+    path = f"/sloppy/{name}"
+    for _ in range(2):
+        async with Wire(service.port) as wire:
+            wire.begin(path)
+            with suppress(AssertionError, h11.RemoteProtocolError, ConnectionError):
+                assert not (await wire.start()).hit
+
+    assert await counted(service, path, "made") == 2
 
 
 async def test_events_come_one_by_one(service: Service) -> None:

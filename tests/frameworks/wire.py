@@ -7,6 +7,9 @@ from types import TracebackType
 from typing import Any, Self
 
 import h11
+from h2.config import H2Configuration
+from h2.connection import H2Connection
+from h2.events import ConnectionTerminated, DataReceived, StreamEnded, StreamReset
 from wsproto import ConnectionType, WSConnection
 from wsproto.events import AcceptConnection, Message, Request
 
@@ -123,3 +126,35 @@ class Wire:
             while (event := self._state.next_event()) is h11.NEED_DATA:
                 self._state.receive_data(await self._reader.read(4096))
         return event
+
+
+async def body_over_http2(port: int, path: str, *fields: tuple[str, str]) -> bytes | None:
+    """Return the content that answers a request of HTTP/2 as it is given; `None` if none does.
+
+    Args:
+        port: The server's, on loopback.
+        path: What is asked for.
+        fields: The other fields, `:authority` among them, checked by nobody but the server.
+    """
+    unchecked = H2Configuration(validate_outbound_headers=False, normalize_outbound_headers=False)
+    state, body = H2Connection(unchecked), b""
+    state.initiate_connection()
+    sent = [(":method", "GET"), (":scheme", "http"), (":path", path), *fields]
+    state.send_headers(1, sent, end_stream=True)
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        async with asyncio.timeout(DEADLINE):
+            while True:
+                writer.write(state.data_to_send())
+                data = await reader.read(4096)
+                for event in state.receive_data(data):
+                    if isinstance(event, DataReceived):
+                        body += event.data or b""
+                    elif isinstance(event, StreamEnded):
+                        return body
+                    elif isinstance(event, StreamReset | ConnectionTerminated):
+                        return None
+                if not data:
+                    return None
+    finally:
+        writer.transport.abort()

@@ -153,6 +153,24 @@ def test_what_varies_by_anything_is_not_stored(vary: bytes, profile: Profile) ->
     assert refused(FRESH, (b"vary", b"a"), (b"vary", vary), profile=profile) == "vary"
 
 
+@BOTH
+@pytest.mark.parametrize(
+    "field",
+    [
+        (b"cache-control ", b"private"),
+        (b"", b"a"),
+        (b"x\n", b"a"),
+        (b"x", b"a\r\nvary: *"),
+        (b"x", b"\0"),
+    ],
+)
+def test_what_is_no_field_keeps_a_response_from_being_stored(
+    field: tuple[bytes, bytes], profile: Profile
+) -> None:
+    """Clients may read another one in it."""
+    assert refused(FRESH, field, profile=profile) == "malformed"
+
+
 def test_what_sets_a_cookie_is_for_one_client() -> None:
     """Whatever its `Vary` says (CVE-2026-48588), unless the RFCs are made full use of."""
     response = [FRESH, (b"set-cookie", b"session=1"), (b"vary", b"cookie")]

@@ -19,8 +19,8 @@ OURS, CDN = b"shop-cache-control", b"cdn-cache-control"
         (CacheStatus("shop", refused=True, detail="mine"), b"shop; detail=mine"),
         (CacheStatus("shop", "uri-miss", stored=True), b"shop; fwd=uri-miss; stored"),
         (
-            CacheStatus("shop", "miss", forwarded_status=304, collapsed=True, detail="l2"),
-            b"shop; fwd=miss; fwd-status=304; collapsed; detail=l2",
+            CacheStatus("shop", "miss", forwarded_status=304, detail="l2"),
+            b"shop; fwd=miss; fwd-status=304; detail=l2",
         ),
     ],
 )

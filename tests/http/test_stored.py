@@ -137,10 +137,21 @@ def test_a_reload_of_what_does_not_change_is_answered(
 
 @pytest.mark.parametrize("directive", [b"must-revalidate", b"proxy-revalidate", b"s-maxage=60"])
 def test_no_client_makes_a_response_live_longer_than_it_allows(directive: bytes) -> None:
-    """`max-stale` once overrode these limits elsewhere."""
+    """`max-stale` once overrode these limits elsewhere (http-cache-semantics#56)."""
     asked = RequestControl(max_stale=inf)
 
     assert a_response(said(directive)).reuse(asked, now=NOW + 61) == "validate"
+
+
+@pytest.mark.parametrize(
+    "field", [(b"set-cookie", b"a=1"), (b"cache-control", b'private="x", max-age=60')]
+)
+def test_no_client_has_kept_for_longer_what_is_of_one_client(field: tuple[bytes, bytes]) -> None:
+    """`max-stale` is about what is for all (http-cache-semantics#56)."""
+    asked = RequestControl(max_stale=inf)
+
+    assert a_response(field).reuse(asked, now=NOW + 61) == "validate"
+    assert a_response().reuse(asked, now=NOW + 61) == "fresh"
 
 
 def test_what_never_was_fresh_takes_the_place_of_nothing() -> None:

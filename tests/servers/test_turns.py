@@ -12,6 +12,8 @@ from async_tiercache._clock import SYSTEM_CLOCK
 from async_tiercache._family import MANY_MISSES
 from async_tiercache.backends.redis import remote
 from async_tiercache.testing import FakeClock, Recorder, settled
+from async_tiercache_integrations.asgi import ResponseCache
+from tests.asgi.client import Origin, fetch
 from tests.servers.conftest import ONE_SERVER, OpenCache
 from tests.servers.process import Server
 from tests.servers.proxy import Proxy
@@ -105,6 +107,31 @@ async def test_a_hit_in_l2_is_one_turn(proxy: Proxy, open_cache: OpenCache, sour
 
     assert proxy.turns == [["MGET"]]
     assert source.loads["k"] == 1
+
+
+async def test_a_response_in_l2_is_one_turn_and_one_more_to_learn_its_names(
+    proxy: Proxy, open_cache: OpenCache
+) -> None:
+    """Which fields tell a URL's variants apart is asked once for all of them."""
+    here, there = await open_cache(proxy.url), await open_cache(proxy.url)
+    origin = Origin(("cache-control", "max-age=60"))
+    origin.follow = lambda scope: [*origin.fields, *[("vary", "accept")] * (scope["path"] == "/v")]
+    app, elsewhere = ResponseCache(origin, cache=here), ResponseCache(origin, cache=there)
+    asked = [("/", "a"), ("/v", "a"), ("/v", "b"), ("/v", "c"), ("/v", "a")]
+    for path, accept in asked:
+        await fetch(app, ("accept", accept), path=path)
+    await settled(here)
+
+    turns: list[int] = []
+    for path, accept in asked:
+        proxy.turns.clear()
+        assert (await fetch(elsewhere, ("accept", accept), path=path)).hit
+        await settled(there)
+        assert all(turn == ["MGET"] for turn in proxy.turns)
+        turns.append(len(proxy.turns))
+
+    assert turns == [1, 2, 1, 1, 0]
+    assert origin.calls == 4
 
 
 async def test_an_invalidation_of_many_keys_is_one_turn(
