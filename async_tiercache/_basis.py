@@ -7,7 +7,7 @@ from array import array
 from collections.abc import Collection, Mapping
 from collections.abc import Set as AbstractSet
 from math import inf
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 from async_tiercache.abc import NAMESPACE, TAG_EPOCH
 
@@ -15,6 +15,33 @@ STRIPES: Final = 4096
 """Keys share this many generations, and tags as many; two that share one cost a refill."""
 
 _NO_TAGS: Final[Mapping[str, int]] = {}
+
+
+class Epoch:
+    """A span in which one process has heard of no invalidation of a tag, or of everything.
+
+    A hit looks at no more than the epoch under which its entry was checked last: that one knows by
+    itself whether it is the present one, so nothing has to be compared with the ledger's.
+
+    Attributes:
+        deadline: Until when that may be served, monotonic; in the past once the span is over.
+        over: `True` once it is, and `None` until then, which is what code asks for fastest.
+    """
+
+    __slots__ = ("deadline", "over")
+
+    def __init__(self, deadline: float) -> None:
+        self.deadline = deadline
+        self.over: Literal[True] | None = None
+
+    def end(self) -> None:
+        """Let nothing be served any more that was checked under it."""
+        self.deadline, self.over = -inf, True
+
+
+NO_EPOCH: Final = Epoch(-inf)
+"""That of an entry which no ledger has checked."""
+NO_EPOCH.end()
 
 
 class Basis:

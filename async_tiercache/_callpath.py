@@ -13,11 +13,11 @@ import inspect
 from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from types import FunctionType
-from typing import Any, Final, NewType, TypeAlias
+from types import CodeType
+from typing import Any, Final, Literal, NewType, TypeAlias
 from uuid import UUID
 
-from async_tiercache._clock import SYSTEM_CLOCK, coarse_clock
+from async_tiercache._clock import SYSTEM_CLOCK, fastest_clock
 from async_tiercache._context import LoadContext
 from async_tiercache._family import Alias
 from async_tiercache._inside import CURRENT, RUNNING
@@ -43,6 +43,7 @@ _SPACE: Final[dict[str, Any]] = {
     f"{_RESERVED}Cancelled": asyncio.CancelledError,
     f"{_RESERVED}Look": Look,
     f"{_RESERVED}next": next,
+    f"{_RESERVED}nothing": dict[Any, Any](),
     f"{_RESERVED}current": CURRENT.get,
     f"{_RESERVED}running": RUNNING,
 }
@@ -161,9 +162,11 @@ def _condition(name: str, guard: type) -> str:
 
 
 class Table:
-    """Where the call path finds slots by the bare arguments: one dict per class of `self`.
+    """Where the call path finds slots by the bare arguments: dicts for each class of `self`.
 
-    Where there is no slot there may be the look that a call with these arguments has begun.
+    The first parameter that is annotated as a `bool` chooses one of two: which of the two values
+    it has must be asked in any case, and then it need be neither hashed nor compared. Where there
+    is no slot there may be the look that a call with these arguments has begun.
 
     Args:
         parts: The parameter list.
@@ -172,32 +175,73 @@ class Table:
             no other name, and another family's may be among them.
 
     Attributes:
-        slots: The dict of each class of `self`; a function's stands under the class of `None`.
-        by_text: Whether that is L1 itself.
-        expression: The source of the key in it.
-        conditions: The source of what must hold before it is asked.
+        by_text: Whether its only dict is L1 itself.
+        certain: Whether a call that meets the conditions has a place in it: equal values of any class
+            need not have equal texts, and a flag may be none.
+        expression: The source of the key in the chosen dict.
+        conditions: The source of what must hold before that is asked.
         unsafe: Whether asking may raise `TypeError`, for an argument without a hash.
     """
 
-    __slots__ = ("_checks", "_single", "by_text", "conditions", "expression", "slots", "unsafe")
+    __slots__ = (
+        "_checks",
+        "_dicts",
+        "_flag",
+        "_flag_name",
+        "_single",
+        "by_text",
+        "certain",
+        "conditions",
+        "expression",
+        "unsafe",
+    )
 
     def __init__(
         self, parts: Parts, keyed: Collection[str], *, texts: dict[str, Any] | None = None
     ) -> None:
-        self.slots = _ByClass()
+        flags = [name for name in keyed if parts.guards.get(name) is bool]
+        self._flag_name = flags[0] if flags else ""
+        self._flag = parts.names.index(flags[0]) if flags else None
+        self._dicts = [_ByClass() for _ in range(2 if flags else 1)]
+        """One for all, or one for each value of the flag."""
         self.by_text = texts is not None
         if texts is not None:
-            self.slots[_NONE_TYPE] = texts
-        self._checks = [(parts.names.index(name), parts.guards.get(name)) for name in keyed]
-        self.unsafe = any(name not in parts.guards for name in keyed)
-        self._single = len(keyed) == 1 and not self.unsafe
+            self._dicts[0][_NONE_TYPE] = texts
+        others = [name for name in keyed if name != self._flag_name]
+        self._checks = [(parts.names.index(name), parts.guards.get(name)) for name in others]
+        self.unsafe = any(name not in parts.guards for name in others)
+        self._single = len(others) == 1 and not self.unsafe
+        self.certain = not self.unsafe and not flags
         terms: list[str] = []
-        for name in keyed:
+        for name in others:
             terms += [name] if name in parts.guards else [name, f"{name}.__class__"]
         self.expression = terms[0] if self._single else _tuple(terms)
         self.conditions = [
-            _condition(name, parts.guards[name]) for name in keyed if name in parts.guards
+            _condition(name, parts.guards[name]) for name in others if name in parts.guards
         ]
+
+    def sources(self, kind: type) -> dict[str, Any]:
+        """Return what `chosen` refers to, for one class of `self`."""
+        return {f"{_RESERVED}slots_{n}": dicts[kind] for n, dicts in enumerate(self._dicts)}
+
+    def sources_by_class(self) -> dict[str, Any]:
+        """Return what `chosen` refers to, for whatever class."""
+        return {f"{_RESERVED}by_class_{n}": dicts for n, dicts in enumerate(self._dicts)}
+
+    def chosen(self, owner: str | None = None) -> str:
+        """Spell the dict to look into.
+
+        Args:
+            owner: Whose class chooses, too, if that is not settled.
+        """
+        spelled = f"{_RESERVED}slots_{{}}"
+        if owner is not None:
+            spelled = f"{_RESERVED}by_class_{{}}[{owner}.__class__]"
+        if self._flag is None:
+            return spelled.format(0)
+        name = self._flag_name
+        other = f"{spelled.format(0)} if {name} is False else {_RESERVED}nothing"
+        return f"({spelled.format(1)} if {name} is True else {other})"
 
     def alias(self, owner: object, values: Arguments) -> tuple[dict[Any, Any], Any] | None:
         """Return where a call looks for its slot; `None` if equal arguments may differ in text.
@@ -206,10 +250,9 @@ class Table:
         """
         if self.by_text:
             return None
-        if self._single:
-            ((index, guard),) = self._checks
-            value = values[index]
-            return (self.slots[type(owner)], value) if type(value) is guard else None
+        flag = False if self._flag is None else values[self._flag]
+        if flag is not True and flag is not False:
+            return None
         terms: list[object] = []
         for index, guard in self._checks:
             value = values[index]
@@ -217,7 +260,7 @@ class Table:
             if (kind is not guard) if guard is not None else (kind not in EXACT):
                 return None
             terms += [value] if guard is not None else [value, kind]
-        return self.slots[type(owner)], tuple(terms)
+        return self._dicts[flag][type(owner)], terms[0] if self._single else tuple(terms)
 
 
 class _ByClass(dict[type, dict[Any, Any]]):
@@ -242,7 +285,7 @@ class CallPath:
         join: Lets a call wait with others that have the same arguments, if it may.
         read: Answers a call that had no value from there.
         peek: Answers who does not wait, from `self` and the values, where the table cannot.
-        hits_left: Goes on by one with each hit.
+        hits_left: Goes on by one with each hit, and gives what that sets the slot's bit to.
         clock: The clock that slots are held against.
         ledger: Says whether what is in memory may be served.
         recheck: Looks at a slot again after an invalidation of any tag; returns whether it is good.
@@ -265,7 +308,7 @@ class CallPath:
         join: Callable[[Look], Waiter | None],
         read: Callable[[Any, Arguments, Look | None], Coroutine[Any, Any, Any]],
         peek: Callable[[Any, Arguments], Any],
-        hits_left: Iterator[None],
+        hits_left: Iterator[Literal[True]],
         clock: Clock,
         ledger: Ledger,
         recheck: Callable[[Any], bool],
@@ -291,7 +334,7 @@ class CallPath:
             f"{_RESERVED}ledger": ledger,
             f"{_RESERVED}recheck": recheck,
         }
-        self._of_class: dict[type, FunctionType] = {}
+        self._of_class: dict[type, tuple[CodeType, dict[str, Any]]] = {}
         values = _tuple(parts.names)
         self._values = f"{parts.owner}, {values}"
         slots = self._slots()
@@ -320,31 +363,37 @@ class CallPath:
         if table is None:
             return None
         if owner == "None":
-            self._space[f"{_RESERVED}slots"] = table.slots[type(None)]
-            return f"{_RESERVED}slots"
-        self._space[f"{_RESERVED}by_class"] = table.slots
-        return f"{_RESERVED}by_class[{owner}.__class__]"
+            self._space.update(table.sources(_NONE_TYPE))
+            return table.chosen()
+        self._space.update(table.sources_by_class())
+        return table.chosen(owner)
 
     def call_of(self, kind: type) -> Callable[..., Coroutine[Any, Any, Any]]:
         """Return a `call` of its own for one object; it need not look up the class."""
         made = self._of_class.get(kind)
         if made is None:
-            slots = None
+            space, slots = dict(self._space), None
             if self._table is not None:
-                slots = f"{_RESERVED}slots"
-                self._space[slots] = self._table.slots[kind]
-            made = self._compiled(*self._call_lines(slots))[f"{_RESERVED}call"]
-            self._of_class[kind] = made
-        twin = FunctionType(made.__code__, made.__globals__, made.__name__, made.__defaults__)
-        twin.__kwdefaults__ = made.__kwdefaults__
-        return functools.wraps(self._function)(twin)
+                slots = self._table.chosen()
+                space.update(self._table.sources(kind))
+            made = self._of_class[kind] = self._code(*self._call_lines(slots)), space
+        code, space = made
+        # A function that is made by anything but `def` is called in no short way. Nor may the
+        # space know it, which would keep the object alive that it is for.
+        defined: dict[str, Any] = {}
+        exec(code, space, defined)  # noqa: S102
+        return functools.wraps(self._function)(defined[f"{_RESERVED}call"])
 
     def _compiled(self, *lines: str) -> dict[str, Any]:
         """Run source in a copy of the name space and return that."""
-        name = getattr(self._function, "__qualname__", "coroutine")
         space = dict(self._space)
-        exec(compile("\n".join(lines), f"<tiercache {name}>", "exec"), space)  # noqa: S102
+        exec(self._code(*lines), space)  # noqa: S102
         return space
+
+    def _code(self, *lines: str) -> CodeType:
+        """Compile source."""
+        name = getattr(self._function, "__qualname__", "coroutine")
+        return compile("\n".join(lines), f"<tiercache {name}>", "exec")
 
     def _call_lines(self, slots: str | None) -> list[str]:
         """Return the source of `call`.
@@ -383,10 +432,10 @@ def _time_of(clock: Clock, *, exact: bool) -> tuple[Callable[..., float], str]:
 
     Without other servers nothing but a lifetime hangs on the time, and some milliseconds will do.
     """
-    coarse = None if exact or clock is not SYSTEM_CLOCK else coarse_clock()
-    if coarse is None:
+    fastest = fastest_clock(exact=exact) if clock is SYSTEM_CLOCK else None
+    if fastest is None:
         return clock.monotonic, f"{_RESERVED}time()"
-    tell, argument = coarse
+    tell, argument = fastest
     return tell, f"{_RESERVED}time({argument})"
 
 
@@ -419,7 +468,7 @@ def _missed_lines(values: str, found: str, alias: str, *, proven: bool) -> list[
         f"return await {_RESERVED}go_on({values}, {look})",
     ]
     joins = [
-        f"if ({look}.__class__ is {_RESERVED}Look and {now} < {_RESERVED}ledger.proof_deadline",
+        f"if ({look}.__class__ is {_RESERVED}Look and {now} < {_RESERVED}ledger.epoch.deadline",
         f"    and (not {_RESERVED}running or {_RESERVED}current() is None)",
         f"    and ({waiter} := {_RESERVED}join({look})) is not None):",
         *_indented(waits),
@@ -441,27 +490,28 @@ def _unpeeked_lines(values: str, _found: str, _alias: str) -> list[str]:
 
 def _hit_lines(slots: str, table: Table, clock: str, missed: Missed, *, proven: bool) -> list[str]:
     """Return the lines that answer a hit, or else as it is said, if they can tell."""
-    slot, ledger, now = f"{_RESERVED}slot", f"{_RESERVED}ledger", f"{_RESERVED}now"
-    proof = f" and {now} < {ledger}.proof_deadline" if proven else ""
+    slot, recheck = f"{_RESERVED}slot", f"{_RESERVED}recheck({_RESERVED}slot)"
+    good = f"{slot}.epoch.over is None or {recheck}"
     if proven:
-        clock = f"({now} := {clock})"
+        clock = f"({_RESERVED}now := {clock})"
+        proof = f"{_RESERVED}now < {slot}.epoch.deadline"
+        good = f"{proof} or ({recheck} and {proof})"
     # An argument without a hash cannot be in the table; the key's text has the last word.
     missing = f"{_RESERVED}KeyOrTypeError" if table.unsafe else f"{_RESERVED}KeyError"
-    # Of arguments of any class only the table can tell whether equal ones have equal texts.
-    alias = "None" if table.unsafe else f"({slots}, {table.expression})"
+    # Where it is not known whether a slot can be there, the table tells it.
+    alias = f"({slots}, {table.expression})" if table.certain else "None"
     lines = [
         # A subscript costs a hit less than a call of `get`, and what is missing costs more anyway.
-        "try:",
-        f"    {slot} = {slots}[{table.expression}]",
+        # Below the `try` it would cost an instruction that does nothing.
+        f"try: {slot} = {slots}[{table.expression}]",
         f"except {missing}:",
         f"    {slot} = None",
         "else:",
-        f"    if ({clock} < {slot}.soft_deadline{proof}",
-        f"        and ({slot}.epoch is {ledger}.epoch or {_RESERVED}recheck({slot}))",
+        f"    if ({clock} < {slot}.soft_deadline",
+        f"        and ({good})",
         # While loads run, only the context tells whether this is read inside of one.
         f"        and (not {_RESERVED}running or {_RESERVED}current() is None)):",
-        f"        {slot}.visited = True",
-        f"        {_RESERVED}next({_RESERVED}hits_left)",
+        f"        {slot}.visited = {_RESERVED}next({_RESERVED}hits_left)",
         f"        return {slot}.value",
         *missed(slot, alias),
     ]

@@ -47,7 +47,6 @@ class Calls:
         self._families = families
         self._hits_left = families.direct.counts.l1_hits_left
         self._monotonic = core.clock.monotonic
-        self._ledger = core.ledger
         # The store's own dict, which lives as long as the store; empty while L1 is off.
         slots: dict[str, Slot] = {} if core.store is None else core.store.slots
         self._slots = OwnKeys(core.tenancy, slots) if core.tenancy.on else slots
@@ -56,7 +55,9 @@ class Calls:
     async def get(self, key: str, *, stale: bool = False) -> Any: ...
     @overload
     async def get(self, key: str, default: D, *, stale: bool = False) -> Any | D: ...
-    async def get(self, key: str, default: Any = MISSING, *, stale: bool = False) -> Any:
+    # `stale` is for keywords alone, as the overloads say; to tell the interpreter so, too, would
+    # make each call look for it in a dict of defaults.
+    async def get(self, key: str, default: Any = MISSING, stale: bool = False) -> Any:
         """Return what the tiers hold for a key, or wait for a load of it that is in progress.
 
         Nothing is loaded. A `None` that was stored is a value. What L2 holds is understood if it is
@@ -72,15 +73,12 @@ class Calls:
             slot = self._slots[key]
         except (KeyError, TypeError):
             return await self._look(key, default, stale=stale)
-        ledger = self._ledger
         if (
             (now := self._monotonic()) < slot.soft_deadline
-            and now < ledger.proof_deadline
-            and slot.epoch is ledger.epoch
+            and now < slot.epoch.deadline
             and (not RUNNING or CURRENT.get() is None)
         ):
-            slot.visited = True
-            next(self._hits_left)
+            slot.visited = next(self._hits_left)
             return slot.value
         return await self._look(key, default, stale=stale)
 

@@ -193,6 +193,9 @@ class _Method:
     is written into objects, which may be copied.
     """
 
+    # What each look-up reads is in slots: Python 3.12 finds it there fastest.
+    __slots__ = ("__dict__", "__weakref__", "_kept", "_kept_of")
+
     def __init__(self, operations: Operations) -> None:
         self._operations = operations
         self._call = operations.path.call

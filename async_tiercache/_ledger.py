@@ -14,7 +14,7 @@ from math import inf
 from secrets import token_bytes
 from typing import Final, TypeAlias
 
-from async_tiercache._basis import STRIPES, Basis, Moment
+from async_tiercache._basis import STRIPES, Basis, Epoch, Moment
 from async_tiercache.abc import NAMESPACE, Invalidation
 
 MAX_PENDING: Final = 100_000
@@ -37,8 +37,7 @@ class Ledger:
 
     Attributes:
         epoch: Replaced whenever a tag, the namespace or everything is invalidated; an entry of L1
-            that was checked under it needs no other check.
-        proof_deadline: Until when L1 may be served, monotonic.
+            that was checked under it needs no other check. It ends with that.
         join_seconds: For how long after its begin a flight may be joined without a proof that no
             invalidation of its key was missed.
         quarantine_deadline: Until when L2 is not believed, monotonic.
@@ -70,7 +69,6 @@ class Ledger:
         "join_seconds",
         "latest",
         "overtaken",
-        "proof_deadline",
         "quarantine_deadline",
     )
 
@@ -94,12 +92,20 @@ class Ledger:
         self._lost_deadline = -inf
         self._floors: dict[str, float] = {}
         self._known: dict[str, tuple[int, bytes]] = {}
-        self.epoch = object()
-        self.proof_deadline = inf
+        self.epoch = Epoch(inf)
         self.join_seconds = inf
         self.quarantine_deadline = -inf
         self.bypassed = 0
         self.overtaken = 0
+
+    @property
+    def proof_deadline(self) -> float:
+        """Until when L1 may be served, monotonic."""
+        return self.epoch.deadline
+
+    @proof_deadline.setter
+    def proof_deadline(self, deadline: float) -> None:
+        self.epoch.deadline = deadline
 
     # Generations.
 
@@ -209,7 +215,8 @@ class Ledger:
     def _move(self) -> None:
         self._turn += 1
         self.latest = None
-        self.epoch = object()
+        ended, self.epoch = self.epoch, Epoch(self.proof_deadline)
+        ended.end()
 
     # What was shown.
 

@@ -9,7 +9,7 @@ from itertools import repeat
 from math import inf
 from operator import length_hint
 from types import MappingProxyType
-from typing import Any, Final, cast
+from typing import Any, Final, Literal, cast
 
 LOAD_BUCKETS: Final = (
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
@@ -44,7 +44,8 @@ class Counts:
 
     Attributes:
         l1_hits_left: Goes on by one for each call answered from memory. To add one to a large
-            integer would take longer, for the new integer, and so would a method.
+            integer would take longer, for the new integer, and so would a method. What it gives is
+            what the hit sets the entry's `visited` to.
     """
 
     __slots__ = (
@@ -77,7 +78,7 @@ class Counts:
     def __init__(self) -> None:
         for name in _ADDED:
             setattr(self, name, 0)
-        self.l1_hits_left: Iterator[None] = repeat(None, sys.maxsize)
+        self.l1_hits_left: Iterator[Literal[True]] = repeat(True, sys.maxsize)
         self.load_times = Tally(LOAD_BUCKETS)
         self.stale_ages = Tally(AGE_BUCKETS)
         self.not_stored: Counter[str] = Counter()

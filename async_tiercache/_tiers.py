@@ -8,9 +8,10 @@ Without that proof it is as good as a load that began no longer ago than the bou
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Collection
 from functools import partial
+from math import inf
 from typing import Final
 
-from async_tiercache._basis import Basis
+from async_tiercache._basis import Basis, Epoch
 from async_tiercache._entry import Entry, Header
 from async_tiercache._events import Stored
 from async_tiercache._family import Alias, Family
@@ -29,8 +30,9 @@ MAX_HEARD: Final = 1_000
 """Keys of which it is remembered when they were last invalidated."""
 SOFTENED_SECONDS: Final = 1.0
 """For how long L1 keeps what a soft invalidation has made stale, before L2 is asked again."""
-UNPROVEN: Final = object()
+UNPROVEN: Final = Epoch(-inf)
 """The epoch of what is in L1 without a proof, for as long as the bound allows; no hit finds it."""
+UNPROVEN.end()
 
 
 class Tiers:

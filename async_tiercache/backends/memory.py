@@ -14,6 +14,7 @@ from hashlib import blake2b
 from math import frexp, ldexp
 from typing import Any, Final, NamedTuple, TypeAlias
 
+from async_tiercache._basis import NO_EPOCH, Epoch
 from async_tiercache._entry import ENTRY_ID_BYTES, Entry, Header
 from async_tiercache._family import Family
 from async_tiercache._options import L1, MISSING, Isolation
@@ -50,7 +51,7 @@ class Standing(NamedTuple):
 
     tags: tuple[str, ...] = ()
     total: int = 0
-    epoch: object = None
+    epoch: Epoch = NO_EPOCH
 
 
 NOWHERE: Final = Standing()
@@ -69,7 +70,7 @@ class _Hit(Node):
 
     value: Any
     soft_deadline: float
-    epoch: object
+    epoch: Epoch
 
 
 class Slot(_Hit):

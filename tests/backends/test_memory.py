@@ -121,7 +121,7 @@ def test_little_is_remembered_for_later_entries_to_share() -> None:
 @pytest.mark.parametrize("total", [0, 2**32 + 7])
 def test_a_slot_holds_the_total_of_its_standing(store: MemoryStore, total: int) -> None:
     """However many invalidations there were."""
-    standing = Standing(("tag",), total, None)
+    standing = Standing(("tag",), total)
 
     slot = store.put(
         "k", FAMILY, Entry(None, HEADER, 1), soft_deadline=1, deadline=1, now=0, standing=standing

@@ -102,6 +102,22 @@ def test_what_is_known_of_a_tag_needs_a_proof() -> None:
     assert ledger.known("t", 5.0) is None
 
 
+def test_an_epoch_that_has_ended_is_proven_no_more() -> None:
+    """A hit asks the epoch of its entry, and no later proof brings that back."""
+    ledger = Ledger()
+    before = ledger.epoch
+    ledger.proof_deadline = 5.0
+    assert (before.deadline, before.over) == (5.0, None)
+
+    ledger.apply(record(1, tags=("t",)))
+    after, proven = ledger.epoch, ledger.proof_deadline
+    ledger.proof_deadline = 9.0
+
+    assert proven == 5.0
+    assert (before.deadline, before.over) == (-inf, True)
+    assert (after.deadline, after.over) == (9.0, None)
+
+
 def test_what_was_asked_before_an_invalidation_is_not_learned_after_it() -> None:
     """The state is that from before."""
     ledger = Ledger()

@@ -29,7 +29,8 @@ def flight_of(cache: TierCache) -> Flight:
 
 def found_by(value: Any) -> Any:
     """Return what a call finds where it looks for its slot."""
-    return value.__tiercache__._table.slots[type(None)].get(1)
+    table, key = value.__tiercache__._table.alias(None, (1,))
+    return table.get(key)
 
 
 async def crowd(source: Source, read: Callable[[], Awaitable[Any]]) -> list[asyncio.Future[Any]]:

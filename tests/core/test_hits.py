@@ -72,6 +72,46 @@ async def test_equal_arguments_of_different_types_never_share(
         await ticks()
 
 
+@pytest.mark.parametrize("alone_in_key", [True, False], ids=["alone", "with others"])
+async def test_flags_choose_among_tables(alone: TierCache, alone_in_key: bool) -> None:
+    """Each of two flags, and what is equal to one."""
+
+    @alone.cached("flag:{x}")
+    async def one(x: bool) -> str:
+        return repr(x)
+
+    @alone.cached("flags:{name}:{x}:{y}")
+    async def several(x: bool, name: str = "n", y: bool = False) -> str:
+        return repr((name, x, y))
+
+    values: list[Any] = [True, False, 1, 0, 1.0, "True", None, b"", [], True]
+    for _ in range(3):
+        if alone_in_key:
+            assert [await one(x) for x in values] == [repr(x) for x in values]
+        else:
+            for y in values:
+                answers = [await several(x, y=y) for x in values]
+                assert answers == [repr(("n", x, y)) for x in values]
+        await ticks()
+
+    assert alone_in_key or several.peek(True, "n", True) == repr(("n", True, True))
+
+
+async def test_flags_of_methods_choose_among_tables(alone: TierCache) -> None:
+    """So they do for the form that is kept for one object."""
+
+    class Repository:
+        @alone.cached("get:{full}")
+        async def get(self, *, full: bool) -> bool:
+            return full
+
+    first, second = Repository(), Repository()
+    for each in [first] * KEEP_AFTER * 2 + [first, second] * 3:
+        assert [await each.get(full=full) for full in (True, False)] == [True, False]
+
+    assert alone.statistics().loads == 2
+
+
 async def test_zero_and_minus_zero_never_share(alone: TierCache) -> None:
     """They are equal and have one hash, but not one text."""
 

@@ -45,7 +45,7 @@ def reader_of(cache: TierCache) -> Any:
 async def test_calls_with_the_same_arguments_share_a_look(cache: TierCache, wire: Wire) -> None:
     """They find it by these, as they would find a slot; when it has ended nothing is left there."""
     row = reader_of(cache)
-    table: dict[int, Any] = row.__tiercache__._table.slots[type(None)]
+    table: dict[int, Any] = row.__tiercache__._table.alias(None, (1,))[0]
     held = wire.hold_reply("GET")
     readers = [asyncio.ensure_future(row(1)) for _ in range(3)]
     await soon(held.reached.wait())
@@ -66,7 +66,7 @@ async def test_nothing_is_left_where_calls_find_looks(
     """Whether they were answered, left to flights, cancelled, or belong to a loop that is gone."""
     cache = await make_cache(l1=l1)
     row = reader_of(cache)
-    table = row.__tiercache__._table.slots[type(None)]
+    table = row.__tiercache__._table.alias(None, (1,))[0]
     await reader_of(other)(1)
     await settled(other)
     gone = asyncio.ensure_future(row(3))
