@@ -10,15 +10,15 @@ answers would be on their way, and the older one might come last.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from contextvars import copy_context
 from functools import partial
-from typing import Any, TypeAlias
+from math import inf
+from typing import Any
 
 from async_tiercache._ask import UNKNOWN, States
 from async_tiercache._basis import Basis
-from async_tiercache._entry import Entry, Header
 from async_tiercache._family import MANY_MISSES, Family
 from async_tiercache._fence import Fences
 from async_tiercache._finder import Finder
@@ -28,20 +28,10 @@ from async_tiercache._inside import RUNNING, inside
 from async_tiercache._ledger import Ledger
 from async_tiercache._look import Came, Home, Look, Survey, Waiter
 from async_tiercache._options import MISSING
+from async_tiercache._plain import Plain, PlainFrames, entry_of
 from async_tiercache._read_log import ReadLog
 from async_tiercache._tiers import Tiers
 from async_tiercache.abc import Clock, Content
-from async_tiercache.codecs.frame import digest_key, pack_tags, unpack_plain
-from async_tiercache.policies.freshness import MAX_DRAW, early_at
-
-Pairs: TypeAlias = tuple[tuple[str, bytes], ...]
-Plain: TypeAlias = tuple[
-    Any,
-    float,
-    Pairs,
-    tuple[bytes, float, float, float, float, bytes | memoryview],
-]
-"""A value, when it is due for a refresh, its tags with their ids, and what `unpack_plain` says."""
 
 
 class Looks:
@@ -77,7 +67,6 @@ class Looks:
         log: ReadLog,
         clock: Clock,
     ) -> None:
-        self._namespace = namespace
         self.on = on
         self._tiers = tiers
         self._finder = finder
@@ -87,7 +76,7 @@ class Looks:
         self._releasing = fences.releasing
         self._log = log
         self._monotonic = clock.monotonic
-        self._random = clock.random
+        self._plain = PlainFrames(namespace, clock.random)
         self._home = Home()
         self._gathered: list[Look] = []
         self._scheduled = False
@@ -127,9 +116,10 @@ class Looks:
         if family.misses_in_a_row >= MANY_MISSES or key in self._releasing:
             return None
         now, ledger = self._monotonic(), self._ledger
-        look = self._home.by_key.get(key)
-        if look is not None and isinstance(look, Survey):
-            look = look.look(key)
+        home = self._home
+        look = home.by_key.get(key)
+        if look is None and home.surveys:
+            look = home.surveyed(key)
         found = look
         if (
             look is None
@@ -185,8 +175,11 @@ class Looks:
 
     def detach(self, key: str) -> None:
         """Let the readers of a look ask again: somebody else asks L2 for its key."""
-        look = self._home.by_key.pop(key, None)
-        if isinstance(look, Look):
+        home = self._home
+        if home.surveys:
+            home.take(key)
+        look = home.by_key.pop(key, None)
+        if look is not None:
             look.hide()
 
     def forget(self) -> None:
@@ -220,6 +213,9 @@ class Looks:
         for taken in (slots, self._flights, self._releasing, self._home.by_key):
             if not keys.keys().isdisjoint(taken.keys()):
                 keys = {key: tags for key, tags in keys.items() if key not in taken}
+        for survey in self._home.surveys:
+            if not keys.keys().isdisjoint(survey.tags.keys()):
+                keys = {key: tags for key, tags in keys.items() if not survey.owns(key)}
         return keys
 
     def _made(
@@ -272,37 +268,80 @@ class Looks:
                         rest.set_result(None)
 
     def _surveyed(
-        self, survey: Survey, contents: Iterable[tuple[str, Content]], states: States
+        self,
+        survey: Survey,
+        keys: Mapping[str, tuple[str, ...]],
+        contents: Sequence[Content],
+        states: States,
     ) -> list[tuple[Look, Content]]:
-        """Answer the keys of a survey as looks are; return the looks that this leaves."""
-        family, by_key, values = survey.family, survey.home.by_key, survey.values
-        ledger, keeps = self._ledger, self._tiers.store is not None
-        unmoved, moment = ledger.moment is survey.moment, (self._tiers.now(), self._monotonic())
-        left: list[tuple[Look, Content]] = []
-        for key, content in contents:
-            if by_key.get(key) is survey and (unmoved or ledger.holds(survey.basis(key))):
+        """Answer the keys of a survey as looks are; return the looks that this leaves.
+
+        Args:
+            survey: The survey.
+            keys: Those of its keys that L2 was asked for, each with its tags.
+            contents: What L2 holds for each.
+            states: The states of their tags.
+        """
+        ledger, found = self._ledger, dict[str, Any]()
+        keeps = self._tiers.store is not None
+        whole = keeps or ledger.floored
+        rows = zip(keys, keys.values(), contents, strict=True)
+        left = self._plain.open(survey.family, rows, states, found, whole=whole)
+        self._finder.learn(survey.basis_of(keys), states)
+        # Not before all are decoded: the code of a user's class may do anything.
+        if ledger.moment is not survey.moment or ledger.floored or survey.taken:
+            held = dict(zip(keys, contents, strict=True))
+            for key in [*found]:
+                created_at = found[key][3][1] if whole else -inf
+                if not self._counts(survey, key, created_at):
+                    del found[key]
+                    left.append((key, held[key]))
+        survey.values = {key: plain[0] for key, plain in found.items()} if whole else found
+        if keeps:
+            self._keep_all(survey, found, states)
+        return self._looked(survey, left, states) if left else []
+
+    def _counts(self, survey: Survey, key: str, created_at: float) -> bool:
+        """Return whether what a survey has found for one key is still to be believed.
+
+        Args:
+            survey: The survey.
+            key: The key's text.
+            created_at: When the load of that began; long ago, if it is not known any more.
+        """
+        ledger = self._ledger
+        return (
+            survey.owns(key)
+            and (ledger.moment is survey.moment or ledger.holds(survey.basis(key)))
+            and not ledger.is_below_floor(key, created_at)
+        )
+
+    def _keep_all(self, survey: Survey, found: Mapping[str, Plain], states: States) -> None:
+        """Put what was found by a survey into L1."""
+        family, tiers, ledger = survey.family, self._tiers, self._ledger
+        l1_ttl, moment = family.limits.l1_ttl, (tiers.now(), self._monotonic())
+        for key, plain in found.items():
+            entry = entry_of(family, plain, states)
+            if ledger.moment is survey.moment:
                 tags = survey.tags[key]
-                plain = self._plain(family, key, tags, content, states)
-                if plain is not None:
-                    del by_key[key]
-                    values[key] = plain[0]
-                    moved = keeps and ledger.moment is not survey.moment
-                    if tags or moved or not states.learned:
-                        self._take_in(family, survey.basis(key), plain, states)
-                    elif keeps:
-                        entry, l1_ttl = _entry_of(family, plain, states), family.limits.l1_ttl
-                        self._tiers.hold(
-                            key, (), family, entry, l1_ttl=l1_ttl, early=plain[1], moment=moment
-                        )
-                    continue
+                tiers.hold(key, tags, family, entry, l1_ttl=l1_ttl, early=plain[1], moment=moment)
+            else:
+                tiers.keep(survey.basis(key), family, entry, l1_ttl=l1_ttl, early=plain[1])
+
+    def _looked(
+        self, survey: Survey, left: Iterable[tuple[str, Content]], states: States
+    ) -> list[tuple[Look, Content]]:
+        """Answer keys of a survey that readers have joined; return the looks at the others."""
+        looks: list[tuple[Look, Content]] = []
+        for key, content in left:
             look = survey.look(key)
             if look is None:
                 continue
             if look.waiting and not self._answered(((look, content),), states):
-                values[key] = look.value
+                survey.values[key] = look.value
             else:
-                left.append((look, content))
-        return left
+                looks.append((look, content))
+        return looks
 
     def _answered(
         self, held: Iterable[tuple[Look, Content]], states: States
@@ -318,10 +357,12 @@ class Looks:
         for look, content in held:
             basis, family = look.basis, look.family
             key, tags = basis.key, basis.tags
-            plain = None
+            found: dict[str, Plain] = {}
             if by_key.get(key) is look and holds(basis):
-                plain = self._plain(family, key, tags, content, states)
-            if plain is None:
+                rows = ((key, tags or (), content),)
+                self._plain.open(family, rows, states, found, whole=True)
+            plain = found.get(key)
+            if plain is None or self._ledger.is_below_floor(key, plain[3][1]):
                 left.append((look, content))
                 continue
             if look.alias is not None:
@@ -332,49 +373,12 @@ class Looks:
             self._give(look, plain)
         return left
 
-    def _plain(
-        self, family: Family, key: str, tags: Collection[str], content: Content, states: States
-    ) -> Plain | None:
-        """Return what is in a plain frame of a fresh value; `None` if it is anything else."""
-        namespace, codec = states.namespace, family.codec
-        if not isinstance(content, bytes) or namespace is None:
-            return None
-        pairs: Pairs | None
-        pairs, packed = (), b""
-        try:
-            if tags:
-                pairs = states.pairs(tags)
-                if pairs is None:
-                    return None
-                packed = pack_tags(pairs)
-            binding = codec.fingerprint + digest_key(self._namespace, key) + namespace
-            fields = unpack_plain(content, binding, len(pairs), packed)
-            if fields is None:
-                return None
-            value = codec.decode(fields[5])
-        except Exception:  # noqa: BLE001 - the finder tells what it is
-            return None
-        created_at, fresh_until, load_seconds = fields[1], fields[2], fields[4]
-        limits, now = family.limits, states.read_at
-        early = fresh_until
-        if now + limits.l1_ttl + MAX_DRAW * load_seconds * limits.early >= fresh_until:
-            early = early_at(
-                created_at=created_at,
-                fresh_until=fresh_until,
-                load_seconds=load_seconds,
-                beta=limits.early,
-                u=self._random(),
-            )
-        if now >= early or self._ledger.is_below_floor(key, created_at):
-            return None
-        return value, early, pairs, fields
-
     def _take_in(self, family: Family, basis: Basis, plain: Plain, states: States) -> None:
         """Let the ledger know the states of tags, and L1 a value that was found under them."""
         if basis.tags or not states.learned:
             self._finder.learn(basis, states)
         if self._tiers.store is not None:
-            entry, l1_ttl = _entry_of(family, plain, states), family.limits.l1_ttl
+            entry, l1_ttl = entry_of(family, plain, states), family.limits.l1_ttl
             self._tiers.keep(basis, family, entry, l1_ttl=l1_ttl, early=plain[1])
 
     def _give(self, look: Look, plain: Plain) -> None:
@@ -397,12 +401,3 @@ class Looks:
             joined = True
         if waiting and not listened:
             self._log.note_hits(family, key, len(waiting))
-
-
-def _entry_of(family: Family, plain: Plain, states: States) -> Entry:
-    value, _, pairs, (entry_id, created, fresh, stale, load_seconds, payload) = plain
-    header = Header(
-        entry_id, created, fresh, stale, load_seconds,
-        family.codec.fingerprint, "", False, states.namespace or b"", pairs,
-    )  # fmt: skip
-    return Entry(value, header, len(payload), payload)
