@@ -4,7 +4,7 @@ What L1 serves of them, and how each is told of, is as in a read of one key.
 """
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from itertools import islice, repeat
 from typing import Any, Final
 
@@ -82,24 +82,13 @@ class BatchReader:
             Exception: The error of the first key that has one; the others are stored first.
         """
         started = self._clock.monotonic()
-        values: dict[str, Any] = dict.fromkeys(keys, MISSING)
-        left: dict[str, tuple[str, ...]] = {}
-        held = {} if self._tiers.store is None else self._tiers.store.slots
-        for key, tags in keys.items():
-            if key not in held:
-                left[key] = tags
-            elif (slot := self._reader.servable(family, key, tags, started)) is not None:
-                values[key] = slot.value
-            elif inside() is None and self._tiers.knows_absent(key, tags):
-                family.counts.count_l1_hit()
-            else:
-                left[key] = tags
+        values: dict[str, Any] = {}
+        left = self._beyond_l1(family, keys, values, started)
+        answers: dict[str, Answer] = {}
         if left:
             operation = Operation("get", family.name, tuple(left))
             with self._tracing.around(operation):
-                answers: dict[str, Answer] = {}
-                for start in range(0, len(left), MAX_TOGETHER):
-                    part = dict(islice(left.items(), start, start + MAX_TOGETHER))
+                for part in _parts(left):
                     answers |= await self._answers_beyond(
                         family, part, load_of, values, started, opened=opened
                     )
@@ -108,7 +97,34 @@ class BatchReader:
                     note_answers(operation, [each.outcome for each in answers.values()], joined)
                 for key in filter(answers.__contains__, left):
                     values[key] = self._reader.deliver(family, answers[key], started)
-        return {key: value for key, value in values.items() if value is not MISSING}
+        if not answers and list(values) == list(keys):
+            # All are there, and in their order, which is the case if one tier has them.
+            return values
+        found = ((key, values.get(key, MISSING)) for key in keys)
+        return {key: value for key, value in found if value is not MISSING}
+
+    def _beyond_l1(
+        self,
+        family: Family,
+        keys: Mapping[str, tuple[str, ...]],
+        values: dict[str, Any],
+        started: float,
+    ) -> Mapping[str, tuple[str, ...]]:
+        """Note the values that L1 has for keys; return the others, each with its tags."""
+        store = self._tiers.store
+        if store is None or keys.keys().isdisjoint(store.slots.keys()):
+            return keys
+        left: dict[str, tuple[str, ...]] = {}
+        for key, tags in keys.items():
+            if key not in store.slots:
+                left[key] = tags
+            elif (slot := self._reader.servable(family, key, tags, started)) is not None:
+                values[key] = slot.value
+            elif inside() is None and self._tiers.knows_absent(key, tags):
+                family.counts.count_l1_hit()
+            else:
+                left[key] = tags
+        return left
 
     async def _answers_beyond(
         self,
@@ -127,8 +143,11 @@ class BatchReader:
             async with self._looks.asked(family, keys, opened=opened) as survey:
                 hits = survey.values
                 values |= hits
-                self._log.note_hit_keys(family, hits, started=started)
-                if len(hits) == len(keys):
+                whole = len(hits) == len(keys)
+                # Of what is noted no value must stay.
+                noted = keys if whole else dict.fromkeys(hits)
+                self._log.note_hit_keys(family, noted, started=started)
+                if whole:
                     return {}
                 left = {key: tags for key, tags in keys.items() if key not in hits}
                 return await self._answers(family, left, load_of, {**survey.looks}, opened=opened)
@@ -257,3 +276,12 @@ class BatchReader:
                     self._pilot.end(flight, fresh)
                     continue
             self._pilot.start(flight, family, load_of(flight.key), held)
+
+
+def _parts(keys: Mapping[str, tuple[str, ...]]) -> Iterator[Mapping[str, tuple[str, ...]]]:
+    """Yield keys by as many as are asked for together."""
+    if len(keys) <= MAX_TOGETHER:
+        yield keys
+        return
+    for start in range(0, len(keys), MAX_TOGETHER):
+        yield dict(islice(keys.items(), start, start + MAX_TOGETHER))

@@ -102,9 +102,9 @@ class Batch:
             return found_of(await self._call(owner, bound, ids, LoadContext()), ids)
         core.admit()
         values = self._values(bound)
-        texts, tags = operations.keys_of(owner, list(map(values, ids)))
-        keys = dict(zip(texts, ids, strict=True))
-        if len(keys) < len(ids):
+        keys = operations.keys_of(owner, self._place, ids, values)
+        under = operations.tags_of_keys(owner, keys, ids, values)
+        if len(under) < len(ids):
             raise UsageError(
                 f"Two of the ids in {self._ids} of {operations.maker.name} have the same key",
                 hint="Leave parameters out of the key only if they do not change the value.",
@@ -112,20 +112,22 @@ class Batch:
         family = operations.family_of(owner)
         rest = self._rest(values(None)) if self._others else ()
         gatherer = self._gatherer(family, owner, bound, rest, serial=family.bound)
+        by_key: dict[str, Any] = {}
 
         def load_of(key: str) -> Load:
-            each = keys[key]
+            if not by_key:
+                by_key.update(zip(keys, ids, strict=True))
+            each = by_key[key]
             behind = None if family.bound else partial(self._part_behind, owner, values(each))
             return Load(part=gatherer.expect(each), behind=behind)
 
-        under = dict(zip(texts, tags, strict=True))
         opened = self._context is not None
         found = await core.batch_reader.read(family, under, load_of, opened=opened)
-        return {
-            keys[key]: value
-            for key, value in found.items()
-            if value is not None or not self._none_is_absent
-        }
+        if self._none_is_absent and NoneType in set(map(type, found.values())):
+            found = {key: value for key, value in found.items() if value is not None}
+        if len(found) == len(ids):
+            return dict(zip(ids, found.values(), strict=True))
+        return {each: found[key] for key, each in zip(keys, ids, strict=True) if key in found}
 
     async def invalidate(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Report:
         """Remove the values of all the ids from every tier."""

@@ -176,8 +176,8 @@ class Table:
 
     Attributes:
         by_text: Whether its only dict is L1 itself.
-        certain: Whether a call that meets the conditions has a place in it: equal values of any class
-            need not have equal texts, and a flag may be none.
+        certain: Whether a call that meets the conditions has a place there: equal values of any
+            class need not have equal texts, and a flag may be none.
         expression: The source of the key in the chosen dict.
         conditions: The source of what must hold before that is asked.
         unsafe: Whether asking may raise `TypeError`, for an argument without a hash.

@@ -99,7 +99,7 @@ class Explainer:
         heard = self._tiers.heard.get(key)
         return Explanation(
             key=key,
-            last_read=" ".join(self._log.last.get(key, ())),
+            last_read=" ".join(self._log.last(key)),
             in_l1=slot is not None,
             l1_seconds=None if slot is None else slot.soft_deadline - monotonic,
             l1_why="" if slot is None else self._why_not(slot, monotonic),

@@ -6,7 +6,7 @@ with the key; those that only the frame names cost a second turn, unless this pr
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any, Final, TypeAlias, TypeVar, cast
@@ -47,7 +47,8 @@ A = TypeVar("A", bound=Ask)
 R = TypeVar("R")
 AtOnce: TypeAlias = Callable[[Iterable[tuple[A, Content]], States], Iterable[tuple[A, Content]]]
 SurveyAtOnce: TypeAlias = Callable[
-    [Survey, Iterable[tuple[str, Content]], States], Iterable[tuple[Look, Content]]
+    [Survey, Mapping[str, tuple[str, ...]], Sequence[Content], States],
+    Iterable[tuple[Look, Content]],
 ]
 
 
@@ -122,10 +123,9 @@ class Finder:
                 reading = await self._read(list(keys), asked)
             if reading is not None:
                 states = self._settled(asked, reading.states)
-                held = zip(keys, reading.contents, strict=True)
                 taken_in = [
                     self._taken_in(look, content, states)
-                    for look, content in at_once(survey, held, states)
+                    for look, content in at_once(survey, keys, reading.contents, states)
                 ]
                 named = [frame for frame in taken_in if frame is not None]
                 if named:

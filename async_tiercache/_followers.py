@@ -85,7 +85,7 @@ class Followers:
             return None
         look = self._home.by_key.get(key)
         if (
-            not isinstance(look, Look)
+            look is None
             or look.flight is not flight
             or look.family is not family
             or not look.waiting

@@ -251,6 +251,11 @@ class Ledger:
             if before == -inf:
                 del self._floors[key]
 
+    @property
+    def floored(self) -> bool:
+        """Whether an entry of any key may be older than what this process has shown."""
+        return bool(self._floors)
+
     def is_below_floor(self, key: str, created_at: float) -> bool:
         """Return whether an entry may be older than what this process has shown."""
         return bool(self._floors) and created_at < self._floors.get(key, -inf)

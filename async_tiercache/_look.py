@@ -114,6 +114,8 @@ class Look(Ask):
         self._gone = 0
         self.flight: Flight | None = None
         home.by_key[key] = self
+        if home.surveys:
+            home.take(key)
         if alias is not None:
             alias[0][alias[1]] = self
 
@@ -266,16 +268,18 @@ class Survey:
     A key gets its own look when a reader joins, or when it is left to a flight.
 
     Attributes:
-        home: Where it stands for each of its keys.
+        home: Where it stands for its keys.
         family: The family of the keys.
         moment: When it began, as the ledger knows it.
         tags: The texts of the keys, each with the tags that are asked for with it.
         values: The values that are there and fresh, by key.
         looks: The keys' own looks.
+        taken: Keys that have one, or that somebody else has asked L2 for since.
     """
 
     __slots__ = (
-        "_began", "_declared", "_opened", "family", "home", "looks", "moment", "tags", "values",
+        "_began", "_declared", "_opened", "family", "home", "looks", "moment", "tags", "taken",
+        "values",
     )  # fmt: skip
 
     def __init__(
@@ -297,25 +301,34 @@ class Survey:
             self.tags = {key: (*tags, *named.get(key, ())) for key, tags in keys.items()}
         self.values: dict[str, Any] = {}
         self.looks: dict[str, Look] = {}
+        self.taken: set[str] = set()
         self._began = began
         self._declared = keys
         self._opened = opened
-        home.by_key.update(dict.fromkeys(keys, self))
+        home.surveys.append(self)
 
     @property
     def asked(self) -> tuple[str, ...]:
         """The tags whose states are asked for."""
         always = (NAMESPACE, TAG_EPOCH) if self._opened else (NAMESPACE,)
-        return tuple(dict.fromkeys((*always, *chain.from_iterable(self.tags.values()))))
+        return tuple(dict.fromkeys((*always, *_tags_of(self.tags))))
+
+    def owns(self, key: str) -> bool:
+        """Return whether it is the look of a key, which has no value and no look of its own yet."""
+        return key in self.tags and key not in self.taken and key not in self.values
 
     def basis(self, key: str) -> Basis:
         """Return what the value of a key rests on."""
         return self.moment.basis(key, self._declared[key], self.tags[key], opened=self._opened)
 
+    def basis_of(self, keys: Mapping[str, tuple[str, ...]]) -> Basis:
+        """Return what rests on all tags of some of the keys, and on no key."""
+        return self.moment.basis("", (), _tags_of(keys), opened=self._opened)
+
     def look(self, key: str) -> Look | None:
         """Return a key's own look; `None` if somebody else has asked L2 for it since."""
         look = self.looks.get(key)
-        if look is None and self.home.by_key.get(key) is self:
+        if look is None and self.owns(key):
             declared, tags = self._declared[key], self.tags[key]
             look = Look(
                 self.home, self.family, key, declared, tags, self.moment, self._began, self._opened
@@ -333,12 +346,9 @@ class Survey:
 
     def leave(self) -> None:
         """Be the look of no key any more, and let nobody wait."""
-        by_key = self.home.by_key
-        if len(self.values) < len(self.tags):
-            for key in self.tags:
-                if key in by_key and by_key[key] is self.looks.get(key, self):
-                    del by_key[key]
+        self.home.surveys.remove(self)
         for look in self.looks.values():
+            look.leave()
             if look.found is None and look.value is MISSING:
                 look.settle(UNKNOWN)
 
@@ -348,21 +358,32 @@ class Home:
 
     Attributes:
         by_key: The look of each key, until it was answered or a flight has taken it over.
+        surveys: Those of many keys at once.
         settled: Looks that were left to flights.
     """
 
-    __slots__ = ("_leaving", "by_key", "settled")
+    __slots__ = ("_leaving", "by_key", "settled", "surveys")
 
     def __init__(self) -> None:
-        self.by_key: dict[str, Look | Survey] = {}
+        self.by_key: dict[str, Look] = {}
+        self.surveys: list[Survey] = []
         self.settled: list[Look] = []
         self._leaving: list[Look] = []
 
     def forget(self) -> None:
         """Let compiled call paths find none of them any more."""
         for look in self.by_key.values():
-            if isinstance(look, Look):
-                look.hide()
+            look.hide()
+
+    def surveyed(self, key: str) -> Look | None:
+        """Return a look of its own at a key that a survey looks at, if one does."""
+        return next((each.look(key) for each in self.surveys if each.owns(key)), None)
+
+    def take(self, key: str) -> None:
+        """Let no survey be the look of a key any more."""
+        for survey in self.surveys:
+            if key in survey.tags:
+                survey.taken.add(key)
 
     def leave_settled(self) -> None:
         """End the looks that were settled before the last question, not only before this one.
@@ -378,3 +399,8 @@ class Home:
     def quiet(self) -> bool:
         """Whether no reader may be about to go on with what a look has found."""
         return not (self.settled or self._leaving)
+
+
+def _tags_of(keys: Mapping[str, tuple[str, ...]]) -> dict[str, None]:
+    """Return the tags of all keys, each once; most keys have the same."""
+    return dict.fromkeys(chain.from_iterable(dict.fromkeys(keys.values())))

@@ -10,14 +10,14 @@ answers would be on their way, and the older one might come last.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any, TypeAlias
+from math import inf
+from typing import Any
 
 from async_tiercache._ask import UNKNOWN, States
 from async_tiercache._basis import Basis
-from async_tiercache._entry import Entry, Header
 from async_tiercache._family import MANY_MISSES, Alias, Family
 from async_tiercache._fence import Fences
 from async_tiercache._finder import Finder
@@ -27,20 +27,10 @@ from async_tiercache._inside import RUNNING, inside
 from async_tiercache._ledger import Ledger
 from async_tiercache._look import Home, Look, Survey, Waiter
 from async_tiercache._options import MISSING
+from async_tiercache._plain import Plain, PlainFrames, entry_of
 from async_tiercache._read_log import ReadLog
 from async_tiercache._tiers import Tiers
 from async_tiercache.abc import NAMESPACE, TAG_EPOCH, Clock, Content
-from async_tiercache.codecs.frame import digest_key, pack_tags, unpack_plain
-from async_tiercache.policies.freshness import MAX_DRAW, early_at
-
-Pairs: TypeAlias = tuple[tuple[str, bytes], ...]
-Plain: TypeAlias = tuple[
-    Any,
-    float,
-    Pairs,
-    tuple[bytes, float, float, float, float, bytes | memoryview],
-]
-"""A value, when it is due for a refresh, its tags with their ids, and what `unpack_plain` says."""
 
 
 class Looks:
@@ -76,7 +66,6 @@ class Looks:
         log: ReadLog,
         clock: Clock,
     ) -> None:
-        self._namespace = namespace
         self.on = on
         self._tiers = tiers
         self._finder = finder
@@ -86,7 +75,7 @@ class Looks:
         self._releasing = fences.releasing
         self._log = log
         self._monotonic = clock.monotonic
-        self._random = clock.random
+        self._plain = PlainFrames(namespace, clock.random)
         self._home = Home()
         self._gathered: list[Look] = []
         self._tags: dict[str, None] = {NAMESPACE: None}
@@ -131,10 +120,9 @@ class Looks:
             return None
         now, home = self._monotonic(), self._home
         look = home.by_key.get(key)
-        joined = look is not None
-        if look is not None:
-            look = look.look(key) if isinstance(look, Survey) else look
-            joined = look is not None and self._may_join(look, family, tags, now)
+        if look is None and home.surveys:
+            look = home.surveyed(key)
+        joined = look is not None and self._may_join(look, family, tags, now)
         if look is None or not joined:
             asked = (*tags, *family.named.get(key, ())) if family.named else tags
             moment = self._ledger.latest or self._ledger.moment
@@ -197,8 +185,11 @@ class Looks:
 
     def detach(self, key: str) -> None:
         """Let the readers of a look ask again: somebody else asks L2 for its key."""
-        look = self._home.by_key.pop(key, None)
-        if isinstance(look, Look):
+        home = self._home
+        if home.surveys:
+            home.take(key)
+        look = home.by_key.pop(key, None)
+        if look is not None:
             look.hide()
 
     def forget(self) -> None:
@@ -232,6 +223,9 @@ class Looks:
         for taken in (slots, self._flights, self._releasing, self._home.by_key):
             if not keys.keys().isdisjoint(taken.keys()):
                 keys = {key: tags for key, tags in keys.items() if key not in taken}
+        for survey in self._home.surveys:
+            if not keys.keys().isdisjoint(survey.tags.keys()):
+                keys = {key: tags for key, tags in keys.items() if not survey.owns(key)}
         return keys
 
     def _ask(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -275,37 +269,80 @@ class Looks:
                         rest.set_result(None)
 
     def _surveyed(
-        self, survey: Survey, contents: Iterable[tuple[str, Content]], states: States
+        self,
+        survey: Survey,
+        keys: Mapping[str, tuple[str, ...]],
+        contents: Sequence[Content],
+        states: States,
     ) -> list[tuple[Look, Content]]:
-        """Answer the keys of a survey as looks are; return the looks that this leaves."""
-        family, by_key, values = survey.family, survey.home.by_key, survey.values
-        ledger, keeps = self._ledger, self._tiers.store is not None
-        unmoved, moment = ledger.moment is survey.moment, (self._tiers.now(), self._monotonic())
-        left: list[tuple[Look, Content]] = []
-        for key, content in contents:
-            if by_key.get(key) is survey and (unmoved or ledger.holds(survey.basis(key))):
+        """Answer the keys of a survey as looks are; return the looks that this leaves.
+
+        Args:
+            survey: The survey.
+            keys: Those of its keys that L2 was asked for, each with its tags.
+            contents: What L2 holds for each.
+            states: The states of their tags.
+        """
+        ledger, found = self._ledger, dict[str, Any]()
+        keeps = self._tiers.store is not None
+        whole = keeps or ledger.floored
+        rows = zip(keys, keys.values(), contents, strict=True)
+        left = self._plain.open(survey.family, rows, states, found, whole=whole)
+        self._finder.learn(survey.basis_of(keys), states)
+        # Not before all are decoded: the code of a user's class may do anything.
+        if ledger.moment is not survey.moment or ledger.floored or survey.taken:
+            held = dict(zip(keys, contents, strict=True))
+            for key in [*found]:
+                created_at = found[key][3][1] if whole else -inf
+                if not self._counts(survey, key, created_at):
+                    del found[key]
+                    left.append((key, held[key]))
+        survey.values = {key: plain[0] for key, plain in found.items()} if whole else found
+        if keeps:
+            self._keep_all(survey, found, states)
+        return self._looked(survey, left, states) if left else []
+
+    def _counts(self, survey: Survey, key: str, created_at: float) -> bool:
+        """Return whether what a survey has found for one key is still to be believed.
+
+        Args:
+            survey: The survey.
+            key: The key's text.
+            created_at: When the load of that began; long ago, if it is not known any more.
+        """
+        ledger = self._ledger
+        return (
+            survey.owns(key)
+            and (ledger.moment is survey.moment or ledger.holds(survey.basis(key)))
+            and not ledger.is_below_floor(key, created_at)
+        )
+
+    def _keep_all(self, survey: Survey, found: Mapping[str, Plain], states: States) -> None:
+        """Put what was found by a survey into L1."""
+        family, tiers, ledger = survey.family, self._tiers, self._ledger
+        l1_ttl, moment = family.limits.l1_ttl, (tiers.now(), self._monotonic())
+        for key, plain in found.items():
+            entry = entry_of(family, plain, states)
+            if ledger.moment is survey.moment:
                 tags = survey.tags[key]
-                plain = self._plain(family, key, tags, content, states)
-                if plain is not None:
-                    del by_key[key]
-                    values[key] = plain[0]
-                    moved = keeps and ledger.moment is not survey.moment
-                    if tags or moved or not states.learned:
-                        self._take_in(family, survey.basis(key), plain, states)
-                    elif keeps:
-                        entry, l1_ttl = _entry_of(family, plain, states), family.limits.l1_ttl
-                        self._tiers.hold(
-                            key, (), family, entry, l1_ttl=l1_ttl, early=plain[1], moment=moment
-                        )
-                    continue
+                tiers.hold(key, tags, family, entry, l1_ttl=l1_ttl, early=plain[1], moment=moment)
+            else:
+                tiers.keep(survey.basis(key), family, entry, l1_ttl=l1_ttl, early=plain[1])
+
+    def _looked(
+        self, survey: Survey, left: Iterable[tuple[str, Content]], states: States
+    ) -> list[tuple[Look, Content]]:
+        """Answer keys of a survey that readers have joined; return the looks at the others."""
+        looks: list[tuple[Look, Content]] = []
+        for key, content in left:
             look = survey.look(key)
             if look is None:
                 continue
             if look.waiting and not self._answered(((look, content),), states):
-                values[key] = look.value
+                survey.values[key] = look.value
             else:
-                left.append((look, content))
-        return left
+                looks.append((look, content))
+        return looks
 
     def _answered(
         self, held: Iterable[tuple[Look, Content]], states: States
@@ -315,70 +352,53 @@ class Looks:
         Returns:
             Those that this leaves, each with what L2 holds.
         """
-        by_key, ledger = self._home.by_key, self._ledger
-        keeps = self._tiers.store is not None
+        held = list(held)
+        families = {look.family for look, _ in held}
         left: list[tuple[Look, Content]] = []
+        for family in families:
+            mine = held
+            if len(families) > 1:
+                mine = [(look, content) for look, content in held if look.family is family]
+            left += self._answered_alike(family, mine, states)
+        return left
+
+    def _answered_alike(
+        self, family: Family, held: Sequence[tuple[Look, Content]], states: States
+    ) -> list[tuple[Look, Content]]:
+        """Answer looks of one family; return those that this leaves."""
+        by_key, ledger, keeps = self._home.by_key, self._ledger, self._tiers.store is not None
+        # Of two that look for a key under other tags, the later one is the key's look.
+        latest = {each[0].key: each for each in held}
+        rows = [(key, look.tags, content) for key, (look, content) in latest.items()]
+        found: dict[str, Plain] = {}
+        self._plain.open(family, rows, states, found, whole=True)
+        floored, left = ledger.floored, list[tuple[Look, Content]]()
         for look, content in held:
-            family, key, tags, plain = look.family, look.key, look.tags, None
-            if by_key.get(key) is look and (
-                look.moment is ledger.latest or ledger.holds(look.basis)
+            key = look.key
+            plain = found.get(key)
+            if (
+                plain is None
+                or by_key.get(key) is not look
+                or not (look.moment is ledger.latest or ledger.holds(look.basis))
+                or (floored and ledger.is_below_floor(key, plain[3][1]))
             ):
-                plain = self._plain(family, key, tags, content, states)
-            if plain is None:
                 left.append((look, content))
                 continue
             del by_key[key]
             if look.alias is not None:
                 look.hide()
-            if tags or keeps or not states.learned:
+            if keeps or look.tags or not states.learned:
                 self._take_in(family, look.basis, plain, states)
                 self._tiers.link(family, key, look.alias, look.declared)
             self._give(look, plain)
         return left
-
-    def _plain(
-        self, family: Family, key: str, tags: Collection[str], content: Content, states: States
-    ) -> Plain | None:
-        """Return what is in a plain frame of a fresh value; `None` if it is anything else."""
-        namespace, codec = states.namespace, family.codec
-        if not isinstance(content, bytes) or namespace is None:
-            return None
-        pairs: Pairs | None
-        pairs, packed = (), b""
-        try:
-            if tags:
-                pairs = states.pairs(tags)
-                if pairs is None:
-                    return None
-                packed = pack_tags(pairs)
-            binding = codec.fingerprint + digest_key(self._namespace, key) + namespace
-            fields = unpack_plain(content, binding, len(pairs), packed)
-            if fields is None:
-                return None
-            value = codec.decode(fields[5])
-        except Exception:  # noqa: BLE001 - the finder tells what it is
-            return None
-        created_at, fresh_until, load_seconds = fields[1], fields[2], fields[4]
-        limits, now = family.limits, states.read_at
-        early = fresh_until
-        if now + limits.l1_ttl + MAX_DRAW * load_seconds * limits.early >= fresh_until:
-            early = early_at(
-                created_at=created_at,
-                fresh_until=fresh_until,
-                load_seconds=load_seconds,
-                beta=limits.early,
-                u=self._random(),
-            )
-        if now >= early or self._ledger.is_below_floor(key, created_at):
-            return None
-        return value, early, pairs, fields
 
     def _take_in(self, family: Family, basis: Basis, plain: Plain, states: States) -> None:
         """Let the ledger know the states of tags, and L1 a value that was found under them."""
         if basis.tags or not states.learned:
             self._finder.learn(basis, states)
         if self._tiers.store is not None:
-            entry, l1_ttl = _entry_of(family, plain, states), family.limits.l1_ttl
+            entry, l1_ttl = entry_of(family, plain, states), family.limits.l1_ttl
             self._tiers.keep(basis, family, entry, l1_ttl=l1_ttl, early=plain[1])
 
     def _give(self, look: Look, plain: Plain) -> None:
@@ -397,15 +417,5 @@ class Looks:
                 since, context = came.pop(waiter)
                 note = partial(self._log.note_hit, joined=joined, started=since)
                 context.run(note, family, look.key)
-        look.forget()
         if given and came is None:
             self._log.note_hits(family, look.key, given)
-
-
-def _entry_of(family: Family, plain: Plain, states: States) -> Entry:
-    value, _, pairs, (entry_id, created, fresh, stale, load_seconds, payload) = plain
-    header = Header(
-        entry_id, created, fresh, stale, load_seconds,
-        family.codec.fingerprint, "", False, states.namespace or b"", pairs,
-    )  # fmt: skip
-    return Entry(value, header, len(payload), payload)

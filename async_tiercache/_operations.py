@@ -243,16 +243,39 @@ class Operations:
         return self.core.tenancy.tags(self._tags.texts(self.names, owner, values))
 
     def keys_of(
-        self, owner: Any, calls: Sequence[Arguments]
-    ) -> tuple[list[str], list[tuple[str, ...]]]:
-        """Return the texts of the keys of several calls, and the tags that each stands under."""
-        core, keys = self.core, self.maker.texts(calls, owner)
-        prefix = core.tenancy.prefix()
-        if prefix:
-            keys = [prefix + key for key in keys]
-        if self._tags.fixed is not None:
-            return keys, [core.tenancy.tags(self._tags.fixed)] * len(keys)
-        return keys, [self.tags_of(owner, values) for values in calls]
+        self, owner: Any, place: int, ids: Sequence[Any], call: Callable[[Any], Arguments]
+    ) -> list[str]:
+        """Return the texts of the keys of calls that differ in one argument.
+
+        Args:
+            owner: `self`, or `None`.
+            place: Which argument.
+            ids: Those of this argument.
+            call: Returns the values of the parameters for each of them.
+        """
+        keys, prefix = self.maker.texts(place, ids, call, owner), self.core.tenancy.prefix()
+        return [prefix + key for key in keys] if prefix else keys
+
+    def tags_of_keys(
+        self,
+        owner: Any,
+        keys: Sequence[str],
+        ids: Sequence[Any],
+        call: Callable[[Any], Arguments],
+    ) -> dict[str, tuple[str, ...]]:
+        """Return for the key of each of such calls the tags that its value stands under.
+
+        Args:
+            owner: `self`, or `None`.
+            keys: The texts of the keys.
+            ids: What each is of.
+            call: Returns the values of the parameters for each of these.
+        """
+        fixed = self._tags.fixed
+        if fixed is not None:
+            return dict.fromkeys(keys, self.core.tenancy.tags(fixed))
+        pairs = zip(keys, ids, strict=True)
+        return {key: self.tags_of(owner, call(each)) for key, each in pairs}
 
     async def _load_via(self, owner: Any, values: Arguments, context: LoadContext) -> Any:
         async with self.opened(owner, values) as opened:

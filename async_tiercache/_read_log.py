@@ -1,8 +1,8 @@
 """The read log: counts and tells how the reads that L1 could not answer at once were answered."""
 
-from collections import OrderedDict
-from collections.abc import Callable, Collection
-from typing import Final, TypeAlias
+from collections import OrderedDict, deque
+from collections.abc import Callable, Collection, Mapping
+from typing import Final, NamedTuple, TypeAlias
 
 from async_tiercache._entry import Tier
 from async_tiercache._events import Read, State
@@ -15,6 +15,18 @@ _L2_HIT: Final[Answered] = ("l2", "fresh")
 MAX_READS: Final = 1_000  # keys of which it is remembered how they were last read
 
 
+class _Batch(NamedTuple):
+    """Keys that were read one after the other.
+
+    Attributes:
+        keys: These.
+        singly: How each was read; together, as hits of L2, if it is not said.
+    """
+
+    keys: Collection[str]
+    singly: Mapping[str, Answered] = {}
+
+
 class ReadLog:
     """How reads were answered.
 
@@ -24,11 +36,10 @@ class ReadLog:
         notify: Is told of each read, if anybody listens.
 
     Attributes:
-        last: By key, how it was last read; of the latest ones.
         listened: Whether anybody is told.
     """
 
-    __slots__ = ("_advise", "_clock", "_notify", "last", "listened")
+    __slots__ = ("_advise", "_before", "_clock", "_known", "_last", "_notify", "listened")
 
     def __init__(
         self,
@@ -41,8 +52,21 @@ class ReadLog:
         self._advise = advise
         self._notify = notify
         # Its oldest are taken out again and again, which a plain dict searches for each time.
-        self.last = OrderedDict[str, Answered]()
+        self._last = OrderedDict[str, Answered]()
+        # Those before, by batches: to note each of their keys would cost more than to read it.
+        self._before = deque[_Batch]()
+        self._known = 0
         self.listened = notify is not None
+
+    def last(self, key: str) -> Answered | tuple[()]:
+        """Return how a key was last read, if it is one of the latest."""
+        if key in self._last:
+            return self._last[key]
+        found = (each for each in reversed(self._before) if key in each.keys)
+        batch = next(found, None)
+        if batch is None:
+            return ()
+        return batch.singly.get(key, _L2_HIT)
 
     def note(
         self, family: Family, key: str, outcome: Outcome, *, joined: bool, started: float
@@ -74,25 +98,32 @@ class ReadLog:
             self._tell(family, key, _L2_HIT, joined=joined, started=started)
 
     def note_hit_keys(self, family: Family, keys: Collection[str], *, started: float) -> None:
-        """Do so for the fresh values of several keys."""
+        """Do so for the fresh values of several keys, which must stay as they are."""
         family.counts.l2_hits += len(keys)
-        last = self.last
-        last.update(dict.fromkeys(keys, _L2_HIT))
-        while len(last) > MAX_READS:
-            last.popitem(last=False)
+        if self._last:
+            self._put_behind(_Batch(self._last, self._last))
+            self._last = OrderedDict[str, Answered]()
+        self._put_behind(_Batch(keys))
         for key in keys if self._notify is not None else ():
             self._tell(family, key, _L2_HIT, joined=False, started=started)
+
+    def _put_behind(self, batch: "_Batch") -> None:
+        before = self._before
+        before.append(batch)
+        self._known += len(batch.keys)
+        while self._known > MAX_READS and len(before) > 1:
+            self._known -= len(before.popleft().keys)
 
     def note_hits(self, family: Family, key: str, readers: int) -> None:
         """Do so for several readers of it, while nobody is told."""
         family.counts.l2_hits += readers
-        last = self.last
+        last = self._last
         last[key] = _L2_HIT
         if len(last) > MAX_READS:
             last.popitem(last=False)
 
     def _remember(self, key: str, answered: Answered) -> None:
-        last = self.last
+        last = self._last
         last[key] = answered
         if len(last) > MAX_READS:
             last.popitem(last=False)

@@ -363,26 +363,33 @@ class KeyMaker:
             self._verify(type(owner))
         return text if len(text) <= MAX_CHARACTERS else _bounded(text)
 
-    def texts(self, calls: Sequence[tuple[object, ...]], owner: object | None = None) -> list[str]:
-        """Return the keys of several calls: at once, where one plain argument makes each.
+    def texts(
+        self,
+        place: int,
+        values: Sequence[object],
+        call: Callable[[object], tuple[object, ...]],
+        owner: object | None = None,
+    ) -> list[str]:
+        """Return the keys of calls that differ in one argument: at once, where that makes each.
 
         Args:
-            calls: For each of them what `text` takes.
+            place: Which one.
+            values: Those of this argument.
+            call: Returns for each of them what `text` takes.
             owner: The `self` of a method.
 
         Raises:
             UnkeyableError: An argument has no text; the error names the parameter.
             UsageError: Instances of two classes would share the key.
         """
-        only, form = self._only, self._format
+        form = self._format
         verified = not self._one_class or type(owner) is self._verified
-        if only is not None and self._scope is None and verified:
-            values = [args[only] for args in calls]
+        if self._only == place and self._scope is None and verified:
             with suppress(ValueError):  # of an int with more digits than there may be
                 texts = [form % value for value in values] if are_plain(values) else []
                 if texts and max(map(len, texts)) <= MAX_CHARACTERS:
                     return texts
-        return [self.text(args, owner) for args in calls]
+        return [self.text(call(value), owner) for value in values]
 
     def texts_beside(self, place: int, args: tuple[object, ...]) -> tuple[str, ...]:
         """Return the texts of what the key of one call holds of all arguments but one.

@@ -60,7 +60,7 @@ _HEAD: Final = struct.Struct(">3s3B")
 _STAMP: Final = struct.Struct(">16sdddf")
 _BINDING: Final = struct.Struct(f">8s16s{PAIR_BYTES}sI")
 _LAYOUT: Final = struct.Struct(f">3s3B16sdddfII8s16s{PAIR_BYTES}sI")
-_PLAIN: Final = struct.Struct(f">6x16sdddfII{8 + 16 + PAIR_BYTES}sI")
+_unpack_plain: Final = struct.Struct(f">6s16sdddfII{8 + 16 + PAIR_BYTES}sI").unpack_from
 _TAG_SIZE: Final = struct.Struct(">H")
 _CHECKSUM: Final = struct.Struct(">I")
 
@@ -69,6 +69,10 @@ HEADER_BYTES: Final = _LAYOUT.size
 _STAMP_END: Final = STAMP_OFFSET + _STAMP.size
 _BOUND: Final = _STAMP_END + 2 * _CHECKSUM.size
 _LITTLE: Final = 4096  # bytes
+_KEPT_DIGESTS: Final = 4096
+# Made once: a slice of a frame else makes one each time.
+_STAMPED: Final = slice(STAMP_OFFSET, _STAMP_END)
+_REST: Final = slice(_BOUND, None)
 
 _MAGIC: Final = b"VT"
 _VERSION: Final = b"VT\x03"
@@ -95,6 +99,9 @@ _PLAIN_HEADS: Final = tuple(
 )
 _NO_EXTRAS: Final = ("", 0, HEADER_BYTES)
 
+Opened: TypeAlias = tuple[bytes, float, float, float, float, bytes | memoryview]
+"""Of a plain frame: the entry id, when it was created, until when it is fresh and stale, the load
+seconds, and the payload."""
 Refusal: TypeAlias = Literal["frame", "key", "format", "compression", "dictionary"]
 
 
@@ -134,23 +141,43 @@ class FrameError(DecodeError):
         self.cause: Refusal = cause
 
 
-@lru_cache(maxsize=256)
-def _hash_of(namespace: str) -> blake2b:
-    """Return the hash of a namespace's keys, without a text yet; a copy is cheaper than another."""
-    text = namespace.encode("utf-8", "surrogatepass")
-    key = blake2b(text, digest_size=DIGEST_BYTES, person=b"tiercache.ns").digest()
-    return blake2b(digest_size=DIGEST_BYTES, key=key, person=b"tiercache.key")
+class Digests(dict[str, bytes]):
+    """The digests of a namespace's keys, by their texts: made when they are asked for.
+
+    Args:
+        namespace: The namespace.
+    """
+
+    __slots__ = ("_hash",)
+
+    def __init__(self, namespace: str) -> None:
+        super().__init__()
+        text = namespace.encode("utf-8", "surrogatepass")
+        key = blake2b(text, digest_size=DIGEST_BYTES, person=b"tiercache.ns").digest()
+        # A copy is cheaper than another.
+        self._hash = blake2b(digest_size=DIGEST_BYTES, key=key, person=b"tiercache.key")
+
+    def __missing__(self, text: str) -> bytes:
+        if len(self) >= _KEPT_DIGESTS:
+            self.clear()
+        hashed = self._hash.copy()
+        hashed.update(text.encode("utf-8", "surrogatepass"))
+        digest = self[text] = hashed.digest()
+        return digest
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=64)
+def digests_of(namespace: str) -> Digests:
+    """Return the digests of a namespace's keys."""
+    return Digests(namespace)
+
+
 def digest_key(namespace: str, text: str) -> bytes:
     """Return the 16 bytes that bind a frame to its key.
 
     The hash is keyed by the namespace, so no two pairs of namespace and text share an input.
     """
-    hashed = _hash_of(namespace).copy()
-    hashed.update(text.encode("utf-8", "surrogatepass"))
-    return hashed.digest()
+    return digests_of(namespace)[text]
 
 
 def is_lease(raw: bytes) -> bool:
@@ -255,9 +282,7 @@ def unpack(frame: bytes, *, key_digest: bytes) -> tuple[Header, Body]:
     return header, Body(payload, plain_bytes, compression, dictionary_id)
 
 
-def unpack_plain(
-    frame: bytes, binding: bytes, count: int, tags: bytes
-) -> tuple[bytes, float, float, float, float, bytes | memoryview] | None:
+def unpack_plain(frame: bytes, binding: bytes, count: int, tags: bytes) -> Opened | None:
     """Return what is in a frame that is just as expected, for half of what `unpack` costs.
 
     Args:
@@ -267,28 +292,29 @@ def unpack_plain(
         tags: These, as `pack_tags` packs them.
 
     Returns:
-        The entry id, when it was created, until when it is fresh and stale, the load seconds, and
-        the payload; `None` if anything is otherwise: it may still be a frame then, with an etag or
-        a compressed payload.
+        What is in it; `None` if anything is otherwise: it may still be a frame then, with an etag
+        or a compressed payload.
     """
-    head, head_checksum = _PLAIN_HEADS[count]
     length, start = len(frame), HEADER_BYTES + len(tags)
-    if length < start or not frame.startswith(head):
+    if length < start:
         return None
-    entry_id, created, fresh, stale, load, stamp_checksum, checksum, bound, size = (
-        _PLAIN.unpack_from(frame)
+    head, head_checksum = _PLAIN_HEADS[count]
+    begin, entry_id, created, fresh, stale, load, stamp_checksum, checksum, bound, size = (
+        _unpack_plain(frame)
     )
     # A view costs more than a copy of little.
-    rest = (frame if length <= _LITTLE else memoryview(frame))[_BOUND:]
+    rest = (frame if length <= _LITTLE else memoryview(frame))[_REST]
     if (
-        bound != binding
-        or crc32(frame[STAMP_OFFSET:_STAMP_END]) != stamp_checksum
+        begin != head
+        or bound != binding
+        or crc32(frame[_STAMPED]) != stamp_checksum
         or crc32(rest, head_checksum) != checksum
         or length - start != size
         or (count and not frame.startswith(tags, HEADER_BYTES))
-        or not 0 <= created <= _LATEST
-        or not 0 <= fresh <= stale <= _LATEST
-        or not 0 <= load <= _LONGEST_LOAD
+        # Floats, for an int compares more slowly.
+        or not 0.0 <= created <= _LATEST
+        or not 0.0 <= fresh <= stale <= _LATEST
+        or not 0.0 <= load <= _LONGEST_LOAD
     ):
         return None
     return entry_id, created, fresh, stale, load, rest[start - _BOUND :]

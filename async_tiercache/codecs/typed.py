@@ -48,7 +48,9 @@ class TypedCodec:
         classes: The models and enums that it makes; the fingerprint says nothing of their modules.
     """
 
-    __slots__ = ("_from_wire", "_quick_unpack", "_to_wire", "classes", "fingerprint", "schema")
+    __slots__ = (
+        "_easy", "_from_wire", "_quick_unpack", "_to_wire", "classes", "fingerprint", "schema",
+    )  # fmt: skip
 
     def __init__(self, node: Node, fingerprint: bytes, classes: frozenset[type]) -> None:
         self.schema = node.schema
@@ -56,6 +58,7 @@ class TypedCodec:
         self.classes = classes
         self._to_wire = guard(node.encode, node.schema)
         self._from_wire = guard(node.decode, node.schema)
+        self._easy = node.decode.easy
         self._quick_unpack: Unpack | None = None
 
     def __repr__(self) -> str:
@@ -100,7 +103,8 @@ class TypedCodec:
                 data = (self._quick_unpack or self._find_quick_unpack())(payload)
             except Exception:  # noqa: BLE001 - it is judged by the other one
                 data = unpack(payload)
-            return self._from_wire(data)
+            # What is as it comes from the wire needs no call for that.
+            return data if type(data) in self._easy else self._from_wire(data)
         except MismatchError as mismatch:
             raise DecodeError(f"stored bytes do not fit: {mismatch.text()}") from None
         except Exception as error:

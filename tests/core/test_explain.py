@@ -1,6 +1,7 @@
 """What `explain` says of a key."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -39,6 +40,46 @@ async def test_the_last_read_of_a_key_is_told(make_cache: MakeCache) -> None:
 
     assert (here.last_read, here.in_l1, here.l1_why) == ("loader fresh", True, "")
     assert there.last_read == "l2 fresh"
+
+
+async def test_the_last_read_of_a_key_of_batches_is_told(make_cache: MakeCache) -> None:
+    """Whichever came last, a batch or a call for one; of a bounded number of keys."""
+    here, there = await make_cache(), await make_cache(l1=None)
+    forms: list[Any] = []
+    for each in (here, there):
+
+        async def one(key: int) -> int:
+            return key
+
+        async def all_of(keys: list[int]) -> dict[int, int]:
+            return {key: key for key in keys}
+
+        single = each.cached("row:{key}")(one)
+        forms.append((single, single.batch(all_of)))
+    (_, fill), (single, many) = forms
+    await fill([0, 1])
+    await settled(here)
+
+    async def last() -> list[str]:
+        return [(await there.explain(f"row:{key}")).last_read for key in range(3)]
+
+    await single(2)
+    await many([0, 1])
+    assert await last() == ["l2 fresh", "l2 fresh", "loader fresh"]
+
+    await single.invalidate(0)
+    await single(0)
+    assert await last() == ["loader fresh", "l2 fresh", "loader fresh"]
+
+    await settled(there)
+    await many([0])
+    assert await last() == ["l2 fresh", "l2 fresh", "loader fresh"]
+
+    for start in range(3, 1_003, 500):
+        await fill(list(range(start, start + 500)))
+        await settled(here)
+        await many(list(range(start, start + 500)))
+    assert await last() == ["", "", ""]
 
 
 @pytest.mark.parametrize("goes", ["invalidated", "closed"])

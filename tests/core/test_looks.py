@@ -536,3 +536,26 @@ class Late:
         self.begun.set()
         await self.go_on.wait()
         return "newer"
+
+
+async def test_two_readers_under_other_tags_get_nothing_of_one_another(
+    cache: TierCache, other: TierCache
+) -> None:
+    """Asked together, the later one has the key, and what it must stand under is not there."""
+
+    async def stored() -> str:
+        return "under a"
+
+    async def loaded() -> str:
+        return "under b"
+
+    await other.get_or_load("page", stored, tags=["a"])
+    await settled(other)
+
+    first = asyncio.ensure_future(cache.get_or_load("page", loaded, tags=["a"]))
+    second = asyncio.ensure_future(cache.get_or_load("page", loaded, tags=["b"]))
+    await soon(asyncio.gather(first, second))
+    assert second.result() == "under b"
+
+    await cache.invalidate(tags=["b"])
+    assert await cache.get("page", "nothing") == "nothing"

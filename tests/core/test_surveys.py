@@ -9,7 +9,7 @@ import pytest
 import pytest_asyncio
 
 from async_tiercache import LoadContext, TierCache
-from async_tiercache.testing import MemoryServer, settled
+from async_tiercache.testing import FakeClock, MemoryServer, settled
 from tests.conftest import MakeCache
 from tests.core.source import soon, ticks
 from tests.core.wire import MESSAGE, Wire
@@ -107,6 +107,15 @@ async def test_a_reader_joins_the_question_of_a_batch(reading: Reading) -> None:
     assert reading.cache.statistics().l2_hits == len(KEYS) + 1
 
 
+async def test_a_batch_keeps_the_order_of_its_ids_whoever_has_joined(reading: Reading) -> None:
+    """The value of a key that a reader has joined is found after the others."""
+    reader = asyncio.ensure_future(reading.mine.one(0))
+    await ticks()
+
+    assert list((await reading.end()).items()) == list(rows("old").items())
+    await soon(reader)
+
+
 @pytest.mark.parametrize("reading", [{"isolation": "copy"}], indirect=True)
 async def test_a_reader_who_has_joined_a_batch_has_a_copy(reading: Reading) -> None:
     """Each decodes the value for itself."""
@@ -128,6 +137,7 @@ async def test_a_reader_outlives_the_batch_that_it_has_joined(reading: Reading) 
     assert await soon(reader) == ["old", "1"]
     assert not reading.cache._core.looks.asking
     assert not reading.cache._core.looks._home.by_key
+    assert not reading.cache._core.looks._home.surveys
 
 
 async def test_what_l2_lacks_is_loaded_without_another_question(reading: Reading) -> None:
@@ -231,3 +241,123 @@ async def test_what_is_invalidated_while_a_batch_is_decoded_is_not_kept(
     assert store is not None
     assert "row:0" in store.slots
     assert "row:1" not in store.slots
+
+
+async def test_a_key_that_a_batch_has_an_answer_for_is_asked_for_anew_while_it_loads(
+    make_cache: MakeCache, server: MemoryServer, others: Rows
+) -> None:
+    """Nobody waits for the loads of its other keys, nor joins a question that was answered."""
+    cache, loading, release = await make_cache(), asyncio.Event(), asyncio.Event()
+
+    @cache.cached("row:{key}", l1_ttl=0)
+    async def one(key: int) -> list[str]:
+        return ["mine", str(key)]
+
+    @one.batch
+    async def many(keys: list[int]) -> dict[int, list[str]]:
+        loading.set()
+        await release.wait()
+        return {key: ["mine", str(key)] for key in keys}
+
+    batch = asyncio.ensure_future(many([1, 7]))
+    await soon(loading.wait())
+    others.word = "new"
+    await others.one.invalidate(1)
+    await others.one(1)
+
+    assert await soon(one(1)) == ["new", "1"]
+    release.set()
+    assert await soon(batch) == {1: ["old", "1"], 7: ["mine", "7"]}
+
+
+async def test_a_batch_does_not_follow_what_was_shown_while_it_asked(
+    reading: Reading, clock: FakeClock
+) -> None:
+    """What it finds then may be older than that, which is kept nowhere."""
+    await clock.advance(0.1)
+    reading.cache._core.tiers.raise_floor("row:1")
+
+    assert await reading.end() == {**rows("old"), 1: ["mine", "1"]}
+
+
+@pytest.mark.parametrize("others", [{"tags": [ALL]}], indirect=True)
+@pytest.mark.parametrize("reading", [{"tags": [ALL]}], indirect=True)
+async def test_a_batch_learns_no_state_of_a_tag_that_was_invalidated_meanwhile(
+    reading: Reading,
+) -> None:
+    """It is that from before."""
+    cache = reading.cache
+    reading.wire.hold("INVALIDATE")
+    invalidating = asyncio.ensure_future(cache.invalidate(tags=[ALL]))
+    await ticks()
+
+    await reading.end()
+
+    assert cache._core.ledger.known(ALL, cache._core.clock.monotonic()) is None
+    reading.wire.let_pass("INVALIDATE")
+    await soon(invalidating)
+
+
+async def test_a_batch_learns_no_state_of_a_tag_that_l2_has_yet_to_invalidate(
+    make_cache: MakeCache, server: MemoryServer, other: TierCache
+) -> None:
+    """It asks for it with those of its other keys, and must not believe the answer."""
+    wire = Wire(server)
+    cache = await make_cache(client=wire.client)
+    both: list[Any] = []
+    for each in (other, cache):
+
+        async def one(key: int) -> int:
+            return key
+
+        async def all_of(keys: list[int]) -> dict[int, int]:
+            return {key: key for key in keys}
+
+        both.append(each.cached("row:{key}", tags=["tag:{key}"])(one).batch(all_of))
+    await both[0](list(KEYS))
+    await settled(other)
+    wire.hold("INVALIDATE")
+    invalidating = asyncio.ensure_future(cache.invalidate(tags=["tag:1"]))
+    await ticks()
+
+    await soon(both[1](list(KEYS)))
+
+    ledger, now = cache._core.ledger, cache._core.clock.monotonic()
+    assert ledger.known("tag:0", now) is not None
+    assert ledger.known("tag:1", now) is None
+    wire.let_pass("INVALIDATE")
+    await soon(invalidating)
+
+
+async def test_what_is_invalidated_while_a_batch_is_decoded_is_asked_for_again(
+    cache: TierCache, other: TierCache
+) -> None:
+    """Whether a value counts is decided when all are decoded, not before each."""
+    decoded: list[int] = []
+
+    class Row(msgspec.Struct):
+        number: int
+
+        def __post_init__(self) -> None:
+            decoded.append(self.number)
+            if decoded == [0, 1, 2]:
+                cache._core.ledger.overtake("row:0")
+
+    many: list[Any] = []
+    for each in (other, cache):
+
+        async def one(key: int) -> Row:
+            return Row(key)
+
+        async def all_of(keys: list[int]) -> dict[int, Row]:
+            return {key: Row(key) for key in keys}
+
+        many.append(each.cached("row:{key}")(one).batch(all_of))
+    await many[0](list(KEYS))
+    await settled(other)
+    decoded.clear()
+
+    await many[1](list(KEYS))
+
+    assert decoded[:3] == list(KEYS)
+    assert set(decoded[3:]) == {0}

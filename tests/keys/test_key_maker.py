@@ -326,12 +326,12 @@ def test_keys_of_many_calls_are_those_of_each(template: str | None, values: list
 
     async def one(user_id: object) -> None: ...
 
-    maker = KeyMaker(one if template else everything, template)
-    calls: list[tuple[object, ...]] = [
-        (value,) if template else (value, (), {}) for value in values
-    ]
+    def call(value: object) -> tuple[object, ...]:
+        return (value,) if template else (value, (), {})
 
-    assert maker.texts(calls) == [maker.text(call) for call in calls]
+    maker = KeyMaker(one if template else everything, template)
+
+    assert maker.texts(0, values, call) == [maker.text(call(value)) for value in values]
 
 
 def test_an_unkeyable_argument_among_many_is_named() -> None:
@@ -342,7 +342,7 @@ def test_an_unkeyable_argument_among_many_is_named() -> None:
     maker = KeyMaker(one, "u:{user_id}")
     for value in (10**5000, object()):
         with pytest.raises(UnkeyableError, match="user_id"):
-            maker.texts([(1,), (value,)])
+            maker.texts(0, [1, value], lambda each: (each,))
 
 
 def test_one_class_of_several_is_refused_for_many_calls() -> None:
@@ -351,8 +351,10 @@ def test_one_class_of_several_is_refused_for_many_calls() -> None:
     class Other(Users): ...
 
     maker = KeyMaker(Users.get, "user:{user_id}")
-    calls: list[tuple[object, ...]] = [(1,), (2,)]
 
-    assert maker.texts(calls, Users()) == maker.texts(calls, Users()) == ["user:1", "user:2"]
+    def texts(owner: Users) -> list[str]:
+        return maker.texts(0, [1, 2], lambda each: (each,), owner)
+
+    assert texts(Users()) == texts(Users()) == ["user:1", "user:2"]
     with pytest.raises(UsageError):
-        maker.texts(calls, Other())
+        texts(Other())
