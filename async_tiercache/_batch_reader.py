@@ -84,12 +84,13 @@ class BatchReader:
         started = self._clock.monotonic()
         values: dict[str, Any] = dict.fromkeys(keys, MISSING)
         left: dict[str, tuple[str, ...]] = {}
-        held = {} if self._tiers.store is None else self._tiers.store.slots
+        held = self._tiers.held()
         for key, tags in keys.items():
-            if key not in held:
+            if not held(key):
                 left[key] = tags
             elif (slot := self._reader.servable(family, key, tags, started)) is not None:
                 values[key] = slot.value
+                self._tiers.name(slot)
             elif inside() is None and self._tiers.knows_absent(key, tags):
                 family.counts.count_l1_hit()
             else:

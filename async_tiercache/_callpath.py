@@ -10,7 +10,7 @@ identifiers, and nothing that comes from outside the program.
 import asyncio
 import functools
 import inspect
-from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import FunctionType
 from typing import Any, Final, NewType, TypeAlias
@@ -18,6 +18,7 @@ from uuid import UUID
 
 from async_tiercache._clock import SYSTEM_CLOCK, coarse_clock
 from async_tiercache._context import LoadContext
+from async_tiercache._family import Alias, Aliases
 from async_tiercache._inside import CURRENT, RUNNING
 from async_tiercache._ledger import Ledger
 from async_tiercache._look import Look, Waiter
@@ -164,6 +165,8 @@ class Table:
     Args:
         parts: The parameter list.
         keyed: The parameters that stand in the key, in order.
+        text: Returns what makes the text of a key again from what stands for it in a dict, by the
+            class of `self` and the places of the values of `keyed` in that, if it is a tuple.
         texts: L1 itself, for a function whose only such parameter is the key's text: its slots have
             no other name, and another family's may be among them.
 
@@ -175,11 +178,29 @@ class Table:
         unsafe: Whether asking may raise `TypeError`, for an argument without a hash.
     """
 
-    __slots__ = ("_checks", "_single", "by_text", "conditions", "expression", "slots", "unsafe")
+    __slots__ = (
+        "_aliases",
+        "_checks",
+        "_places",
+        "_single",
+        "_text",
+        "by_text",
+        "conditions",
+        "expression",
+        "slots",
+        "unsafe",
+    )
 
     def __init__(
-        self, parts: Parts, keyed: Collection[str], *, texts: dict[str, Any] | None = None
+        self,
+        parts: Parts,
+        keyed: Collection[str],
+        *,
+        text: Callable[[type, Sequence[int] | None], Callable[[Any], str]],
+        texts: dict[str, Any] | None = None,
     ) -> None:
+        self._aliases: dict[type, Aliases] = {}
+        self._text = text
         self.slots = _ByClass()
         self.by_text = texts is not None
         if texts is not None:
@@ -188,14 +209,16 @@ class Table:
         self.unsafe = any(name not in parts.guards for name in keyed)
         self._single = len(keyed) == 1 and not self.unsafe
         terms: list[str] = []
+        self._places: list[int] = []
         for name in keyed:
+            self._places.append(len(terms))
             terms += [name] if name in parts.guards else [name, f"{name}.__class__"]
         self.expression = terms[0] if self._single else _tuple(terms)
         self.conditions = [
             _condition(name, parts.guards[name]) for name in keyed if name in parts.guards
         ]
 
-    def alias(self, owner: object, values: Arguments) -> tuple[dict[Any, Any], Any] | None:
+    def alias(self, owner: object, values: Arguments) -> Alias | None:
         """Return where a call looks for its slot; `None` if equal arguments may differ in text.
 
         Nor is there an alias where the text itself is looked for.
@@ -205,7 +228,7 @@ class Table:
         if self._single:
             ((index, guard),) = self._checks
             value = values[index]
-            return (self.slots[type(owner)], value) if type(value) is guard else None
+            return (self._aliases_of(type(owner)), value) if type(value) is guard else None
         terms: list[object] = []
         for index, guard in self._checks:
             value = values[index]
@@ -213,7 +236,14 @@ class Table:
             if (kind is not guard) if guard is not None else (kind not in EXACT):
                 return None
             terms += [value] if guard is not None else [value, kind]
-        return self.slots[type(owner)], tuple(terms)
+        return self._aliases_of(type(owner)), tuple(terms)
+
+    def _aliases_of(self, kind: type) -> Aliases:
+        aliases = self._aliases.get(kind)
+        if aliases is None:
+            places = None if self._single else self._places
+            aliases = self._aliases[kind] = Aliases(self.slots[kind], self._text(kind, places))
+        return aliases
 
 
 class _ByClass(dict[type, dict[Any, Any]]):

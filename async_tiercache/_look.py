@@ -111,15 +111,15 @@ class Look(Ask):
         self.alias = alias
         waits = self.flight is not None or (self.found is None and self.value is MISSING)
         if alias is not None and waits:
-            table, arguments = alias
-            table[arguments] = self
+            aliases, arguments = alias
+            aliases.slots[arguments] = self
 
     def hide(self) -> None:
         """Be found by no compiled call path any more."""
         if self.alias is not None:
-            table, arguments = self.alias
-            if table.get(arguments) is self:
-                del table[arguments]
+            aliases, arguments = self.alias
+            if aliases.slots.get(arguments) is self:
+                del aliases.slots[arguments]
 
     def leave(self) -> None:
         """Be the look of the key no more."""
@@ -147,8 +147,8 @@ class Look(Ask):
         """
         self.flight, self._abandon = flight, abandon
         if self.alias is not None:
-            table, arguments = self.alias
-            table.setdefault(arguments, self)
+            aliases, arguments = self.alias
+            aliases.slots.setdefault(arguments, self)
 
     def end(self) -> None:
         """Note that the read which was to begin a flight has ended, with or without one."""

@@ -120,7 +120,7 @@ class Looks:
         if not self.on or (RUNNING and inside() is not None):
             return None
         store = self._tiers.store
-        if store is not None and key in store.slots:
+        if store is not None and key in store:
             return None
         if key in self._flights:
             return self._followers.begin(family, key, tags)
@@ -217,6 +217,8 @@ class Looks:
             return {}
         store = self._tiers.store
         slots = {} if store is None else store.slots
+        if store is not None and store.index.length:
+            keys = {key: tags for key, tags in keys.items() if store.index.find(key) is None}
         for taken in (slots, self._flights, self._releasing, self._home.by_key):
             if not keys.keys().isdisjoint(taken.keys()):
                 keys = {key: tags for key, tags in keys.items() if key not in taken}

@@ -19,7 +19,8 @@ from async_tiercache._flight import Flight
 from async_tiercache._flights import Flights
 from async_tiercache._ledger import Ledger
 from async_tiercache.abc import Clock, Invalidation, Remote
-from async_tiercache.backends.memory import MemoryStore, Slot, Standing
+from async_tiercache.backends.memory import MemoryStore
+from async_tiercache.backends.slot import Slot, Standing
 from async_tiercache.codecs.compression import Compressor
 from async_tiercache.codecs.frame import Body, digest_key, pack, stamp
 from async_tiercache.errors import TierError
@@ -131,13 +132,25 @@ class Tiers:
     def link(self, family: Family, key: str, alias: Alias | None, tags: Collection[str]) -> None:
         """Let a compiled call path find the slot of a key, if L1 holds one under its tags."""
         if alias is not None and self.store is not None:
-            slot = self.store.slots.get(key)
+            slot = self.store.find(key)
             if (
                 slot is not None
                 and _stands_under(slot, tags)
                 and family.understands(slot.family.codec)
             ):
                 self.store.link(slot, *alias)
+
+    def held(self) -> Callable[[str], bool]:
+        """Return what tells whether L1 holds a key, for now."""
+        store = self.store
+        if store is None:
+            return ().__contains__
+        return store.__contains__ if store.index.length else store.slots.__contains__
+
+    def name(self, slot: Slot) -> None:
+        """Let calls by key find a live slot at once, which one has asked for."""
+        if self.store is not None:
+            self.store.name(slot)
 
     def keep(
         self, basis: Basis, family: Family, entry: Entry, *, l1_ttl: float, early: float
@@ -195,7 +208,8 @@ class Tiers:
             self.drop_older(key, header.created_at)
             return
         soft, hard = keep_until(now=now, header=header, l1_ttl=l1_ttl, early_at=early)
-        before = self._held(key) if key in store.slots else None
+        new = store.find(key) is None
+        before = None if new else self._held(key)
         if before is not None and not all(tag in tags for tag in before.tags):
             # A call path that has found it does not ask for the tags again.
             store.drop(key)
@@ -207,6 +221,7 @@ class Tiers:
             deadline=hard - now + monotonic,
             now=monotonic,
             standing=Standing(tags, ledger.total(key, tags), epoch),
+            new=new,
         )
 
     def postpone(self, key: str, entry_id: bytes, seconds: float) -> None:
@@ -231,7 +246,7 @@ class Tiers:
     def drop_family(self, family: Family) -> None:
         """Remove from L1 what was kept for a family."""
         if self.store is not None:
-            for slot in [*self.store.slots.values()]:
+            for slot in [*self.store]:
                 if slot.family is family:
                     self.store.drop(slot.key)
 

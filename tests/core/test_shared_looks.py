@@ -56,7 +56,7 @@ async def test_calls_with_the_same_arguments_share_a_look(cache: TierCache, wire
 
     wire.let_pass("GET")
     assert list(await soon(asyncio.gather(*readers))) == ["row 1"] * 3
-    assert table[1] is cache._core.store.slots["row:1"]  # type: ignore[union-attr]
+    assert table[1] is cache._core.store.find("row:1")  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("l1", [None, L1()], ids=["without memory", "with memory"])
