@@ -112,14 +112,15 @@ class BatchReader:
     ) -> Mapping[str, tuple[str, ...]]:
         """Note the values that L1 has for keys; return the others, each with its tags."""
         store = self._tiers.store
-        if store is None or keys.keys().isdisjoint(store.slots.keys()):
+        if store is None or not store.has_any(keys.keys()):
             return keys
         left: dict[str, tuple[str, ...]] = {}
         for key, tags in keys.items():
-            if key not in store.slots:
+            if key not in store:
                 left[key] = tags
             elif (slot := self._reader.servable(family, key, tags, started)) is not None:
                 values[key] = slot.value
+                self._tiers.name(slot)
             elif inside() is None and self._tiers.knows_absent(key, tags):
                 family.counts.count_l1_hit()
             else:

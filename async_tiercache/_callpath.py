@@ -19,7 +19,7 @@ from uuid import UUID
 
 from async_tiercache._clock import SYSTEM_CLOCK, fastest_clock
 from async_tiercache._context import LoadContext
-from async_tiercache._family import Alias
+from async_tiercache._family import Alias, Aliases
 from async_tiercache._inside import CURRENT, RUNNING
 from async_tiercache._ledger import Ledger
 from async_tiercache._look import Look, Waiter
@@ -27,6 +27,9 @@ from async_tiercache.abc import Clock
 from async_tiercache.errors import ConfigurationError
 
 Arguments: TypeAlias = tuple[object, ...]
+Found: TypeAlias = tuple[str, str]
+"""The sources of the dict to look for a slot in, and of its alias or ``None`` if the table must be
+asked for that."""
 Missed: TypeAlias = Callable[[str, str], list[str]]
 """Returns the lines for what is no hit, from the source of what was found, and of where."""
 
@@ -171,39 +174,48 @@ class Table:
     Args:
         parts: The parameter list.
         keyed: The parameters that stand in the key, in order.
+        text: Returns what makes the text of a key again from what stands for it in a dict, by the
+            class of `self` and the places of the values of `keyed` in that, if it is a tuple.
         texts: L1 itself, for a function whose only such parameter is the key's text: its slots have
             no other name, and another family's may be among them.
 
     Attributes:
         by_text: Whether its only dict is L1 itself.
-        certain: Whether a call that meets the conditions has a place there: equal values of any
-            class need not have equal texts, and a flag may be none.
         expression: The source of the key in the chosen dict.
         conditions: The source of what must hold before that is asked.
         unsafe: Whether asking may raise `TypeError`, for an argument without a hash.
     """
 
     __slots__ = (
+        "_aliases",
         "_checks",
         "_dicts",
         "_flag",
         "_flag_name",
+        "_places",
         "_single",
+        "_text",
         "by_text",
-        "certain",
         "conditions",
         "expression",
         "unsafe",
     )
 
     def __init__(
-        self, parts: Parts, keyed: Collection[str], *, texts: dict[str, Any] | None = None
+        self,
+        parts: Parts,
+        keyed: Collection[str],
+        *,
+        text: Callable[[type, Mapping[str, int] | None], Callable[[Any], str]],
+        texts: dict[str, Any] | None = None,
     ) -> None:
         flags = [name for name in keyed if parts.guards.get(name) is bool]
         self._flag_name = flags[0] if flags else ""
         self._flag = parts.names.index(flags[0]) if flags else None
+        self._text = text
         self._dicts = [_ByClass() for _ in range(2 if flags else 1)]
         """One for all, or one for each value of the flag."""
+        self._aliases = [_AliasesByClass(self, flag) for flag in (False, True)[: len(self._dicts)]]
         self.by_text = texts is not None
         if texts is not None:
             self._dicts[0][_NONE_TYPE] = texts
@@ -211,9 +223,10 @@ class Table:
         self._checks = [(parts.names.index(name), parts.guards.get(name)) for name in others]
         self.unsafe = any(name not in parts.guards for name in others)
         self._single = len(others) == 1 and not self.unsafe
-        self.certain = not self.unsafe and not flags
         terms: list[str] = []
+        self._places: dict[str, int] = {}
         for name in others:
+            self._places[name] = len(terms)
             terms += [name] if name in parts.guards else [name, f"{name}.__class__"]
         self.expression = terms[0] if self._single else _tuple(terms)
         self.conditions = [
@@ -221,29 +234,32 @@ class Table:
         ]
 
     def sources(self, kind: type) -> dict[str, Any]:
-        """Return what `chosen` refers to, for one class of `self`."""
-        return {f"{_RESERVED}slots_{n}": dicts[kind] for n, dicts in enumerate(self._dicts)}
+        """Return what `found` refers to, for one class of `self`."""
+        slots = {f"{_RESERVED}slots_{n}": dicts[kind] for n, dicts in enumerate(self._dicts)}
+        return {**slots, f"{_RESERVED}aliases": self._aliases[0][kind]}
 
     def sources_by_class(self) -> dict[str, Any]:
-        """Return what `chosen` refers to, for whatever class."""
-        return {f"{_RESERVED}by_class_{n}": dicts for n, dicts in enumerate(self._dicts)}
+        """Return what `found` refers to, for whatever class."""
+        slots = {f"{_RESERVED}slots_{n}_by_class": dicts for n, dicts in enumerate(self._dicts)}
+        return {**slots, f"{_RESERVED}aliases_by_class": self._aliases[0]}
 
-    def chosen(self, owner: str | None = None) -> str:
-        """Spell the dict to look into.
+    def found(self, owner: str | None = None) -> Found:
+        """Spell where the slot of a call is found.
 
         Args:
             owner: Whose class chooses, too, if that is not settled.
         """
-        spelled = f"{_RESERVED}slots_{{}}"
-        if owner is not None:
-            spelled = f"{_RESERVED}by_class_{{}}[{owner}.__class__]"
-        if self._flag is None:
-            return spelled.format(0)
-        name = self._flag_name
-        other = f"{spelled.format(0)} if {name} is False else {_RESERVED}nothing"
-        return f"({spelled.format(1)} if {name} is True else {other})"
+        chosen = "" if owner is None else f"_by_class[{owner}.__class__]"
+        spelled = f"{_RESERVED}slots_{{}}{chosen}"
+        name, first = self._flag_name, spelled.format(0)
+        if name:
+            other = f"{first} if {name} is False else {_RESERVED}nothing"
+            return f"({spelled.format(1)} if {name} is True else {other})", "None"
+        alias = f"({_RESERVED}aliases{chosen}, {self.expression})"
+        # Equal values of any class need not have equal texts.
+        return first, "None" if self.unsafe else alias
 
-    def alias(self, owner: object, values: Arguments) -> tuple[dict[Any, Any], Any] | None:
+    def alias(self, owner: object, values: Arguments) -> Alias | None:
         """Return where a call looks for its slot; `None` if equal arguments may differ in text.
 
         Nor is there an alias where the text itself is looked for.
@@ -260,7 +276,25 @@ class Table:
             if (kind is not guard) if guard is not None else (kind not in EXACT):
                 return None
             terms += [value] if guard is not None else [value, kind]
-        return self._dicts[flag][type(owner)], terms[0] if self._single else tuple(terms)
+        return self._aliases[flag][type(owner)], terms[0] if self._single else tuple(terms)
+
+    def aliases(self, kind: type, flag: bool) -> Aliases:
+        """Return what finds the slots of calls with one class of `self` and one value of the flag.
+
+        Args:
+            kind: The class.
+            flag: The value; `False` without a flag.
+        """
+        slots = self._dicts[flag][kind]
+        if self._flag is None:
+            places = None if self._single else self._places
+            return Aliases(slots, self._text(kind, places))
+        # The flag stands in no key of the dicts, but in the text.
+        places = {name: place + 1 for name, place in self._places.items()}
+        text = self._text(kind, {**places, self._flag_name: 0})
+        if self._single:
+            return Aliases(slots, lambda value: text((flag, value)))
+        return Aliases(slots, lambda values: text((flag, *values)))
 
 
 class _ByClass(dict[type, dict[Any, Any]]):
@@ -271,6 +305,26 @@ class _ByClass(dict[type, dict[Any, Any]]):
     def __missing__(self, kind: type) -> dict[Any, Any]:
         slots = self[kind] = {}
         return slots
+
+
+class _AliasesByClass(dict[type, Aliases]):
+    """Makes those of a class when its first call comes.
+
+    Args:
+        table: Whose they are.
+        flag: For which value of its flag.
+    """
+
+    __slots__ = ("_flag", "_table")
+
+    def __init__(self, table: Table, flag: bool) -> None:
+        super().__init__()
+        self._table = table
+        self._flag = flag
+
+    def __missing__(self, kind: type) -> Aliases:
+        aliases = self[kind] = self._table.aliases(kind, self._flag)
+        return aliases
 
 
 class CallPath:
@@ -337,10 +391,10 @@ class CallPath:
         self._of_class: dict[type, tuple[CodeType, dict[str, Any]]] = {}
         values = _tuple(parts.names)
         self._values = f"{parts.owner}, {values}"
-        slots = self._slots()
+        found = self._found()
         space = self._compiled(
-            *self._call_lines(slots),
-            *self._peek_lines(slots),
+            *self._call_lines(found),
+            *self._peek_lines(found),
             f"def {_RESERVED}collect({parts.header}):",
             f"    return {parts.owner}, {values}",
             f"def {_RESERVED}invoke({_RESERVED}owner, {_RESERVED}values, {_RESERVED}context):",
@@ -357,26 +411,26 @@ class CallPath:
             f"{_RESERVED}invoke"
         ]
 
-    def _slots(self) -> str | None:
-        """Return the source of the dict that has the slots, if there is one."""
+    def _found(self) -> Found | None:
+        """Return the sources of where slots are found, if they are."""
         table, owner = self._table, self._parts.owner
         if table is None:
             return None
         if owner == "None":
             self._space.update(table.sources(_NONE_TYPE))
-            return table.chosen()
+            return table.found()
         self._space.update(table.sources_by_class())
-        return table.chosen(owner)
+        return table.found(owner)
 
     def call_of(self, kind: type) -> Callable[..., Coroutine[Any, Any, Any]]:
         """Return a `call` of its own for one object; it need not look up the class."""
         made = self._of_class.get(kind)
         if made is None:
-            space, slots = dict(self._space), None
+            space, found = dict(self._space), None
             if self._table is not None:
-                slots = self._table.chosen()
+                found = self._table.found()
                 space.update(self._table.sources(kind))
-            made = self._of_class[kind] = self._code(*self._call_lines(slots)), space
+            made = self._of_class[kind] = self._code(*self._call_lines(found)), space
         code, space = made
         # A function that is made by anything but `def` is called in no short way. Nor may the
         # space know it, which would keep the object alive that it is for.
@@ -395,27 +449,27 @@ class CallPath:
         name = getattr(self._function, "__qualname__", "coroutine")
         return compile("\n".join(lines), f"<tiercache {name}>", "exec")
 
-    def _call_lines(self, slots: str | None) -> list[str]:
+    def _call_lines(self, found: Found | None) -> list[str]:
         """Return the source of `call`.
 
         Args:
-            slots: The source of the dict that has the slots.
+            found: The sources of where slots are found.
         """
         if self._table is not None and self._table.by_text:
-            slots = None  # It asks whose the slot is; a peek leaves that to its caller.
+            found = None  # It asks whose the slot is; a peek leaves that to its caller.
         missed = partial(_missed_lines, self._values, proven=self._proven)
-        return [f"async def {_RESERVED}call({self._parts.header}):", *self._lines(slots, missed)]
+        return [f"async def {_RESERVED}call({self._parts.header}):", *self._lines(found, missed)]
 
-    def _peek_lines(self, slots: str | None) -> list[str]:
+    def _peek_lines(self, found: Found | None) -> list[str]:
         """Return the source of `peek`."""
         missed = partial(_unpeeked_lines, self._values)
-        return [f"def {_RESERVED}peek({self._parts.header}):", *self._lines(slots, missed)]
+        return [f"def {_RESERVED}peek({self._parts.header}):", *self._lines(found, missed)]
 
-    def _lines(self, slots: str | None, missed: Missed) -> list[str]:
+    def _lines(self, found: Found | None, missed: Missed) -> list[str]:
         """Return the lines that answer a hit, or else as it is said."""
         lines = missed("None", "None")
-        if slots is not None and self._table is not None:
-            hit = _hit_lines(slots, self._table, self._now, missed, proven=self._proven)
+        if found is not None and self._table is not None:
+            hit = _hit_lines(found, self._table, self._now, missed, proven=self._proven)
             lines = [*hit, *lines] if self._table.conditions else hit
         return _indented(lines)
 
@@ -488,8 +542,11 @@ def _unpeeked_lines(values: str, _found: str, _alias: str) -> list[str]:
     return [f"return {_RESERVED}look_up({values})"]
 
 
-def _hit_lines(slots: str, table: Table, clock: str, missed: Missed, *, proven: bool) -> list[str]:
+def _hit_lines(
+    found: Found, table: Table, clock: str, missed: Missed, *, proven: bool
+) -> list[str]:
     """Return the lines that answer a hit, or else as it is said, if they can tell."""
+    slots, alias = found
     slot, recheck = f"{_RESERVED}slot", f"{_RESERVED}recheck({_RESERVED}slot)"
     good = f"{slot}.epoch.over is None or {recheck}"
     if proven:
@@ -498,8 +555,6 @@ def _hit_lines(slots: str, table: Table, clock: str, missed: Missed, *, proven: 
         good = f"{proof} or ({recheck} and {proof})"
     # An argument without a hash cannot be in the table; the key's text has the last word.
     missing = f"{_RESERVED}KeyOrTypeError" if table.unsafe else f"{_RESERVED}KeyError"
-    # Where it is not known whether a slot can be there, the table tells it.
-    alias = f"({slots}, {table.expression})" if table.certain else "None"
     lines = [
         # A subscript costs a hit less than a call of `get`, and what is missing costs more anyway.
         # Below the `try` it would cost an instruction that does nothing.

@@ -24,7 +24,7 @@ from async_tiercache._report import Report
 from async_tiercache._runner import awaited
 from async_tiercache._tenancy import OwnKeys
 from async_tiercache._writer import Writing
-from async_tiercache.backends.memory import Slot
+from async_tiercache.backends.slot import Slot
 from async_tiercache.codecs.returned import returned_by, values_of
 from async_tiercache.errors import UsageError
 from async_tiercache.keys import check_text

@@ -99,7 +99,7 @@ class Core:
         self.tenancy = tenancy
         self.enabled = enabled
         self.has_remote = remote is not None
-        self.store = None if l1 is None or not enabled else MemoryStore(l1)
+        self.store = None if l1 is None or not enabled else MemoryStore(l1, alone=remote is None)
         self.state: Literal["new", "open", "closed", "forked"] = "new"
         self.notices = Notices(observers, has_remote=self.has_remote)
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -375,7 +375,7 @@ class Core:
 
     def _keys(self) -> list[str]:
         """Return the keys that this process holds or loads."""
-        held = () if self.store is None else self.store.slots
+        held = () if self.store is None else (slot.key for slot in self.store)
         return list(dict.fromkeys((*held, *self.flights.keys())))
 
     def _tier_changed(self, event: TierChanged) -> None:

@@ -11,7 +11,7 @@ from async_tiercache._ledger import Ledger
 from async_tiercache._read_log import ReadLog
 from async_tiercache._tiers import UNPROVEN, Tiers
 from async_tiercache.abc import Clock
-from async_tiercache.backends.memory import Slot
+from async_tiercache.backends.slot import Slot
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +93,7 @@ class Explainer:
         found = await self._finder.ask(self._ledger.basis(key), None, *codecs)
         # L1 may have changed while L2 was asked; what is told of both is of one moment.
         monotonic, now = self._clock.monotonic(), self._tiers.now()
-        slot = None if self._tiers.store is None else self._tiers.store.slots.get(key)
+        slot = None if self._tiers.store is None else self._tiers.store.find(key)
         header = None if found.entry is None else found.entry.header
         lease = found.raw if found.what == "lease" else None
         heard = self._tiers.heard.get(key)

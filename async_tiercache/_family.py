@@ -20,7 +20,31 @@ MANY_MISSES: Final = 4
 MAX_NAMED: Final = 10_000
 """Keys of a family whose result's tags are remembered."""
 
-Alias: TypeAlias = tuple[dict[Any, Any], Any]
+
+class Aliases:
+    """Where the compiled call path of a function finds its slots, for one class of `self`.
+
+    Attributes:
+        slots: The slots, by the bare arguments.
+        text: Makes the text of a key again, from the arguments that stand for it in there.
+    """
+
+    __slots__ = ("_group", "slots", "text")
+
+    def __init__(self, slots: dict[Any, Any], text: Callable[[Any], str]) -> None:
+        self.slots = slots
+        self.text = text
+        self._group: tuple[Family, Aliases] | None = None
+
+    def group_of(self, family: "Family") -> "tuple[Family, Aliases]":
+        """Return what the slots of a family share that are found here and have no tags."""
+        group = self._group
+        if group is None or group[0] is not family:
+            group = self._group = (family, self)
+        return group
+
+
+Alias: TypeAlias = tuple[Aliases, Any]
 """A table of a compiled call path and the key under which it looks for a slot."""
 
 
@@ -57,6 +81,7 @@ class Family:
         named: By key, the tags that its loader has named last; they are asked for before the next
             load.
         misses_in_a_row: How often flights have found nothing in L2 since one has found something.
+        group: What the slots of its entries share that have neither an alias nor tags.
     """
 
     name: str
@@ -66,6 +91,10 @@ class Family:
     counts: Counts = field(default_factory=Counts)
     named: dict[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
     misses_in_a_row: int = 0
+    group: "tuple[Family, None]" = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self.group = (self, None)
 
     def understands(self, codec: Codec) -> bool:
         """Return whether what a codec is for has the schema of this family's values."""

@@ -108,7 +108,7 @@ class Filler:
             self._keep_nothing(flight.key, flight.load_began_at, fence, doubt=doubt)
             self._note(family, flight.key, seconds, life)
             return outcome
-        header = _header_of(life, flight, family, context, absent=value is MISSING)
+        header = self._header_of(life, flight, family, context, absent=value is MISSING)
         entry = Entry(value, header, len(payload), payload)
         outcome = outcome._replace(fresh_until=header.fresh_until)
         if flight.forced:
@@ -319,6 +319,21 @@ class Filler:
             family.counts.not_stored[stored] += 1
         self._notify(Loaded(family.name, key, seconds, stored))
 
+    def _header_of(
+        self, life: Lifetime, flight: Flight, family: Family, context: LoadContext, *, absent: bool
+    ) -> Header:
+        """Return the header of a loaded value, without its evidence; an id is for L2."""
+        return Header(
+            entry_id=token_bytes(ENTRY_ID_BYTES) if self._tiers.has_remote else b"",
+            created_at=life.created_at,
+            fresh_until=life.fresh_until,
+            stale_until=life.stale_until,
+            load_seconds=flight.load_seconds,
+            fingerprint=family.codec.fingerprint,
+            etag=context.new_etag,
+            absent=absent,
+        )
+
     def early_at(self, family: Family, header: Header) -> float:
         """Draw when a copy of an entry is due for an early refresh."""
         return early_at(
@@ -328,22 +343,6 @@ class Filler:
             beta=family.limits.early,
             u=self._clock.random(),
         )
-
-
-def _header_of(
-    life: Lifetime, flight: Flight, family: Family, context: LoadContext, *, absent: bool
-) -> Header:
-    """Return the header of a loaded value, without its evidence."""
-    return Header(
-        entry_id=token_bytes(ENTRY_ID_BYTES),
-        created_at=life.created_at,
-        fresh_until=life.fresh_until,
-        stale_until=life.stale_until,
-        load_seconds=flight.load_seconds,
-        fingerprint=family.codec.fingerprint,
-        etag=context.new_etag,
-        absent=absent,
-    )
 
 
 def _drop_guesses(flight: Flight, context: LoadContext) -> None:

@@ -74,6 +74,7 @@ class Getter:
                     fresh = Outcome(slot.value, "l1", fresh_until=slot.header.fresh_until)
                     outcomes[key] = fresh if past < 0 else fresh._replace(state="stale", age=past)
                     self._view.rest_on_slot(slot)
+                    self._tiers.name(slot)
                     continue
             left.append(key)
         if left:

@@ -117,7 +117,7 @@ class Look(Ask):
         if home.surveys:
             home.take(key)
         if alias is not None:
-            alias[0][alias[1]] = self
+            alias[0].slots[alias[1]] = self
 
     @classmethod
     def at(cls, home: "Home", family: Family, basis: Basis) -> "Look":
@@ -172,16 +172,16 @@ class Look(Ask):
         waits = self.flight is not None or (self.found is None and self.value is MISSING)
         if self.alias is None and waits:
             self.alias = alias
-            table, arguments = alias
-            table[arguments] = self
+            aliases, arguments = alias
+            aliases.slots[arguments] = self
 
     def hide(self) -> None:
         """Be found by no compiled call path any more."""
         alias = self.alias
         if alias is not None:
-            table, arguments = alias
-            if table.get(arguments) is self:
-                del table[arguments]
+            aliases, arguments = alias
+            if aliases.slots.get(arguments) is self:
+                del aliases.slots[arguments]
 
     def leave(self) -> None:
         """Be the look of the key no more."""
@@ -209,8 +209,8 @@ class Look(Ask):
         """
         self.flight, self._abandon = flight, abandon
         if self.alias is not None:
-            table, arguments = self.alias
-            table.setdefault(arguments, self)
+            aliases, arguments = self.alias
+            aliases.slots.setdefault(arguments, self)
 
     def end(self) -> None:
         """Note that the read which was to begin a flight has ended, with or without one."""

@@ -109,7 +109,7 @@ class Looks:
         store = self._tiers.store
         if (
             not self.on
-            or (store is not None and key in store.slots)
+            or (store is not None and key in store)
             # A read inside of a load needs to know what its value rests on.
             or (RUNNING and inside() is not None)
         ):
@@ -220,6 +220,8 @@ class Looks:
             return {}
         store = self._tiers.store
         slots = {} if store is None else store.slots
+        if store is not None and store.index.length:
+            keys = {key: tags for key, tags in keys.items() if store.index.find(key) is None}
         for taken in (slots, self._flights, self._releasing, self._home.by_key):
             if not keys.keys().isdisjoint(taken.keys()):
                 keys = {key: tags for key, tags in keys.items() if key not in taken}

@@ -135,7 +135,8 @@ class Operations:
         texts = None
         if isinstance(maker, TextMaker) and core.store is not None and not core.tenancy.on:
             texts = core.store.slots
-        return Table(parts, maker.parameters, texts=texts)
+        text = partial(maker.again, core.tenancy.prefix())
+        return Table(parts, maker.parameters, text=text, texts=texts)
 
     def look(
         self, owner: Any, values: Arguments, found: object, alias: Alias | None

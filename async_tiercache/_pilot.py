@@ -29,7 +29,7 @@ from async_tiercache._tasks import Tasks
 from async_tiercache._tiers import Tiers
 from async_tiercache._tracing import Tracing
 from async_tiercache.abc import Clock
-from async_tiercache.backends.memory import Slot
+from async_tiercache.backends.slot import Slot
 from async_tiercache.errors import TierError
 
 POLL_FIRST: Final = 0.02

@@ -23,7 +23,7 @@ from async_tiercache._tiers import Tiers
 from async_tiercache._tracing import Tracing, note_answers
 from async_tiercache._view import View
 from async_tiercache.abc import Clock
-from async_tiercache.backends.memory import Slot
+from async_tiercache.backends.slot import Slot
 
 
 class Answer(NamedTuple):

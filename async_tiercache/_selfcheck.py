@@ -6,7 +6,6 @@ entry of the same value is none: a refresh, or a load after an eviction, is told
 """
 
 import logging
-from itertools import islice
 from typing import Final
 
 from async_tiercache._finder import Finder
@@ -14,7 +13,7 @@ from async_tiercache._ledger import Ledger
 from async_tiercache._statistics import AGE_BUCKETS, Tally
 from async_tiercache._tiers import UNPROVEN, Tiers
 from async_tiercache.abc import Clock
-from async_tiercache.backends.memory import Slot
+from async_tiercache.backends.slot import Slot
 
 KEYS: Final = 16
 """Entries that are compared each time."""
@@ -95,17 +94,16 @@ class SelfCheck:
     def _sample(self) -> list[Slot]:
         """Return the next entries, in turn, that L1 serves."""
         store = self._tiers.store
-        if store is None or not store.slots:
+        if store is None:
             return []
-        place = self._place % len(store.slots)
-        self._place = place + KEYS
-        return list(filter(self._serves, islice(store.slots.values(), place, place + KEYS)))
+        slots, self._place = store.some(self._place, KEYS)
+        return list(filter(self._serves, slots))
 
     def _serves(self, slot: Slot) -> bool:
         now, store = self._clock.monotonic(), self._tiers.store
         return (
             store is not None
-            and store.slots.get(slot.key) is slot
+            and store.find(slot.key) is slot
             and now < slot.soft_deadline
             and now < self._ledger.proof_deadline
             and slot.epoch is not UNPROVEN

@@ -20,7 +20,8 @@ from async_tiercache._flight import Flight
 from async_tiercache._flights import Flights
 from async_tiercache._ledger import Ledger
 from async_tiercache.abc import Clock, Invalidation, Remote
-from async_tiercache.backends.memory import MemoryStore, Slot, Standing
+from async_tiercache.backends.memory import MemoryStore
+from async_tiercache.backends.slot import Slot, Standing
 from async_tiercache.codecs.compression import Compressor
 from async_tiercache.codecs.frame import Body, digest_key, pack, stamp
 from async_tiercache.errors import TierError
@@ -133,13 +134,18 @@ class Tiers:
     def link(self, family: Family, key: str, alias: Alias | None, tags: Collection[str]) -> None:
         """Let a compiled call path find the slot of a key, if L1 holds one under its tags."""
         if alias is not None and self.store is not None:
-            slot = self.store.slots.get(key)
+            slot = self.store.find(key)
             if (
                 slot is not None
                 and _stands_under(slot, tags)
                 and family.understands(slot.family.codec)
             ):
                 self.store.link(slot, *alias)
+
+    def name(self, slot: Slot) -> None:
+        """Let calls by key find a live slot at once, which one has asked for."""
+        if self.store is not None:
+            self.store.name(slot)
 
     def keep(
         self, basis: Basis, family: Family, entry: Entry, *, l1_ttl: float, early: float
@@ -197,7 +203,8 @@ class Tiers:
             self.drop_older(key, header.created_at)
             return
         soft, hard = keep_until(now=now, header=header, l1_ttl=l1_ttl, early_at=early)
-        before = self._held(key) if key in store.slots else None
+        new = store.find(key) is None
+        before = None if new else self._held(key)
         if before is not None and not all(tag in tags for tag in before.tags):
             # A call path that has found it does not ask for the tags again.
             store.drop(key)
@@ -209,6 +216,7 @@ class Tiers:
             deadline=hard - now + monotonic,
             now=monotonic,
             standing=Standing(tags, ledger.total(key, tags), epoch),
+            new=new,
         )
 
     def postpone(self, key: str, entry_id: bytes, seconds: float) -> None:
@@ -233,7 +241,7 @@ class Tiers:
     def drop_family(self, family: Family) -> None:
         """Remove from L1 what was kept for a family."""
         if self.store is not None:
-            for slot in [*self.store.slots.values()]:
+            for slot in [*self.store]:
                 if slot.family is family:
                     self.store.drop(slot.key)
 

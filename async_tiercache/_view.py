@@ -14,7 +14,7 @@ from async_tiercache._look import Look
 from async_tiercache._outcome import Outcome
 from async_tiercache._tiers import Tiers
 from async_tiercache.abc import Clock
-from async_tiercache.backends.memory import Slot
+from async_tiercache.backends.slot import Slot
 
 
 class View:

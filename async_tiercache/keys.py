@@ -363,6 +363,28 @@ class KeyMaker:
             self._verify(type(owner))
         return text if len(text) <= MAX_CHARACTERS else _bounded(text)
 
+    def again(
+        self, prefix: str, kind: type, places: Mapping[str, int] | None
+    ) -> Callable[[Any], str]:
+        """Return what makes the text of a key again; of one that is `is_plain`, not `uses_self`.
+
+        It makes another one of a key that was too long.
+
+        Args:
+            prefix: What comes before it.
+            kind: The class of the owner.
+            places: Where it finds the value of each of `parameters`; `None` if it gets the only one
+                bare.
+        """
+        form = self._format
+        if self._by_class:
+            form = form.replace("%s", class_name(kind).replace("%", "%%"), 1)
+        form = prefix.replace("%", "%%") + form
+        if places is None:
+            return lambda value: form % (value if value.__class__ is int else canonical(value))
+        order = [places[item.name] for _, item in self._picks]
+        return lambda values: form % tuple([canonical(values[place]) for place in order])
+
     def texts(
         self,
         place: int,
@@ -435,6 +457,14 @@ class TextMaker(KeyMaker):
         del owner
         (place, _), *_ = self._picks
         return str(args[place])
+
+    def again(
+        self, prefix: str, kind: type, places: Mapping[str, int] | None
+    ) -> Callable[[Any], str]:
+        """Return what makes the text of a key again."""
+        del kind
+        (place,) = (None,) if places is None else places.values()
+        return lambda value: prefix + str(value if place is None else value[place])
 
 
 def scope_text(scope: Callable[[Any], object], owner: object) -> str:

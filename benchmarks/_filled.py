@@ -29,9 +29,8 @@ def fill(cache: TierCache, values: Iterable[tuple[str, Any, Any]]) -> None:
     """
     store = cache._core.store
     assert store is not None
-    (first,) = store.slots.values()
-    table = first.table
-    assert table is not None
+    (first,) = store
+    aliases = first.group[1]
     header = Header(bytes(16), 0.0, inf, inf, 0.0, first.family.codec.fingerprint)
     for key, argument, value in values:
         slot = store.put(
@@ -43,7 +42,7 @@ def fill(cache: TierCache, values: Iterable[tuple[str, Any, Any]]) -> None:
             now=0.0,
         )
         assert slot is not None
-        store.link(slot, table, argument)
+        store.link(slot, aliases, argument)
 
 
 async def store(url: str, namespace: str, first: str, keys: Iterable[str]) -> None:

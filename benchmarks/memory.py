@@ -1,7 +1,8 @@
 """What does an entry of L1 take beyond its key and its value, and how long does collecting pause?
 
 Each figure is of a fresh process, whose resident set is read: with keys and values alone, and with
-a full L1 of the same, untagged.
+a full L1 of the same, untagged. A key is the argument of a call and its text, of which L1 need not
+hold both.
 """
 
 from typing import Final

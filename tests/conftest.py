@@ -140,13 +140,15 @@ def _broken(core: _core.Core) -> list[str]:
     store = core.store
     if store is None:
         return []
-    slots = list(store.slots.values())
+    slots = list(store)
     rules = {
         "the slots are counted": len(slots) == len(store._queues),
         "the bytes are summed": store.bytes == sum(slot.size for slot in slots),
         "the entries are bounded": len(slots) <= store.bounds.max_entries,
         "the bytes are bounded": store.bytes <= store.bounds.max_bytes,
         "each slot has its own key": all(key == slot.key for key, slot in store.slots.items()),
+        "each slot is found": all(store.find(slot.key) is slot for slot in slots),
+        "no other is": len(store.slots) + store.index.length == len(slots),
         "each alias leads to its slot": all(
             slot.table is None or slot.table.get(slot.table_key) is slot for slot in slots
         ),

@@ -11,6 +11,7 @@ they do not, as where popular keys are read for ever.
 """
 
 from array import array
+from collections.abc import Iterator
 from typing import Any, Final, Generic, TypeVar
 
 _SMALL_SHARE: Final = 10  # the small queue holds one node in so many at first,
@@ -24,20 +25,20 @@ class Node:
     """What is queued; a store derives its entries from it.
 
     Attributes:
-        key: The text that the node is remembered by after its eviction.
         visited: Whether it was used since it entered its queue; written by whoever uses it.
-        in_main: Whether its queue is the main one; the store has room for this bit.
+        key: The text that the node is remembered by after its eviction; the store has room for it,
+        in_main: and for whether its queue is the main one.
     """
 
-    __slots__ = ("key", "next", "prev", "visited")
+    __slots__ = ("next", "prev", "visited")
 
+    key: Any  # a str
     in_main: Any  # a bool
     # The links of a node in a queue; one in no queue has none.
     prev: Any
     next: Any
 
-    def __init__(self, key: str) -> None:
-        self.key = key
+    def __init__(self) -> None:
         self.visited = False
 
 
@@ -150,6 +151,13 @@ class S3Fifo(Generic[N]):
     def __len__(self) -> int:
         return self._small.length + self._main.length
 
+    def __iter__(self) -> Iterator[N]:
+        for queue in (self._small, self._main):
+            node: Any = queue.next
+            while node is not queue:
+                yield node
+                node = node.next
+
     def push(self, node: N, *, reused: bool) -> None:
         """Queue a node: as re-used if the caller or the ghosts say so, else to be seen.
 
@@ -191,8 +199,8 @@ class S3Fifo(Generic[N]):
         self._small, self._main = Queue(), Queue()
         self._hand = self._small
 
-    def pop(self) -> N:
-        """Take out the node that makes room; there must be one."""
+    def pop(self) -> tuple[N, str]:
+        """Take out the node that makes room, there must be one; return it and its key."""
         small, main, chances = self._small, self._main, _CHANCES
         total = small.length + main.length
         room = total // _SMALL_SHARE if self._room < 0 else self._room
@@ -210,11 +218,12 @@ class S3Fifo(Generic[N]):
             if queue is small:
                 node.in_main = True
             main.push(node)
+        key: str = node.key
         if queue is small:
             self._room = max(room - 1, 0)
-            self.ghosts.add(hash(node.key), window=total)
+            self.ghosts.add(hash(key), window=total)
         del node.prev, node.next
-        return node
+        return node, key
 
     def step(self) -> N | None:
         """Move the hand on by one node and return it, or `None` between the queues.

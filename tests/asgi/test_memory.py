@@ -74,7 +74,7 @@ async def test_responses_from_l2_hold_once_what_they_have_in_common(
 
     assert origin.calls == 2
     assert other._core.store is not None
-    records = [slot.value for slot in other._core.store.slots.values()]
+    records = [slot.value for slot in other._core.store]
     first, second = (each for each in records if isinstance(each, StoredResponse))
     assert all(mine is its for mine, its in zip(first.fields, second.fields, strict=True))
     assert first.control is second.control

@@ -8,8 +8,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from async_tiercache._entry import Entry, Header
+from async_tiercache._family import Aliases
 from async_tiercache._options import L1
-from async_tiercache.backends.memory import MemoryStore, Slot
+from async_tiercache.backends.index import Index
+from async_tiercache.backends.memory import MemoryStore
+from async_tiercache.backends.slot import Slot
 from async_tiercache.policies.eviction import Queue
 from tests.backends.family import family_of
 
@@ -33,14 +36,31 @@ def nodes_of(queue: Queue, *, main: bool) -> list[Slot]:
     return nodes
 
 
+def check_rows(index: Index) -> None:
+    """Assert that each slot of an index stands in the row of its key, and once."""
+    found = list[int]()
+    for row, newest in enumerate(index._rows):
+        slot = newest
+        while slot is not None:
+            assert index.find(slot.key) is slot
+            place = hash(slot.key) & index._mask
+            assert place == row or (place >= len(index._rows) and place & index._mask >> 1 == row)
+            found.append(id(slot))
+            slot = slot.link
+    assert len(set(found)) == len(found) == index.length
+
+
 def check(store: MemoryStore) -> None:
     """Assert everything that holds between two operations of a store."""
     queues = store._queues
     queued = nodes_of(queues._small, main=False) + nodes_of(queues._main, main=True)
-    assert {id(slot) for slot in queued} == {id(slot) for slot in store.slots.values()}
+    assert queued == list(store)
     assert len(queued) == len(store) == len(queues) <= store.bounds.max_entries
     assert store.bytes == sum(slot.size for slot in queued) <= store.bounds.max_bytes
-    assert all(store.slots[slot.key] is slot for slot in queued)
+    assert all(store.find(slot.key) is slot for slot in queued)
+    assert all((store.slots.get(slot.key) is slot) is slot.named for slot in queued)
+    assert len(store.slots) + store.index.length == len(queued)
+    check_rows(store.index)
     assert any(queues._hand is place for place in [queues._small, queues._main, *queued])
     assert queues.ghosts.size_in_bytes <= 8 * store.bounds.max_entries
 
@@ -53,7 +73,8 @@ class StoreMachine(RuleBasedStateMachine):
         self.now = 0.0
         self.model: dict[str, tuple[int, int, float]] = {}
         self.removed: list[Slot] = []
-        self.table: dict[Any, Slot] = {}
+        self.names: dict[int, str] = {}
+        self.aliases = Aliases({}, self.names.__getitem__)
         self.serial = 0
 
     @initialize(entries=st.integers(1, 12), room=st.integers(8, 120))
@@ -68,7 +89,7 @@ class StoreMachine(RuleBasedStateMachine):
         grace=st.floats(0, 3),
     )
     def put(self, key: str, size: int, soft: float, grace: float) -> None:
-        before = dict(self.store.slots)
+        before = {slot.key: slot for slot in self.store}
         counts = (
             self.family.counts.l1_evictions,
             self.family.counts.l1_expiries,
@@ -86,7 +107,7 @@ class StoreMachine(RuleBasedStateMachine):
             now=self.now,
         )
 
-        gone = [old for old in before.values() if self.store.slots.get(old.key) is not old]
+        gone = [old for old in before.values() if self.store.find(old.key) is not old]
         too_large = size * 8 > self.store.bounds.max_bytes
         assert (slot is None) == too_large
         if slot is None:
@@ -94,7 +115,7 @@ class StoreMachine(RuleBasedStateMachine):
             assert self.family.counts.l1_oversized == counts[2] + 1
             self.model.pop(key, None)
         else:
-            assert self.store.slots[key] is slot
+            assert self.store.find(key) is slot
             assert self.now + soft * 0.99 - 1e-9 <= slot.soft_deadline <= self.now + soft
             assert self.family.counts.l1_evictions + self.family.counts.l1_expiries - sum(
                 counts[:2]
@@ -104,7 +125,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(key=KEYS)
     def get(self, key: str) -> None:
-        before = self.store.slots.get(key)
+        before = self.store.find(key)
 
         slot = self.store.get(key, self.now)
 
@@ -117,7 +138,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(key=KEYS)
     def drop(self, key: str) -> None:
-        before = self.store.slots.get(key)
+        before = self.store.find(key)
 
         assert self.store.drop(key) == (before is not None)
 
@@ -127,19 +148,29 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(key=KEYS, table_key=st.integers(0, 3))
     def link(self, key: str, table_key: int) -> None:
-        slot = self.store.slots.get(key)
+        slot = self.store.find(key)
         if slot is None:
             return
-        free = slot.table is None and table_key not in self.table
-
-        self.store.link(slot, self.table, table_key)
-
+        free = slot.table is None and table_key not in self.aliases.slots
         if free:
-            assert self.table[table_key] is slot
+            self.names[table_key] = key
+
+        self.store.link(slot, self.aliases, table_key)
+
+        assert slot.named == (slot.table is None)
+        if free:
+            assert self.aliases.slots[table_key] is slot
+
+    @rule(key=KEYS)
+    def name(self, key: str) -> None:
+        slot = self.store.find(key)
+        if slot is not None:
+            self.store.name(slot)
+            assert self.store.slots[key] is slot
 
     @rule()
     def clear(self) -> None:
-        self.removed += self.store.slots.values()
+        self.removed += self.store
 
         self.store.clear()
 
@@ -152,16 +183,16 @@ class StoreMachine(RuleBasedStateMachine):
 
     @invariant()
     def only_last_puts_are_kept(self) -> None:
-        for key, slot in self.store.slots.items():
-            value, size, deadline = self.model[key]
+        for slot in self.store:
+            value, size, deadline = self.model[slot.key]
             assert (slot.value, slot.size, slot.deadline) == (value, size, deadline)
             assert slot.header == HEADER
 
     @invariant()
     def aliases_lead_to_live_slots(self) -> None:
-        for table_key, slot in self.table.items():
-            assert self.store.slots[slot.key] is slot
-            assert (slot.table, slot.table_key) == (self.table, table_key)
+        for table_key, slot in self.aliases.slots.items():
+            assert (slot.table, slot.table_key) == (self.aliases.slots, table_key)
+            assert self.store.find(slot.key) is slot
 
     @invariant()
     def removed_slots_cannot_be_hit(self) -> None:

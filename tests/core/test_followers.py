@@ -30,7 +30,7 @@ def flight_of(cache: TierCache) -> Flight:
 def found_by(value: Any) -> Any:
     """Return what a call finds where it looks for its slot."""
     table, key = value.__tiercache__._table.alias(None, (1,))
-    return table.get(key)
+    return table.slots.get(key)
 
 
 async def crowd(source: Source, read: Callable[[], Awaitable[Any]]) -> list[asyncio.Future[Any]]:

@@ -311,7 +311,7 @@ async def test_a_function_of_the_texts_of_keys_has_them_once(
     assert page.key(text) == "page:a:b"
     assert cache.statistics("page:{text}").l1_hits == 1
     assert cache._core.store is not None
-    (slot,) = cache._core.store.slots.values()
+    (slot,) = cache._core.store
     assert (slot.key is text, slot.table is None) == (tenant is None,) * 2
     await page.invalidate(text)
     assert page.peek(text) is MISSING

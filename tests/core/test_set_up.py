@@ -498,7 +498,8 @@ async def ttl_of(cache: TierCache, clock: FakeClock, **options: Any) -> float:
     await cache.get_or_load("k", source.load, **options)
     await ticks()
     assert cache._core.store is not None
-    return cache._core.store.slots["k"].header.fresh_until - clock.monotonic()
+    (slot,) = cache._core.store
+    return slot.header.fresh_until - clock.monotonic()
 
 
 async def test_the_built_in_policy_is_five_minutes(alone: TierCache, clock: FakeClock) -> None:

@@ -45,7 +45,7 @@ def reader_of(cache: TierCache) -> Any:
 async def test_calls_with_the_same_arguments_share_a_look(cache: TierCache, wire: Wire) -> None:
     """They find it by these, as they would find a slot; when it has ended nothing is left there."""
     row = reader_of(cache)
-    table: dict[int, Any] = row.__tiercache__._table.alias(None, (1,))[0]
+    table: dict[int, Any] = row.__tiercache__._table.alias(None, (1,))[0].slots
     held = wire.hold_reply("GET")
     readers = [asyncio.ensure_future(row(1)) for _ in range(3)]
     await soon(held.reached.wait())
@@ -56,7 +56,7 @@ async def test_calls_with_the_same_arguments_share_a_look(cache: TierCache, wire
 
     wire.let_pass("GET")
     assert list(await soon(asyncio.gather(*readers))) == ["row 1"] * 3
-    assert table[1] is cache._core.store.slots["row:1"]  # type: ignore[union-attr]
+    assert table[1] is cache._core.store.find("row:1")  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("l1", [None, L1()], ids=["without memory", "with memory"])
@@ -66,7 +66,7 @@ async def test_nothing_is_left_where_calls_find_looks(
     """Whether they were answered, left to flights, cancelled, or belong to a loop that is gone."""
     cache = await make_cache(l1=l1)
     row = reader_of(cache)
-    table = row.__tiercache__._table.alias(None, (1,))[0]
+    table = row.__tiercache__._table.alias(None, (1,))[0].slots
     await reader_of(other)(1)
     await settled(other)
     gone = asyncio.ensure_future(row(3))

@@ -239,8 +239,8 @@ async def test_what_is_invalidated_while_a_batch_is_decoded_is_not_kept(
 
     store = cache._core.store
     assert store is not None
-    assert "row:0" in store.slots
-    assert "row:1" not in store.slots
+    assert "row:0" in store
+    assert "row:1" not in store
 
 
 async def test_a_key_that_a_batch_has_an_answer_for_is_asked_for_anew_while_it_loads(

@@ -358,3 +358,30 @@ def test_one_class_of_several_is_refused_for_many_calls() -> None:
     assert texts(Users()) == texts(Users()) == ["user:1", "user:2"]
     with pytest.raises(UsageError):
         texts(Other())
+
+
+class TestAgain:
+    """A key is made again from what is looked for instead of it."""
+
+    @pytest.mark.parametrize("value", [7, "a:b%", "7", None, True, b"x"])
+    def test_of_the_bare_argument(self, value: object) -> None:
+        """With or without something before it."""
+        maker = KeyMaker(load, "user:{user_id}", exclude=("limit",))
+
+        for prefix in ("", "?50%s?"):
+            again = maker.again(prefix, type(None), None)
+            assert again(value) == prefix + maker.text((value, 3))
+
+    def test_of_several(self) -> None:
+        """Wherever they stand, in the order of the text."""
+        maker = KeyMaker(load, "{limit}:{user_id}:{limit}")
+
+        assert maker.parameters == ("limit", "user_id")
+        again = maker.again("", type(None), {"limit": 2, "user_id": 0})
+        assert again(("u", "unused", 3)) == maker.text(("u", 3)) == "3:u:3"
+
+    def test_with_the_class_of_self(self) -> None:
+        """Which is in the key if there is no template."""
+        maker = KeyMaker(Users.get, None)
+
+        assert maker.again("", Users, None)(4) == maker.text((4,), Users())

@@ -15,12 +15,13 @@ from async_tiercache.policies.eviction import Ghosts, Node, S3Fifo
 
 
 class Item(Node):
-    """A node that has room for the one bit."""
+    """A node that has room for its key and the one bit."""
 
-    __slots__ = ("in_main",)
+    __slots__ = ("in_main", "key")
 
     def __init__(self, key: str) -> None:
-        super().__init__(key)
+        super().__init__()
+        self.key = key
         self.in_main = False
 
 
@@ -50,7 +51,7 @@ def test_the_oldest_unused_node_makes_room() -> None:
     """Without any use the queue is first in, first out."""
     queues, _ = filled(names(0, 5))
 
-    assert [queues.pop().key for _ in range(5)] == names(0, 5)
+    assert [queues.pop()[1] for _ in range(5)] == names(0, 5)
 
 
 def test_a_used_node_is_promoted_instead_of_evicted() -> None:
@@ -58,7 +59,7 @@ def test_a_used_node_is_promoted_instead_of_evicted() -> None:
     queues, nodes = filled(names(0, 5))
     nodes["k0"].visited = True
 
-    assert queues.pop().key == "k1"
+    assert queues.pop()[1] == "k1"
     assert in_main(queues, nodes["k0"])
     assert not nodes["k0"].visited
 
@@ -66,7 +67,7 @@ def test_a_used_node_is_promoted_instead_of_evicted() -> None:
 def test_a_key_evicted_lately_comes_back_to_main() -> None:
     """A key whose ghost is known was dropped too early: it skips the small queue."""
     queues, _ = filled(names(0, 20))
-    again = Item(queues.pop().key)
+    again = Item(queues.pop()[1])
 
     queues.push(again, reused=False)
 
@@ -76,7 +77,7 @@ def test_a_key_evicted_lately_comes_back_to_main() -> None:
 def test_a_key_evicted_long_ago_comes_back_as_new() -> None:
     """Ghosts reach back as many evictions as there are nodes."""
     queues, _ = filled(names(0, 20))
-    first = queues.pop().key
+    first = queues.pop()[1]
     for key in names(20, 40):
         queues.push(Item(key), reused=False)
         queues.pop()
@@ -94,7 +95,7 @@ def test_keys_that_come_back_soon_make_the_small_queue_larger() -> None:
     sizes = []
     for back in (False, True, False):
         for _ in range(600):
-            gone = queues.pop().key
+            gone = queues.pop()[1]
             queues.push(Item(gone if back else next(fresh)), reused=False)
         sizes.append(queues._room)
 
@@ -242,7 +243,7 @@ def test_the_hand_meets_every_node_that_stays(actions: list[tuple[str, int]], st
             nodes[i] = Item(str(i))
             queues.push(nodes[i], reused=False)
         elif action == "pop" and nodes:
-            del nodes[int(queues.pop().key)]
+            del nodes[int(queues.pop()[1])]
         elif action == "remove" and i in nodes:
             queues.remove(nodes.pop(i))
         elif action == "visit" and i in nodes:
@@ -309,7 +310,7 @@ def s3_fifo_hits(trace: Sequence[int], room: int) -> int:
             hits += 1
             continue
         if len(kept) == room:
-            del kept[queues.pop().key]
+            del kept[queues.pop()[1]]
         kept[key] = node = Item(key)
         queues.push(node, reused=False)
     return hits

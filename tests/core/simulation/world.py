@@ -518,7 +518,8 @@ class World:
         """
         for process in self.processes:
             store = process.cache._core.tiers.store
-            for key, slot in store.slots.items() if store is not None else ():
+            for slot in store if store is not None else ():
+                key = slot.key
                 if slot.header.entry_id in process.refused:
                     self.model.problem(f"process {process.number} keeps what was refused: {key}")
                 raw = self.simulator.server.get("key", key)
