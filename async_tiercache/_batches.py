@@ -14,11 +14,11 @@ from functools import cached_property, partial, update_wrapper
 from types import NoneType, UnionType
 from typing import Any, Final, cast, get_args, get_origin
 
-from async_tiercache._callpath import EXACT, Arguments
 from async_tiercache._context import LoadContext, context_parameter
 from async_tiercache._family import Family, Load
 from async_tiercache._gatherer import Gatherer, Part, found_of
 from async_tiercache._operations import Operations, key_of_load
+from async_tiercache._parts import EXACT, Arguments
 from async_tiercache._report import Report
 from async_tiercache._signature import signature_of
 from async_tiercache.codecs.returned import hints_of

@@ -13,7 +13,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from typing import Any, TypeAlias
 
-from async_tiercache._callpath import EXACT, Arguments, CallPath, Parts, Table, parts_of
+from async_tiercache._callpath import CallPath
 from async_tiercache._context import LoadContext, context_parameter
 from async_tiercache._core import Core
 from async_tiercache._explain import Explanation
@@ -23,8 +23,10 @@ from async_tiercache._gatherer import Part
 from async_tiercache._inside import CURRENT
 from async_tiercache._look import Look, Waiter
 from async_tiercache._options import MISSING, Limits
+from async_tiercache._parts import EXACT, Arguments, Parts, parts_of
 from async_tiercache._report import Report
 from async_tiercache._signature import annotations_of, signature_of
+from async_tiercache._table import Table
 from async_tiercache.codecs.returned import DeferredCodec, hints_of, is_generic, of_class
 from async_tiercache.codecs.typed import TypedCodec, codec_for
 from async_tiercache.errors import ConfigurationError, UsageError

@@ -143,7 +143,7 @@ LOOKS: Final = (
         safeguard="Nor is one that a compiled call has found, or what follows a load.",
         guards="G3, G5",
         file="async_tiercache/_callpath.py",
-        before="Look and {now} < {_RESERVED}ledger.epoch.deadline",
+        before="Look and {now} < {RESERVED}ledger.epoch.deadline",
         after="Look",
         named=(
             f"{_TESTS}test_a_reader_joins_no_old_look_without_a_proof",
