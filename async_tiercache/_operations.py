@@ -75,10 +75,8 @@ class Operations:
         limits: Limits,
         names: Mapping[str, Any],
     ) -> None:
-        self.core = core
-        self.function = function
-        self.local_names = names
-        self._known = families
+        self.core, self._known = core, families
+        self.function, self.local_names = function, names
         self.hints, codec = _understood(function, names, limits)
         context = context_parameter(function, self.hints)
         kind = TextMaker if KeyText in self.hints.values() else KeyMaker
@@ -92,8 +90,7 @@ class Operations:
         families.claim(maker.name, function, template)
         self._tags = TagMaker(function, tags, hidden=context)
         families.scopes[maker.name][maker.definer] = scope
-        counts = families.counts_of(maker.name)
-        returned = self.hints.get("return")
+        counts, returned = families.counts_of(maker.name), self.hints.get("return")
         self._generic = returned if maker.is_method and is_generic(returned) else None
         bound = maker.is_method and via is None
         self.family = Family(maker.name, limits, codec, bound=bound, counts=counts)
@@ -105,9 +102,8 @@ class Operations:
         self.keyed = [place for place, name in enumerate(parts.names) if name in maker.parameters]
         self._table = self._table_of(parts)
         # The tags of every call, where it has no tenant and no codec of its own either.
-        self._same_tags: tuple[str, ...] | None = None
-        if not core.tenancy.on and self._generic is None:
-            self._same_tags = self._tags.fixed
+        alike = not core.tenancy.on and self._generic is None
+        self._same_tags = self._tags.fixed if alike else None
         self.path = CallPath(
             function,
             parts,

@@ -1,4 +1,4 @@
-"""The table: where a compiled call finds the slot of its arguments, not by the text of their key."""
+"""The table: where a compiled call finds the slot of its arguments, without making a text."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, TypeAlias
