@@ -31,6 +31,7 @@ _SPACE: Final[dict[str, Any]] = {
     **{f"{RESERVED}{kind.__name__}": kind for kind in EXACT},
     f"{RESERVED}KeyError": KeyError,
     f"{RESERVED}KeyOrTypeError": (KeyError, TypeError),
+    f"{RESERVED}TypeError": TypeError,
     f"{RESERVED}Cancelled": asyncio.CancelledError,
     f"{RESERVED}Look": Look,
     f"{RESERVED}next": next,
@@ -58,6 +59,7 @@ class CallPath:
         ledger: Says whether what is in memory may be served.
         recheck: Looks at a slot again after an invalidation of any tag; returns whether it is good.
         proven: Whether that takes a proof that no message of another server is missing.
+        keeps: Whether there is an L1; without it nothing but looks is found.
 
     Attributes:
         call: Takes the function's place: an L1 hit at once, anything else through `read`.
@@ -81,11 +83,12 @@ class CallPath:
         ledger: Ledger,
         recheck: Callable[[Any], bool],
         proven: bool,
+        keeps: bool,
     ) -> None:
         self._function = function
         self._parts = parts
         self._table = table
-        self._proven = proven
+        self._proven, self._keeps = proven, keeps
         self._read = read
         tell, self._now = _time_of(clock, exact=proven)
         self._space: dict[str, Any] = {
@@ -171,7 +174,8 @@ class CallPath:
         """
         if self._table is not None and self._table.by_text:
             found = None  # It asks whose the slot is; a peek leaves that to its caller.
-        missed = partial(_missed_lines, self._values, proven=self._proven)
+        seen = _seen(self._now, keeps=self._keeps) if self._proven else None
+        missed = partial(_missed_lines, self._values, seen)
         return [f"async def {RESERVED}call({self._parts.header}):", *self._lines(found, missed)]
 
     def _peek_lines(self, found: Found | None) -> list[str]:
@@ -181,11 +185,16 @@ class CallPath:
 
     def _lines(self, found: Found | None, missed: Missed) -> list[str]:
         """Return the lines that answer a hit, or else as it is said."""
-        lines = missed("None", "None")
-        if found is not None and self._table is not None:
-            hit = _hit_lines(found, self._table, self._now, missed, proven=self._proven)
-            lines = [*hit, *lines] if self._table.conditions else hit
-        return _indented(lines)
+        lines, table = missed("None", "None"), self._table
+        if found is None or table is None:
+            return _indented(lines)
+        if self._keeps:
+            hit = _hit_lines(found, table, self._now, missed, proven=self._proven)
+        else:
+            hit = _look_lines(found, table, missed)
+        if table.conditions:
+            return _indented([f"if {' and '.join(table.conditions)}:", *_indented(hit), *lines])
+        return _indented(hit)
 
     async def _go_on(self, owner: Any, values: Arguments, look: Look) -> Any:
         """Answer a call whose look has left it to a flight."""
@@ -207,7 +216,15 @@ def _time_of(clock: Clock, *, exact: bool) -> tuple[Callable[..., float], str]:
     return tell, f"{RESERVED}time({argument})"
 
 
-def _missed_lines(values: str, found: str, alias: str, *, proven: bool) -> list[str]:
+def _seen(clock: str, *, keeps: bool) -> str:
+    """Return the source of whether a look was found, and of the time then."""
+    slot, now = f"{RESERVED}slot", f"{RESERVED}now"
+    if keeps:  # Then a hit was looked for, at that time.
+        return f"{slot}.__class__ is {RESERVED}Look and {now}"
+    return f"{slot} is not None and ({now} := {clock})"
+
+
+def _missed_lines(values: str, seen: str | None, found: str, alias: str) -> list[str]:
     """Return the lines that answer what is no hit.
 
     They are no coroutine of their own, which would be one more of each reader of a stampede.
@@ -215,12 +232,12 @@ def _missed_lines(values: str, found: str, alias: str, *, proven: bool) -> list[
 
     Args:
         values: The source of `self` and the values.
+        seen: That of `_seen`; `None` without other servers.
         found: That of what was found; it may be a look.
         alias: That of where.
-        proven: Whether there are other servers.
     """
     read = f"return await {RESERVED}read({values}, None)"
-    if not proven:
+    if seen is None:
         return [read]
     slot, now = f"{RESERVED}slot", f"{RESERVED}now"
     # Names of their own would make the frame of each hit larger.
@@ -236,7 +253,7 @@ def _missed_lines(values: str, found: str, alias: str, *, proven: bool) -> list[
         f"return await {RESERVED}go_on({values}, {look})",
     ]
     joins = [
-        f"if ({look}.__class__ is {RESERVED}Look and {now} < {RESERVED}ledger.epoch.deadline",
+        f"if ({seen} < {RESERVED}ledger.epoch.deadline",
         f"    and (not {RESERVED}running or {RESERVED}current() is None)",
         f"    and ({waiter} := {RESERVED}join({look})) is not None):",
         *_indented(waits),
@@ -269,7 +286,7 @@ def _hit_lines(
         good = f"{proof} or ({recheck} and {proof})"
     # An argument without a hash cannot be in the table; the key's text has the last word.
     missing = f"{RESERVED}KeyOrTypeError" if table.unsafe else f"{RESERVED}KeyError"
-    lines = [
+    return [
         # A subscript costs a hit less than a call of `get`, and what is missing costs more anyway.
         # Below the `try` it would cost an instruction that does nothing.
         f"try: {slot} = {slots}[{table.expression}]",
@@ -284,9 +301,16 @@ def _hit_lines(
         f"        return {slot}.value",
         *missed(slot, alias),
     ]
-    if table.conditions:
-        return [f"if {' and '.join(table.conditions)}:", *_indented(lines)]
-    return lines
+
+
+def _look_lines(found: Found, table: Table, missed: Missed) -> list[str]:
+    """Return the lines that find another call's look, where there is nothing else to be found."""
+    slots, alias = found
+    slot = f"{RESERVED}slot"
+    finds = f"{slot} = {slots}.get({table.expression})"
+    if table.unsafe:
+        finds = f"try: {finds}\nexcept {RESERVED}TypeError: {slot} = None"
+    return [*finds.split("\n"), *missed(slot, alias)]
 
 
 def _indented(lines: Iterable[str]) -> list[str]:

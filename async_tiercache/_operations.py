@@ -92,10 +92,9 @@ class Operations:
         families.scopes[maker.name][maker.definer] = scope
         counts, returned = families.counts_of(maker.name), self.hints.get("return")
         self._generic = returned if maker.is_method and is_generic(returned) else None
-        bound = maker.is_method and via is None
+        bound, self._families = maker.is_method and via is None, dict[type, Family]()
         self.family = Family(maker.name, limits, codec, bound=bound, counts=counts)
         families.know(codec, limits)
-        self._families: dict[type, Family] = {}
         signature = signature_of(function)
         parts = parts_of(signature, self.hints, is_method=maker.is_method, context=context)
         self.names = parts.names
@@ -117,6 +116,7 @@ class Operations:
             ledger=core.ledger,
             recheck=core.tiers.recheck,
             proven=core.has_remote,
+            keeps=core.store is not None,
         )
         self.collect, self.peek = self.path.collect, self.path.peek
         self._invoke, self._via = self.path.invoke, via

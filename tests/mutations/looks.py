@@ -143,8 +143,8 @@ LOOKS: Final = (
         safeguard="Nor is one that a compiled call has found, or what follows a load.",
         guards="G3, G5",
         file="async_tiercache/_callpath.py",
-        before="Look and {now} < {RESERVED}ledger.epoch.deadline",
-        after="Look",
+        before="{seen} < {RESERVED}ledger.epoch.deadline",
+        after="{seen} is not None",
         named=(
             f"{_TESTS}test_a_reader_joins_no_old_look_without_a_proof",
             f"{_FOLLOWERS}test_without_a_proof_an_old_load_is_followed_by_nobody",
