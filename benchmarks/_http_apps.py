@@ -2,6 +2,7 @@
 
 # ruff: noqa: ARG001 - what is timed takes parameters and does nothing with them
 
+import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
@@ -147,9 +148,15 @@ def ours(l1: L1 | None) -> Setting:
     return setting
 
 
+def _hishel() -> Any:
+    # It tells of each response that it could not store, of thousands.
+    logging.getLogger("hishel").setLevel(logging.CRITICAL)
+    return import_module("hishel")
+
+
 @asynccontextmanager
 async def _hishel_sqlite(url: str, folder: Path) -> AsyncGenerator[Serving]:
-    library, behind = import_module("hishel"), Behind()
+    library, behind = _hishel(), Behind()
     storage = library.AsyncSqliteStorage(database_path=folder / "hishel.db")
     app = import_module("hishel.asgi").ASGICacheMiddleware(behind.app, storage=storage)
     yield Serving(app, behind)
@@ -158,7 +165,7 @@ async def _hishel_sqlite(url: str, folder: Path) -> AsyncGenerator[Serving]:
 
 @asynccontextmanager
 async def _hishel_redis(url: str, folder: Path) -> AsyncGenerator[Serving]:
-    library, behind = import_module("hishel"), Behind()
+    library, behind = _hishel(), Behind()
     client = import_module("redis.asyncio").Redis.from_url(url)
     storage = library.AsyncRedisStorage(client)
     yield Serving(import_module("hishel.asgi").ASGICacheMiddleware(behind.app, storage), behind)
