@@ -1,17 +1,19 @@
 """A request that makes a record: where it looks for that, and what it puts there."""
 
+from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from dataclasses import replace
 from secrets import token_bytes
-from typing import Final
+from typing import Final, TypeAlias
 
 from async_tiercache import LoadContext
 from async_tiercache._inside import tags_rested_on
-from async_tiercache.errors import TierCacheError, UsageError
+from async_tiercache.errors import RecursiveLoadError, TierCacheError, UsageError
 from async_tiercache.http.fields import Fields, joined
 from async_tiercache.http.stored import StoredResponse
 from async_tiercache.http.target import EXACT, SearchRule, search_rule
 from async_tiercache.http.vary import vary_of
+from async_tiercache.keys import KeyText
 from async_tiercache.tags import checked_tags
 from async_tiercache_integrations._http_keys import Scope
 from async_tiercache_integrations._http_origin import Message, Origin, Receive, Send
@@ -27,6 +29,9 @@ from async_tiercache_integrations._http_terms import KEPT_STALE, kept_seconds
 
 _POINTED: Final = 10
 """So many lifetimes of its first response a record that leads to others is kept."""
+
+Read: TypeAlias = Callable[[str], Awaitable[Record]]
+"""Returns what is stored under a key."""
 
 PARTIAL: Final = frozenset({b"range", b"if-range"})
 """Fields of requests that fill nothing: what they ask for may be small, and the whole large."""
@@ -49,6 +54,7 @@ class Fill:
         search: What tells the URLs of the path apart that share responses, if they do.
         names: The fields that the URL's variants are told apart by; `None` where it has none, or
             where that is not known yet.
+        variants: The record that says so.
         misled: Whether the records that have led here say something else than the response.
         stale: The response that is to be validated, or replaced.
         run: The application's answer to it, if it was asked.
@@ -62,6 +68,7 @@ class Fill:
     trail: tuple[str, ...] = ()
     search: SearchRule | None = None
     names: tuple[bytes, ...] | None = None
+    variants: Variants | None = None
     misled = False
     stale: StoredResponse | None = None
     run: Run | None = None
@@ -103,7 +110,7 @@ class Fill:
         self.trail = (*self.trail, self.key)
         self.key, self.over = key, False
         if isinstance(record, Variants):
-            self.names = record.names
+            self.names, self.variants = record.names, record
         else:
             self.search = record.rule
         return True
@@ -129,10 +136,41 @@ class Fill:
             return search != EXACT
         return search == (self.search or EXACT)
 
+    # What else there is of its URL.
+
+    def note(self, response: StoredResponse) -> None:
+        """Remember the tag of the variant that was found or made, to ask about it for others."""
+        if self.variants is not None and not self._is_authorized:
+            conditions = self.origin.validating(response)
+            self.origin.offers.note(
+                self.variants, self.key, self.fields, response.fields, conditions
+            )
+
+    def others(self) -> dict[bytes, KeyText]:
+        """Return by their tags the other variants that may be what the request asks for, too."""
+        if self.variants is None or self._is_authorized:
+            return {}
+        return self.origin.offers.others(self.variants, self.key, self.fields)
+
+    def mute(self) -> None:
+        """Ask about no other variants any more."""
+        assert self.variants is not None
+        self.origin.offers.mute(self.variants)
+
+    @property
+    def _is_authorized(self) -> bool:
+        # What somebody may see is no matter of what he prefers.
+        return b"authorization" in self.fields
+
     # What is put there.
 
-    async def load(self, context: LoadContext) -> Record:
-        """Ask the application, or keep what it has said already."""
+    async def load(self, context: LoadContext, read: Read) -> Record:
+        """Ask the application, or keep what it has said already.
+
+        Args:
+            context: Of the load.
+            read: Finds another variant, on whose evidence rests what is made of it here.
+        """
         if self.run is None and self._is_validated_elsewhere(context):
             return self._left_as_it_is(context)
         if self.over:
@@ -141,19 +179,39 @@ class Fill:
                 "The request is over, and there is nobody to make a response for",
                 hint="Invalidate responses; only requests make them.",
             )
-        if self.run is None:
-            self.run = Run(self)
-            if self.left:
-                self.run.leave()
-            await self.run.settle()
+        run = self.run
+        if run is None:
+            run = await self._asked(Run(self))
+            if run.outcome is Outcome.NAMED:
+                await self._select(run, read)
+            if run.outcome is Outcome.UNMATCHED:
+                run = await self._asked(run.again())
             self._rested_on = tags_rested_on()
-        outcome = self.run.outcome
         # What is renewed may have gone since, and must not come back; and only what it replaces
-        # knows all that its content was made from.
-        context.renews = outcome.renews
-        if outcome.failed or (outcome.renews and context.stale_value != self.stale):
+        # knows all that its content was made from. What was named was read in this load.
+        renews = context.renews = run.outcome.renews and run.named is None
+        if run.outcome.failed or (renews and context.stale_value != self.stale):
             return self._left_as_it_is(context)
-        return self._made(self.run, context)
+        return self._made(run, context)
+
+    async def _asked(self, run: Run) -> Run:
+        """Return a run once it is clear what becomes of it."""
+        self.run = run
+        if self.left:
+            run.leave()
+        await run.settle()
+        return run
+
+    async def _select(self, run: Run, read: Read) -> None:
+        """Let the variant that was named as current be what answers, if it is still there."""
+        assert self.variants is not None
+        key = run.key_named
+        try:
+            found = await read(key)
+        except RecursiveLoadError:
+            found = NOT_STORED  # Its own load waits for this one.
+        if not run.select(found):
+            self.origin.offers.forget(self.variants, key)
 
     def _is_validated_elsewhere(self, context: LoadContext) -> bool:
         """Return whether another server has stored something in place of what was stale here."""
@@ -191,6 +249,7 @@ class Fill:
             context.ttl = max(ttl, min(_POINTED * ttl, KEPT_STALE))
             return record
         self.kept, context.ttl = True, ttl
+        self.note(record)
         fields = record.fields
         if edge is not None:
             fields = tuple(edge.told(fields, {*context.texts, *self._rested_on}))
@@ -226,6 +285,7 @@ class Fill:
         fill = Fill(self.origin, scope, receive, send)
         fill.key, fill.by_path, fill.trail = self.key, self.by_path, self.trail
         fill.search, fill.names, fill.stale = self.search, self.names, stale
+        fill.variants = self.variants
         return fill
 
 

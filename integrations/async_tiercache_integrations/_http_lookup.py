@@ -52,7 +52,7 @@ class Lookup:
         )  # fmt: skip
         async def http_response(key: KeyText, context: LoadContext = LoadContext()) -> Record:
             del key
-            return await FILL.get().load(context)
+            return await FILL.get().load(context, self._stored)
 
         self._record: Any = http_response
         self._peek: Callable[[KeyText], Record | Missing] = self._record.peek
@@ -94,6 +94,7 @@ class Lookup:
                     await self._keep_below(fill, record)
                     return None
                 if type(record) is StoredResponse:
+                    fill.note(record)
                     return record
                 if not self._leads_on(fill, record):
                     return NOT_STORED
@@ -122,11 +123,16 @@ class Lookup:
     async def held(self, fill: Fill) -> Record:
         """Return what is stored for a request, without making it."""
         while True:
-            record: Record = _shared(await self._cache.get(fill.key, NOT_STORED))
+            record = await self._stored(fill.key)
             if isinstance(record, StoredResponse | NotStored):
                 return record
             if not fill.follow(record):
                 return NOT_STORED
+
+    async def _stored(self, key: str) -> Record:
+        """Return a record that is stored, without making it."""
+        record: Record = _shared(await self._cache.get(key, NOT_STORED))
+        return record
 
     async def validated(self, fill: Fill) -> Record:
         """Ask the origin whether a response is current; return what that has brought for all."""
@@ -203,7 +209,13 @@ class Lookup:
             self._origin.begin(self._validated_quietly(fill.behind(stale)))
 
     def renew_behind(
-        self, fill: Fill, stale: StoredResponse, said: Fields, *, asked_at: float
+        self,
+        fill: Fill,
+        stale: StoredResponse,
+        said: Fields,
+        *,
+        asked_at: float,
+        key: KeyText | None = None,
     ) -> None:
         """Let a response live on of which the origin has said, by these fields, that it is.
 
@@ -212,8 +224,10 @@ class Lookup:
             stale: What is stored.
             said: The fields.
             asked_at: When the origin was asked.
+            key: That of the response, if it is another variant's.
         """
         again = fill.behind(stale)
+        again.key = key or again.key
         again.run = Run.hearing(again, said, asked_at=asked_at)
         self._origin.begin(self._validated_quietly(again))
 
@@ -238,6 +252,9 @@ class Lookup:
                 await self.end(key)
         elif run.response is None and not self._search_again(fill):
             self._pass_on(fill.key)
+        if run.named is not None and fill.kept:
+            # It is current for those, too, for whom it was stored (RFC 9111, 4.3.4).
+            self.renew_behind(fill, run.named, run.said, asked_at=run.asked_at, key=run.key_named)
 
     def _leads_on(self, fill: Fill, record: Any) -> bool:
         """Go on from a record that is no response; return whether there is somewhere to go."""

@@ -18,6 +18,7 @@ from async_tiercache_integrations._http_counts import Counts
 from async_tiercache_integrations._http_edge import Edge
 from async_tiercache_integrations._http_keys import Keys, Scope
 from async_tiercache_integrations._http_rules import Rule, path_of
+from async_tiercache_integrations._http_variants import Offers
 
 Message: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
@@ -79,6 +80,7 @@ class Origin:
         clock: Tells the time.
         etags: Whether what is stored without an entity tag is given one.
         advise: Tells the owner of the cache something, by the name of its logger.
+        offers: The variants that it can be asked about by their entity tags.
         tasks: Those in which the application runs.
     """
 
@@ -96,6 +98,7 @@ class Origin:
     clock: Clock
     etags: bool
     advise: Callable[[str, str], None]
+    offers: Offers = field(default_factory=Offers)
     tasks: "set[asyncio.Task[None]]" = field(default_factory=set[Any])
 
     def control_of(self, fields: Fields) -> ResponseControl:
@@ -154,6 +157,16 @@ class Origin:
         self.tasks.discard(task)
         if not task.cancelled():
             task.exception()  # Its client was told, if it is there still.
+
+
+def read_again(received: list[Message], receive: Receive) -> Receive:
+    """Return what tells once more what was received, and then goes on."""
+    messages = iter([*received])
+
+    async def again() -> Message:
+        return next(messages, None) or await receive()
+
+    return again
 
 
 class Client:

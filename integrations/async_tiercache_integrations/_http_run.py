@@ -13,6 +13,7 @@ from async_tiercache.http.fields import Fields, joined, lines_of
 from async_tiercache.http.rules import stored_fields
 from async_tiercache.http.status import Forwarded
 from async_tiercache.http.stored import StoredResponse, stored
+from async_tiercache.keys import KeyText
 from async_tiercache.tags import checked_tags
 from async_tiercache_integrations._http_advice import advice_on, reflected
 from async_tiercache_integrations._http_keys import origin_of
@@ -24,8 +25,9 @@ from async_tiercache_integrations._http_origin import (
     Message,
     Remarks,
     fields_of,
+    read_again,
 )
-from async_tiercache_integrations._http_records import tags_of
+from async_tiercache_integrations._http_records import Record, tags_of
 from async_tiercache_integrations._http_terms import CONDITIONS, Terms, Verdict
 
 if TYPE_CHECKING:
@@ -43,7 +45,8 @@ class Outcome(Enum):
         WHOLE: It has, and is a response that may be stored.
         RENEWED: What is stale is current, and lives on.
         SPENT: What is stale is current, but may not be kept any more.
-        UNMATCHED: It says that another response is current than the one asked about.
+        NAMED: It says that another variant is current than the one asked for.
+        UNMATCHED: It says that another response is current than those asked about.
         PASSED: It is for its client alone.
         BROKEN: The origin has failed, which says nothing of what is stored; its client is told.
         COVERED: The origin has failed, and the stale response takes the place of that.
@@ -54,6 +57,7 @@ class Outcome(Enum):
     WHOLE = auto()
     RENEWED = auto()
     SPENT = auto()
+    NAMED = auto()
     UNMATCHED = auto()
     PASSED = auto()
     BROKEN = auto()
@@ -85,6 +89,7 @@ class Run:
 
     Args:
         fill: The request.
+        before: The one before, if that has brought nothing: now no condition is put.
 
     Attributes:
         forwarded: Why the request has come to the application.
@@ -92,11 +97,19 @@ class Run:
         response: What may be stored, or was validated.
         remarks: What was said of it while it was made.
         status: The status code of the answer, once that has begun.
-        received: What the application was told of a request that validates, to be told again.
+        received: What the application was told of a request with a condition, to be told again.
+        key_named: The key of the variant that it has named as current.
+        named: That, once it was found.
+        said: The fields of the answer that has named it.
+        asked_at: When the application was asked.
         visible: Set it once others find the record; the last byte waits for that.
     """
 
-    def __init__(self, fill: "Fill") -> None:
+    key_named: KeyText
+    named: StoredResponse | None = None
+    said: Fields = ()
+
+    def __init__(self, fill: "Fill", before: "Run | None" = None) -> None:
         self.forwarded: Forwarded = "uri-miss" if fill.names is None else "vary-miss"
         if fill.stale is not None:
             self.forwarded = "stale"
@@ -106,14 +119,22 @@ class Run:
         self.status: int | None = None
         self.received: list[Message] = []
         self.visible = asyncio.Event()
+        self.asked_at = fill.origin.clock.wall()
         self._fill = fill
+        self._receive = fill.receive
         self._origin = fill.origin
         self._terms = Terms(fill.origin, fill.scope, fill.fields)
         # What is made for others, too, must not wait for one who reads slowly.
         self._client = Client(fill.send, fill.origin.begin)
         # A client that has something of it already may not need the whole.
         self._teed = CONDITIONS.isdisjoint(fill.fields)
-        self._asked_at = fill.origin.clock.wall()
+        self._others: dict[bytes, KeyText] = {}
+        self._conditions: Fields = ()
+        if before is None:
+            self._conditions = self._asking()
+        else:
+            self._receive = read_again(before.received, fill.receive)
+        self._validates = bool(self._others) or (fill.stale is not None and before is None)
         self._settled = asyncio.Event()
         self._passing = asyncio.Event()
         self._running: asyncio.Task[None] | None = None
@@ -128,9 +149,23 @@ class Run:
         """Return an answer that has been heard by another way: what was stale is current."""
         run = cls(fill)
         assert fill.stale is not None
-        run._asked_at = asked_at
+        run.asked_at = asked_at
         run._renew(fill.stale, said)
         return run
+
+    def again(self) -> "Run":
+        """Return the answer to the same request where this one has brought nothing."""
+        return Run(self._fill, self)
+
+    def select(self, found: Record) -> bool:
+        """Let the variant that was named be what answers; return whether this is it."""
+        tag = lines_of(self.said, b"etag")
+        if not isinstance(found, StoredResponse) or lines_of(found.fields, b"etag") != tag:
+            self.outcome = Outcome.UNMATCHED
+            return False
+        self.named = found
+        self._renew(found, self.said)
+        return True
 
     # The client's side.
 
@@ -180,7 +215,7 @@ class Run:
         REMARKS.set(self.remarks)
         if not self._origin.collects:
             CURRENT.set(None)
-        scope = self._terms.scope(self._fill.stale)
+        scope = self._terms.scope(self._conditions)
         try:
             await self._origin.app(scope, self._hear, self._take)
             if self.outcome is Outcome.COMING:
@@ -192,10 +227,22 @@ class Run:
         finally:
             self._settled.set()
 
+    def _asking(self) -> Fields:
+        """Return by which conditions to ask what is current of what is stored (RFC 9111, 4.3.1)."""
+        stale, others = self._fill.stale, self._fill.others()
+        own = [] if stale is None else self._origin.validating(stale)
+        tags = [value for name, value in own if name == b"if-none-match"]
+        if not others or (stale is not None and len(tags) != 1):
+            return own
+        # What is its own comes first, and counts if another one has the same tag.
+        self._others = {tag: key for tag, key in others.items() if tag not in tags}
+        told = (b"if-none-match", b", ".join([*tags, *self._others]))
+        return [told, *(each for each in own if each[0] != b"if-none-match")]
+
     async def _hear(self) -> Message:
         """Return what the client sends, and that it has gone only when nobody else waits."""
-        message = await self._fill.receive()
-        if self._fill.stale is not None and message["type"] == "http.request":
+        message = await self._receive()
+        if self._conditions and message["type"] == "http.request":
             self.received.append(message)
         if message.get("body"):
             # What is made of it is no answer to those who send none.
@@ -221,13 +268,13 @@ class Run:
 
     async def _begin(self, message: Message) -> None:
         """Find out by its beginning what becomes of an answer."""
-        status, stale = message["status"], self._fill.stale
+        status = message["status"]
         self.status = int(status)
         fields = self._terms.stripped(fields_of(message))
-        if status == 304 and stale is not None:
+        if status == 304 and self._validates:
             # What is stored says already what it depends on, with what its own fields have said.
             varied = bool(lines_of(fields, b"vary"))
-            self._renew(stale, self._terms.varying(fields) if varied else fields)
+            self._confirm(self._terms.varying(fields) if varied else fields)
         elif status in _FAILURES and self._may_serve_stale():
             self._settle(Outcome.COVERED)
         else:
@@ -297,6 +344,21 @@ class Run:
             return True
         return stale.may_replace_error(now=origin.clock.wall())
 
+    def _confirm(self, said: Fields) -> None:
+        """Find out which of the responses that were asked about is current, by these fields."""
+        stale, tags = self._fill.stale, lines_of(said, b"etag")
+        key = self._others.get(tags[0]) if len(tags) == 1 else None
+        if key is not None:
+            self.said, self.key_named = said, key
+            self._settle(Outcome.NAMED)
+        elif stale is not None and (tags or not self._others):
+            self._renew(stale, said)
+        else:
+            self._settle(Outcome.UNMATCHED)
+        if self._others and self.outcome is Outcome.UNMATCHED:
+            # It names none of them: to ask about them would cost a second request each time.
+            self._fill.mute()
+
     def _renew(self, stale: StoredResponse, said: Fields) -> None:
         """Let a response live on that the origin has said is current, by these fields."""
         self._teed = False
@@ -305,7 +367,7 @@ class Run:
             return
         if lines_of(stale.fields, b"date") and not lines_of(said, b"date"):
             # It is of when it came (RFC 9110, 6.6.1).
-            said = [*said, (b"date", formatdate(self._asked_at, usegmt=True).encode())]
+            said = [*said, (b"date", formatdate(self.asked_at, usegmt=True).encode())]
         origin, edge = self._origin, self._origin.edge
         held = stale.fields if edge is None else edge.plain(stale.fields)
         fields = updated(held, stored_fields(said, ResponseControl()))
@@ -314,7 +376,7 @@ class Run:
             # What was said to this cache alone is not stored with the others.
             control = stale.control
         verdict = self._terms.verdict(stale.status, fields, control, renewed=True)
-        born_at = self._terms.born_at(said, asked_at=self._asked_at)
+        born_at = self._terms.born_at(said, asked_at=self.asked_at)
         self.remarks.tags.update(stale.tags, tags_of(fields, origin_of(self._fill.scope)))
         self.response = stale.validated(
             origin.shown(said),
@@ -363,12 +425,12 @@ class Run:
             body,
             self._verdict.control,
             lifetime=self._verdict.lifetime,
-            born_at=self._terms.born_at(self._fields, asked_at=self._asked_at),
+            born_at=self._terms.born_at(self._fields, asked_at=self.asked_at),
         )
 
     def _advise(self, response: StoredResponse) -> None:
         """Tell a developer of what only the first client has sent, and all others will get."""
-        shown, origin = joined(self._terms.shown(None)), origin_of(self._fill.scope)
+        shown, origin = joined(self._terms.shown()), origin_of(self._fill.scope)
         for name in reflected(shown, self._fields, response.body, origin):
             self._origin.advise("http-reflects", advice_on(name))
 

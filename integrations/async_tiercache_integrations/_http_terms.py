@@ -52,25 +52,19 @@ class Terms:
         self._asked = asked
         self._rule = origin.rule_for(scope)
 
-    def scope(self, stale: StoredResponse | None) -> Scope:
+    def scope(self, conditions: Fields) -> Scope:
         """Return the request as the application is shown it.
 
         Args:
-            stale: The response about which it is asked, if there is one.
+            conditions: By which it is asked whether what is stored is current.
         """
         scope = {**self._scope} if self._rule is None else self._rule.scoped(self._scope)
-        return {**scope, "headers": self.shown(stale)}
+        return {**scope, "headers": [*self.shown(), *conditions]}
 
-    def shown(self, stale: StoredResponse | None) -> list[tuple[bytes, bytes]]:
-        """Return what the application is shown of the request's fields.
-
-        Args:
-            stale: The response about which it is asked, if there is one.
-        """
+    def shown(self) -> list[tuple[bytes, bytes]]:
+        """Return what the application is shown of the request's own fields."""
         fields = [each for each in self._scope["headers"] if each[0] not in CONDITIONS]
-        if self._rule is not None:
-            fields = self._rule.shown(fields)
-        return fields if stale is None else [*fields, *self._origin.validating(stale)]
+        return fields if self._rule is None else self._rule.shown(fields)
 
     def stripped(self, fields: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
         """Return a response's fields without those that a rule takes off it."""

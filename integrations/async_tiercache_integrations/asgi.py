@@ -56,6 +56,7 @@ from async_tiercache_integrations._http_origin import (
     Receive,
     Send,
     fields_of,
+    read_again,
 )
 from async_tiercache_integrations._http_records import Record, group_tag
 from async_tiercache_integrations._http_rules import Rule
@@ -399,7 +400,7 @@ class ResponseCache:
                 await self._send_made(again, run, made)
         elif not isinstance(found, StoredResponse) or not _is_for(fill, found):
             # The application may have read the request already.
-            receive = fill.receive if run is None else _read_again(run.received, fill.receive)
+            receive = fill.receive if run is None else read_again(run.received, fill.receive)
             await self._pass(fill.scope, receive, fill.send, "stale")
         elif run is None:
             await self._send(fill, found, self._origin.clock.wall())
@@ -516,16 +517,6 @@ class ResponseCache:
         clients = self._clients
         honoured = clients(scope) if callable(clients) else clients == "honour"
         return request_control(scope["headers"]) if honoured else None
-
-
-def _read_again(received: list[Message], receive: Receive) -> Receive:
-    """Return what tells once more what was received, and then goes on."""
-    messages = iter([*received])
-
-    async def again() -> Message:
-        return next(messages, None) or await receive()
-
-    return again
 
 
 def _authority(scope: Scope) -> bytes:
