@@ -20,6 +20,7 @@ class CacheStatus:
         forwarded_status: What the origin has answered, where that is not the response's status.
         ttl: For how long the response is still fresh, in seconds; less than none if it is stale.
         stored: Whether the response was stored.
+        collapsed: Whether the request did not go on by itself, for it has waited for one that did.
         detail: What else there is to say, a token.
     """
 
@@ -28,6 +29,7 @@ class CacheStatus:
     forwarded_status: int | None = None
     ttl: int | None = None
     stored: bool = False
+    collapsed: bool = False
     detail: str = ""
     refused: bool = False
 
@@ -39,6 +41,8 @@ class CacheStatus:
             b'shop; hit; ttl=30'
             >>> CacheStatus("shop", "stale", forwarded_status=304, ttl=60, stored=True).encode()
             b'shop; fwd=stale; fwd-status=304; ttl=60; stored'
+            >>> CacheStatus("shop", "uri-miss", ttl=60, collapsed=True).encode()
+            b'shop; fwd=uri-miss; ttl=60; collapsed'
         """
         parts = [self.name]
         if self.forwarded is not None:
@@ -51,6 +55,8 @@ class CacheStatus:
             parts.append(f"ttl={self.ttl}")
         if self.stored:
             parts.append("stored")
+        if self.collapsed:
+            parts.append("collapsed")
         if self.detail:
             parts.append(f"detail={self.detail}")
         return "; ".join(parts).encode("ascii")

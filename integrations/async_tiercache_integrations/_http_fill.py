@@ -10,6 +10,7 @@ from async_tiercache import LoadContext
 from async_tiercache._inside import tags_rested_on
 from async_tiercache.errors import RecursiveLoadError, TierCacheError, UsageError
 from async_tiercache.http.fields import Fields, joined
+from async_tiercache.http.status import Forwarded
 from async_tiercache.http.stored import StoredResponse
 from async_tiercache.http.target import EXACT, SearchRule, search_rule
 from async_tiercache.http.vary import vary_of
@@ -59,6 +60,8 @@ class Fill:
         stale: The response that is to be validated, or replaced.
         run: The application's answer to it, if it was asked.
         kept: Whether that is stored.
+        made: What another request has made meanwhile where this one waits, and why that went on.
+        collapsed: Why that went on, if it is what answers this one.
         over: Whether nobody waits for it any more who would need an answer.
         left: Whether its client has gone.
     """
@@ -73,6 +76,8 @@ class Fill:
     stale: StoredResponse | None = None
     run: Run | None = None
     kept = False
+    made: tuple[Record, Forwarded] | None = None
+    collapsed: Forwarded | None = None
     over = False
     left = False
     _rested_on: frozenset[str] = frozenset()

@@ -43,6 +43,7 @@ class Lookup:
         self._keys = origin.keys
         self._passed_on: Bounded[str, float] = Bounded()
         self._validating: dict[str, asyncio.Future[Record]] = {}
+        self._waiting: dict[str, set[Fill]] = {}
 
         # What makes them is found in the context: the request of whoever leads the load. Whether
         # they are too large is decided there, by their contents.
@@ -51,8 +52,12 @@ class Lookup:
             grace=0, early=0, jitter=0,
         )  # fmt: skip
         async def http_response(key: KeyText, context: LoadContext = LoadContext()) -> Record:
-            del key
-            return await FILL.get().load(context, self._stored)
+            fill = FILL.get()
+            record = await fill.load(context, self._stored)
+            if fill.run is not None:
+                for each in self._waiting.get(key, ()):
+                    each.made = record, fill.run.forwarded
+            return record
 
         self._record: Any = http_response
         self._peek: Callable[[KeyText], Record | Missing] = self._record.peek
@@ -87,7 +92,7 @@ class Lookup:
             while True:
                 if fill.key in self._passed_on and self._is_passed_on(fill.key):
                     return NOT_STORED
-                record: Record = _shared(await self._record(fill.key))
+                record = await self._awaited(fill)
                 # Not if it was cancelled: then its load may still begin, for others.
                 fill.over = True
                 if fill.run is not None:
@@ -98,6 +103,22 @@ class Lookup:
                     return record
                 if not self._leads_on(fill, record):
                     return NOT_STORED
+
+    async def _awaited(self, fill: Fill) -> Record:
+        """Return the record of a request's key, and note whether another request has made it."""
+        key, fill.made = fill.key, None
+        waiting = self._waiting.setdefault(key, set())
+        waiting.add(fill)
+        try:
+            record: Record = _shared(await self._record(key))
+        finally:
+            waiting.discard(fill)
+            if not waiting:
+                self._waiting.pop(key, None)
+        if fill.run is None and fill.made is not None and fill.made[0] == record:
+            # And not one that L2 had. What a record leads to then was made with it.
+            fill.collapsed = fill.made[1]
+        return record
 
     @contextmanager
     def _asking(self, fill: Fill) -> Generator[None]:

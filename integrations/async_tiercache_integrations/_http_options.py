@@ -11,6 +11,7 @@ from async_tiercache.http.fields import TOKEN
 from async_tiercache.http.negotiation import Normaliser
 from async_tiercache.http.rules import ORIGIN_SAFE, RFC9111
 from async_tiercache_integrations._http_edge import Edge
+from async_tiercache_integrations._http_origin import Detail
 from async_tiercache_integrations._http_rules import Rule
 
 _NAME: Final = re.compile("[A-Za-z][A-Za-z0-9-]*")
@@ -64,6 +65,20 @@ def check_choices(profile: Any, name: Any, clients: object, read_your_writes: ob
             f"read_your_writes={read_your_writes!r} carries no token",
             hint='Pass "cookie" or "header".',
         )
+
+
+def checked_detail(detail: Any) -> Detail:
+    """Return how much `Cache-Status` tells.
+
+    Raises:
+        ConfigurationError: It is nothing that says so.
+    """
+    if not (detail is None or isinstance(detail, bool) or callable(detail)):
+        raise ConfigurationError(
+            f"detail={detail!r} says nothing of Cache-Status",
+            hint="Pass True, False, None, or a function of the scope that returns one of them.",
+        )
+    return cast("Detail", detail)
 
 
 def checked_rules(rules: Any) -> tuple[Rule, ...]:

@@ -29,6 +29,9 @@ App: TypeAlias = Callable[[Any, Any, Any], Awaitable[None]]
 START: Final = "http.response.start"
 BODY: Final = "http.response.body"
 
+Detail: TypeAlias = bool | Callable[[Scope], bool | None] | None
+"""How much `Cache-Status` tells of a request."""
+
 
 def fields_of(start: Message) -> list[tuple[bytes, bytes]]:
     """Return the fields of a response that begins: names in lower case, and all of it bytes.
@@ -71,7 +74,7 @@ class Origin:
         rules: What holds where responses are silent.
         max_body: Larger contents are not stored, in bytes.
         name: What `Cache-Status` calls the cache, if anything.
-        detail: Whether it says why a response was not stored.
+        detail: Whether it says why a response was not stored; `None` if it says nothing at all.
         edge: A CDN in front, if there is one.
         collects: Whether a response stands under the tags of what was read while it was made.
         keys: Those by which records are found.
@@ -89,7 +92,7 @@ class Origin:
     rules: tuple[Rule, ...]
     max_body: int
     name: str | None
-    detail: bool
+    detail: Detail
     edge: Edge | None
     collects: bool
     keys: Keys
@@ -135,16 +138,30 @@ class Origin:
         path = path_of(scope)
         return next((rule for rule in self.rules if rule.fits(path)), None)
 
-    def told(
-        self, forwarded: Forwarded, *, stored: bool = False, detail: str = ""
-    ) -> list[tuple[bytes, bytes]]:
-        """Return the field that says why the application was asked, if that is told at all."""
+    def detail_for(self, scope: Scope) -> bool | None:
+        """Return whether a request is told why its response is not stored; `None`: nothing."""
         if self.name is None:
+            return None
+        return self.detail(scope) if callable(self.detail) else self.detail
+
+    def told(
+        self, scope: Scope, forwarded: Forwarded | None, *, detail: str = "", **more: Any
+    ) -> list[tuple[bytes, bytes]]:
+        """Return the field that says what was done for a request, if that is told at all.
+
+        Args:
+            scope: The request.
+            forwarded: Why the application was asked, if it was.
+            detail: Why its response is not stored, or why there is none.
+            more: What else a `CacheStatus` says.
+        """
+        shown = self.detail_for(scope)
+        if self.name is None or shown is None:
             return []
-        status = CacheStatus(
-            self.name, forwarded, stored=stored, detail=detail if self.detail else ""
-        )
-        return [(b"cache-status", status.encode())]
+        detail = detail if shown or forwarded is None else ""
+        return [
+            (b"cache-status", CacheStatus(self.name, forwarded, detail=detail, **more).encode())
+        ]
 
     def begin(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
         """Run something in a task that outlives its client."""

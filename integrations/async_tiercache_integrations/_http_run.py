@@ -310,7 +310,8 @@ class Run:
         if origin.edge is not None and not refused:
             # What it stands under is known only when it has ended.
             shown = origin.edge.refused(shown)
-        told = origin.told(self.forwarded, stored=not refused, detail=refused)
+        scope = self._fill.scope
+        told = origin.told(scope, self.forwarded, stored=not refused, detail=refused)
         self._start = {**message, "headers": [*shown, *told]}
         if refused:
             await self._client.send(self._start)

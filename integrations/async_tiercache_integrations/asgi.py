@@ -40,6 +40,7 @@ from async_tiercache_integrations._http_options import (
     PROFILES,
     check_choices,
     check_parts,
+    checked_detail,
     checked_hosts,
     checked_normalisers,
     checked_rules,
@@ -51,6 +52,7 @@ from async_tiercache_integrations._http_origin import (
     REMARKS,
     START,
     App,
+    Detail,
     Message,
     Origin,
     Receive,
@@ -150,7 +152,8 @@ class ResponseCache:
         name: What `Cache-Status` calls this cache, a token; `None` leaves that field out. A field
             of the response that begins with it, such as ``Tiercache-Cache-Control``, speaks to this
             cache alone (RFC 9213).
-        detail: Whether `Cache-Status` says why a response was not stored.
+        detail: Whether `Cache-Status` says why a response was not stored, or with `None` nothing at
+            all; a function of the scope decides for each request.
         clock: Tells the time.
 
     Raises:
@@ -185,7 +188,7 @@ class ResponseCache:
         edge: Edge | None = None,
         read_your_writes: CarriedBy | None = None,
         name: str | None = "tiercache",
-        detail: bool = False,
+        detail: Detail = False,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         check_parts(app, cache, edge)
@@ -203,7 +206,7 @@ class ResponseCache:
             rules=checked_rules(rules),
             max_body=largest_content(cache, max_body),
             name=name,
-            detail=checked_switch(detail, name="detail"),
+            detail=checked_detail(detail),
             edge=edge,
             collects=checked_switch(collect_tags, name="collect_tags"),
             keys=Keys(checked_variants(max_variants), self._unusual | CONDITIONS),
@@ -220,8 +223,8 @@ class ResponseCache:
         if read_your_writes is not None:
             self._carrier = Carrier(read_your_writes, name or "tiercache")
         self._heeded = self._origin.keys.heeded
-        self._prepares = self._carrier is not None or bool(self._normalisers)
-        self._hit = _telling_hits(name)
+        self._prepares = self._carrier is not None or bool(self._normalisers) or callable(detail)
+        self._hit = _telling_hits(None if detail is None else name)
         self._lookup = Lookup(cache, self._origin)
         self._wall = clock.wall
 
@@ -260,7 +263,8 @@ class ResponseCache:
                         self._counts.whole += 1
                         status, told, body = held.status, ready.fields.copy(), held.body
                     else:
-                        status, told, body = self._told(held, fields, now=now)
+                        said = self._hit(int(held.fresh_until - now))
+                        status, told, body = self._told(held, fields, said, now=now)
                     await send({"type": START, "status": status, "headers": told})
                     await send({"type": BODY, "body": body})
                     return
@@ -281,7 +285,8 @@ class ResponseCache:
             return None
         if self._normalisers:
             scope = {**scope, "headers": self._normalised(scope["headers"])}
-        if method == "GET":
+        tells = not callable(self._origin.detail) or self._origin.detail_for(scope) is not None
+        if method == "GET" and tells:
             return scope
         await self._handle(Fill(self._origin, scope, receive, send))
         return None
@@ -351,19 +356,22 @@ class ResponseCache:
         ):
             await self._send(fill, record, now)
             return
-        headers = [(b"content-length", b"0")]
-        if self._origin.name is not None:
-            # Neither a hit nor forwarded (RFC 9211, 2.1 and 2.2).
-            told = CacheStatus(self._origin.name, refused=True, detail="only-if-cached")
-            headers.append((b"cache-status", told.encode()))
+        # Neither a hit nor forwarded (RFC 9211, 2.1 and 2.2).
+        told = self._origin.told(fill.scope, None, refused=True, detail="only-if-cached")
+        headers = [(b"content-length", b"0"), *told]
         start = {"type": START, "status": 504, "headers": headers}
         await fill.send(start)
         await fill.send({"type": BODY, "body": b""})
 
     async def _send(self, fill: Fill, record: StoredResponse, now: float) -> None:
         """Answer a request from what is stored."""
-        method = fill.scope["method"]
-        status, told, body = self._told(record, fill.fields, method=method, now=now)
+        method, origin, ttl = fill.scope["method"], self._origin, int(record.fresh_until - now)
+        said: Fields = ()
+        if fill.collapsed is not None:
+            said = origin.told(fill.scope, fill.collapsed, ttl=ttl, collapsed=True)
+        elif origin.detail_for(fill.scope) is not None:
+            said = self._hit(ttl)
+        status, told, body = self._told(record, fill.fields, said, method=method, now=now)
         await fill.send({"type": START, "status": status, "headers": told})
         await fill.send({"type": BODY, "body": body})
 
@@ -371,17 +379,26 @@ class ResponseCache:
         self,
         record: StoredResponse,
         asked: Mapping[bytes, bytes],
+        said: Fields,
         *,
         method: str = "GET",
         now: float,
     ) -> Answer:
-        """Count a request that is answered from what is stored, and return with what."""
+        """Count a request that is answered from what is stored, and return with what.
+
+        Args:
+            record: That.
+            asked: The request's fields.
+            said: What is to be said besides.
+            method: The request's.
+            now: The present.
+        """
         status, fields, body = answer_of(record, method, asked, now=now)
         if status == 304:
             self._counts.not_modified += 1
         else:
             self._counts.whole += 1
-        return status, [*fields, *self._hit(int(record.fresh_until - now))], body
+        return status, [*fields, *said], body
 
     async def _answer_validated(
         self, fill: Fill, record: StoredResponse, asked: RequestControl | None
@@ -389,6 +406,7 @@ class ResponseCache:
         """Answer a request once the origin has said whether what is stored is current."""
         again = fill.again(record, fill.receive, fill.send)
         found = await self._lookup.validated_by_others(again, anew=asked is not None)
+        fill.collapsed = None if found is None else "stale"
         if found is None:
             found = await self._lookup.validated(again)
         # The two hold each other.
@@ -414,11 +432,10 @@ class ResponseCache:
         status, fields, body = answer_of(record, fill.scope["method"], fill.fields, now=now)
         if origin.edge is not None:
             fields = origin.edge.refused(fields)
-        if origin.name is not None:
-            ttl = int(record.fresh_until - now)
-            forwarded_status = None if run.status == record.status else run.status
-            told = CacheStatus(origin.name, run.forwarded, forwarded_status, ttl, stored=fill.kept)
-            fields.append((b"cache-status", told.encode()))
+        fields += origin.told(
+            fill.scope, run.forwarded, ttl=int(record.fresh_until - now), stored=fill.kept,
+            forwarded_status=None if run.status == record.status else run.status,
+        )  # fmt: skip
         await fill.send({"type": START, "status": status, "headers": fields})
         await fill.send({"type": BODY, "body": body})
 
@@ -439,7 +456,7 @@ class ResponseCache:
         reading = scope["method"] in _READING
         why = forwarded if reading else "method"
         self._counts.forwarded[why] += 1
-        told = origin.told(why, detail=detail)
+        told = origin.told(scope, why, detail=detail)
         if told:
             send = self._telling(told, send)
         if hearing is not None:

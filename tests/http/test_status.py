@@ -19,6 +19,10 @@ OURS, CDN = b"shop-cache-control", b"cdn-cache-control"
         (CacheStatus("shop", refused=True, detail="mine"), b"shop; detail=mine"),
         (CacheStatus("shop", "uri-miss", stored=True), b"shop; fwd=uri-miss; stored"),
         (
+            CacheStatus("shop", "stale", ttl=9, collapsed=True),
+            b"shop; fwd=stale; ttl=9; collapsed",
+        ),
+        (
             CacheStatus("shop", "miss", forwarded_status=304, detail="l2"),
             b"shop; fwd=miss; fwd-status=304; detail=l2",
         ),
