@@ -60,6 +60,8 @@ class Profile:
         stale_when_gone: Whether a stale response takes the place of an origin that does not answer,
             though nothing says that it may; it is kept for that.
         strict: Whether `private` and `no-store` count beside a field that is targeted at the cache.
+        lists: Whether blanks around commas mean nothing in a field that tells variants apart, if it
+            is not known to be no list.
         first_age: Whether the first age counts where there are several, and nothing where that is
             none; otherwise what is not one age is older than anything.
     """
@@ -72,6 +74,7 @@ class Profile:
     authorized: bool
     stale_when_gone: bool
     strict: bool
+    lists: bool
     first_age: bool
 
 
@@ -84,6 +87,7 @@ ORIGIN_SAFE: Final = Profile(
     authorized=False,
     stale_when_gone=False,
     strict=True,
+    lists=False,
     first_age=False,
 )
 """Stores what its origin has clearly meant to be shared, and nothing else."""
@@ -96,6 +100,7 @@ RFC9111: Final = Profile(
     authorized=True,
     stale_when_gone=True,
     strict=False,
+    lists=True,
     first_age=True,
 )
 """Stores all that a shared cache may."""

@@ -106,6 +106,7 @@ class Keys:
     Args:
         max_variants: So many variants of a URL are told apart.
         heeded: Fields of requests that tell of whether their records are at hand.
+        lists: Whether blanks around commas tell no variants apart.
 
     Attributes:
         of_urls: The key of each URL.
@@ -115,8 +116,9 @@ class Keys:
         searched: The keys of paths whose URLs share responses.
     """
 
-    def __init__(self, max_variants: int, heeded: Iterable[bytes]) -> None:
+    def __init__(self, max_variants: int, heeded: Iterable[bytes], *, lists: bool) -> None:
         self._max_variants = max_variants
+        self._lists = lists
         self.of_urls: Bounded[Url, KeyText] = Bounded()
         self.of_variants: Bounded[bytes, Leads] = Bounded()
         self.heeded = {b"host", *heeded}
@@ -156,7 +158,7 @@ class Keys:
         values: Selecting = asked[0] if len(asked) == 1 else tuple(asked)
         found = None if known is None else known.get(values)
         if found is None:
-            digest = variant_of(fields, names, salt=record.record_id)
+            digest = variant_of(fields, names, salt=record.record_id, lists=self._lists)
             if _size(asked) > _LONGEST:
                 # It counts all the same; what requests have in fields is no tuple of one.
                 values = (digest,)

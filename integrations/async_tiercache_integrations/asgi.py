@@ -209,7 +209,11 @@ class ResponseCache:
             detail=checked_detail(detail),
             edge=edge,
             collects=checked_switch(collect_tags, name="collect_tags"),
-            keys=Keys(checked_variants(max_variants), self._unusual | CONDITIONS),
+            keys=Keys(
+                checked_variants(max_variants),
+                self._unusual | CONDITIONS,
+                lists=PROFILES[profile].lists,
+            ),
             counts=self._counts,
             targets=tuple(target.lower().encode() for target in targets),
             clock=clock,

@@ -125,6 +125,19 @@ async def test_other_fields_are_left_as_they_came(cache: TierCache, clock: FakeC
     assert origin.seen[0]["headers"][1:] == raw([("cookie", "a=1"), ("cookie", "b=2")])
 
 
+@pytest.mark.parametrize(("profile", "shared"), [("origin-safe", False), ("rfc9111", True)])
+async def test_blanks_around_commas_make_a_variant_or_none(
+    cache: TierCache, clock: FakeClock, profile: Any, *, shared: bool
+) -> None:
+    """Of a field that nobody knows only where the RFCs are made full use of."""
+    app = ResponseCache(Origin(FRESH, ("vary", "x")), cache=cache, clock=clock, profile=profile)
+    await fetch(app, ("x", "1,2"))
+
+    assert (await fetch(app, ("x", "1, 2"))).hit is shared
+    assert (await fetch(app, ("x", "1"), ("x", "2"))).hit
+    assert not (await fetch(app, ("x", "1,2 3"))).hit
+
+
 # No-Vary-Search.
 
 

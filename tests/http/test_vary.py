@@ -64,6 +64,38 @@ def test_spellings_of_one_list_are_one_value(
     assert (found[0] == found[1]) is same
 
 
+@pytest.mark.parametrize(
+    ("name", "first", "second", "same"),
+    [
+        (b"x", b"1,2", b"1 ,\t2", True),
+        (b"x", b"1,2", b"1,2 3", False),
+        (b"x", b"12", b"1 2", False),
+        (b"x", b"1,2", b"1,,2", False),
+        (b"x", b"1,2", b"2,1", False),
+        (b"x", b"a,b", b"A,b", False),
+        (b"x", b'"1,2",3', b'"1, 2",3', False),
+        (b"x", b'"1,2",3', b'"1,2" , 3', True),
+        (b"x", b'"1\\", 2",3', b'"1\\",2",3', False),
+        (b"x", b'3,"1,2', b'3,"1, 2', False),
+        (b"x", b'3,"1\\', b'3 ,"1\\', True),
+        *((each, b"1,2", b"1, 2", False) for each in (
+            b"cookie", b"authorization", b"proxy-authorization", b"user-agent", b"referer", b"from",
+            b"date", b"if-modified-since", b"if-unmodified-since", b"if-range",
+        )),
+    ],
+)  # fmt: skip
+def test_blanks_around_commas_mean_nothing_where_all_may_be_lists(
+    name: bytes, first: bytes, second: bytes, same: bool
+) -> None:
+    """But for those that are none; quoted strings are left as they are, and by letters all are."""
+    read = [variant_of({name: value}, (name,), lists=True) for value in (first, second)]
+    literal = [variant_of({name: value}, (name,)) for value in (first, second)]
+
+    assert (read[0] == read[1]) is same
+    assert literal[0] != literal[1]
+    assert name != b"x" or not {*read} & {*literal}
+
+
 @given(st.lists(st.binary(max_size=4), max_size=4), st.lists(st.binary(max_size=4), max_size=4))
 def test_different_parts_have_different_digests(first: list[bytes], second: list[bytes]) -> None:
     """However they are cut."""
