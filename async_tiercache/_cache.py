@@ -340,7 +340,9 @@ class TierCache(Calls):
             keys: The texts of the keys.
             tags: The texts of the tags.
             soft: For how long what is invalidated may still be served as stale, while one caller
-                loads it anew or when the loader fails. What has to wait for Redis is removed.
+                loads it anew or when the loader fails; with 0 never, but what stands under a tag is
+                given to the loader, which may find it current. What has to wait for Redis is
+                removed.
             strict: Raise if the report would say ``"queued"``.
 
         Raises:

@@ -22,6 +22,8 @@ class LoadContext:
 
     Attributes:
         stale_value: The value that is being refreshed; MISSING when there is none.
+        ended: Whether the ttl of that is over, or it was invalidated softly; after ``soft=0`` it is
+            served no more unless the loader says that it is current.
         renews: Set it where the value is made of that: then it stands under all of its tags, too.
 
     Example:
@@ -46,14 +48,21 @@ class LoadContext:
         "_tags",
         "_ttl",
         "_unmodified",
+        "ended",
         "renews",
         "stale_value",
     )
 
     def __init__(
-        self, *, stale_value: Any | Missing = MISSING, etag: str = "", prefix: str = ""
+        self,
+        *,
+        stale_value: Any | Missing = MISSING,
+        etag: str = "",
+        prefix: str = "",
+        ended: bool = False,
     ) -> None:
         self.stale_value = stale_value
+        self.ended = ended
         self.renews = False
         self._prefix = prefix
         self._etag = etag

@@ -31,6 +31,7 @@ from async_tiercache._tracing import Tracing
 from async_tiercache.abc import Clock
 from async_tiercache.backends.slot import Slot
 from async_tiercache.errors import TierError
+from async_tiercache.tags import NEVER_SERVED
 
 POLL_FIRST: Final = 0.02
 POLL_LAST: Final = 0.5
@@ -300,7 +301,8 @@ class Pilot:
                 with await self._runner.turn(flight, family, chosen):
                     taken = await self._finder.take(flight.basis, found, family)
                     if isinstance(taken, Fence):
-                        return await self._filler.fill(flight, family, chosen, fence=taken)
+                        old = _comparable(entry)
+                        return await self._filler.fill(flight, family, chosen, fence=taken, old=old)
                 found = taken
             fresh = self.fresh(flight, family, found)
             if fresh is not None:
@@ -446,6 +448,11 @@ def _usable(flight: Flight, found: Found) -> Entry | None:
     """Return the entry that was found, if it can answer the flight."""
     entry = found.entry
     return None if entry is not None and entry.header.absent and not flight.many else entry
+
+
+def _comparable(entry: Entry | None) -> Entry | None:
+    """Return what was found if it must not be served unless the loader says that it is current."""
+    return entry if entry is not None and entry.header.stale_until == NEVER_SERVED else None
 
 
 def old_answer(entry: Entry, tier: Tier, now: float, basis: Basis | None = None) -> Outcome:

@@ -256,7 +256,8 @@ class Runner:
         prefix = self._tenancy.prefix()
         if old is None:
             return LoadContext(prefix=prefix)
-        return LoadContext(stale_value=old.value, etag=old.header.etag, prefix=prefix)
+        ended = old.header.fresh_until <= self._tiers.now()
+        return LoadContext(stale_value=old.value, etag=old.header.etag, prefix=prefix, ended=ended)
 
 
 def _part_of(flight: Flight, load: Load) -> Part | None:

@@ -34,8 +34,8 @@ class Invalidation:
         id: 16 random bytes.
         keys: The texts of the keys.
         tags: The texts of the tags; `NAMESPACE` is the tag of all entries.
-        soft: For how long what is invalidated may still be served as stale, in seconds; `None`:
-            never again.
+        soft: For how long what is invalidated may still be served as stale, in seconds; 0: not at
+            all, but what stands under a tag is compared; `None`: never again.
         pattern: What the keys are an incomplete list of, as a glob; empty for none.
         at: When it was made, by the remote tier's clock; 0.0 if that is not known.
     """

@@ -28,6 +28,9 @@ MAX_HELD: Final = MAX_TAGS + 1
 _STATE: Final = struct.Struct(f">{ID_BYTES}s{ID_BYTES}s{ID_BYTES}sd")
 STATE_BYTES: Final = _STATE.size
 
+NEVER_SERVED: Final = 0.0
+"""Until then what a soft invalidation without a window has made stale may be served."""
+
 Verdict: TypeAlias = Literal["alive", "stale", "dead"]
 
 

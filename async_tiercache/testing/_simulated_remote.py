@@ -8,6 +8,7 @@ from async_tiercache._entry import Header
 from async_tiercache.abc import Content, Invalidation, Listener, Reading
 from async_tiercache.codecs.frame import FINGERPRINT_BYTES, stamp
 from async_tiercache.errors import TierError
+from async_tiercache.tags import NEVER_SERVED
 from async_tiercache.testing._simulated_bus import Bus
 from async_tiercache.testing._simulated_server import Terms
 
@@ -129,12 +130,12 @@ class SimulatedRemote:
         """Remove what the keys hold, give the tags new states, and tell all listeners."""
         softened, until = b"", 0.0
         if record.soft is not None:
-            until = self.now() + record.soft
+            until = self.now() + record.soft if record.soft else NEVER_SERVED
             softened = stamp(
                 Header(
                     entry_id=record.id,
                     created_at=0.0,
-                    fresh_until=self.now(),
+                    fresh_until=min(self.now(), until),
                     stale_until=until,
                     load_seconds=0.0,
                     fingerprint=bytes(FINGERPRINT_BYTES),

@@ -58,6 +58,7 @@ class Fill:
         variants: The record that says so.
         misled: Whether the records that have led here say something else than the response.
         stale: The response that is to be validated, or replaced.
+        ended: Whether it was invalidated softly, so that only a 304 lets it be served again.
         run: The application's answer to it, if it was asked.
         kept: Whether that is stored.
         made: What another request has made meanwhile where this one waits, and why that went on.
@@ -74,6 +75,7 @@ class Fill:
     variants: Variants | None = None
     misled = False
     stale: StoredResponse | None = None
+    ended = False
     run: Run | None = None
     kept = False
     made: tuple[Record, Forwarded] | None = None
@@ -186,6 +188,7 @@ class Fill:
             )
         run = self.run
         if run is None:
+            self._compare(context)
             run = await self._asked(Run(self))
             if run.outcome is Outcome.NAMED:
                 await self._select(run, read)
@@ -198,6 +201,18 @@ class Fill:
         if run.outcome.failed or (renews and context.stale_value != self.stale):
             return self._left_as_it_is(context)
         return self._made(run, context)
+
+    def _compare(self, context: LoadContext) -> None:
+        """Ask about what was invalidated with its group, which may be current still."""
+        held, self.ended = context.stale_value, context.ended
+        if (
+            self.ended
+            and self.stale is None
+            and isinstance(held, StoredResponse)
+            and not self._is_authorized
+            and self.origin.validating(held)
+        ):
+            self.stale = held
 
     async def _asked(self, run: Run) -> Run:
         """Return a run once it is clear what becomes of it."""
@@ -221,14 +236,14 @@ class Fill:
     def _is_validated_elsewhere(self, context: LoadContext) -> bool:
         """Return whether another server has stored something in place of what was stale here."""
         now, stale, found = self.origin.clock.wall(), self.stale, context.stale_value
-        if stale is None or stale.reuse(None, now=now) == "fresh":
+        if context.ended or stale is None or stale.reuse(None, now=now) == "fresh":
             return False
         return isinstance(found, StoredResponse) and found.reuse(None, now=now) == "fresh"
 
     def _left_as_it_is(self, context: LoadContext) -> Record:
         """Return what is stored, which stays so."""
         held = context.stale_value
-        if not isinstance(held, StoredResponse):
+        if not isinstance(held, StoredResponse) or context.ended:
             context.skip()
             return NOT_STORED
         context.tags, context.ttl = held.tags, kept_seconds(held, self.origin)

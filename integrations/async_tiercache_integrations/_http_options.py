@@ -40,7 +40,9 @@ def check_parts(app: object, cache: object, edge: object) -> None:
         )
 
 
-def check_choices(profile: Any, name: Any, clients: object, read_your_writes: object) -> None:
+def check_choices(
+    profile: Any, name: Any, clients: object, groups: object, read_your_writes: object
+) -> None:
     """Refuse choices that there are not.
 
     Raises:
@@ -59,6 +61,10 @@ def check_choices(profile: Any, name: Any, clients: object, read_your_writes: ob
         raise ConfigurationError(
             f"clients={clients!r} is nothing that counts",
             hint='Pass "ignore", "honour", or a function of the scope.',
+        )
+    if groups not in ("ignore", "honour"):
+        raise ConfigurationError(
+            f"groups={groups!r} is nothing that counts", hint='Pass "ignore" or "honour".'
         )
     if read_your_writes not in (None, "cookie", "header"):
         raise ConfigurationError(

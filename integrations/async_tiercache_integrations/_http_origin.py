@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, MutableMapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
@@ -16,7 +16,8 @@ from async_tiercache.http.status import CacheStatus, Forwarded
 from async_tiercache.http.stored import StoredResponse
 from async_tiercache_integrations._http_counts import Counts
 from async_tiercache_integrations._http_edge import Edge
-from async_tiercache_integrations._http_keys import Keys, Scope
+from async_tiercache_integrations._http_keys import Keys, Scope, origin_of
+from async_tiercache_integrations._http_records import tags_of
 from async_tiercache_integrations._http_rules import Rule, path_of
 from async_tiercache_integrations._http_variants import Offers
 
@@ -84,6 +85,7 @@ class Origin:
         etags: Whether what is stored without an entity tag is given one.
         advise: Tells the owner of the cache something, by the name of its logger.
         offers: The variants that it can be asked about by their entity tags.
+        groups: Whether groups that responses name count.
         tasks: Those in which the application runs.
     """
 
@@ -101,6 +103,7 @@ class Origin:
     clock: Clock
     etags: bool
     advise: Callable[[str, str], None]
+    groups: bool
     offers: Offers = field(default_factory=Offers)
     tasks: "set[asyncio.Task[None]]" = field(default_factory=set[Any])
 
@@ -132,6 +135,10 @@ class Origin:
     def validating(self, stale: StoredResponse) -> list[tuple[bytes, bytes]]:
         """Return the conditions by which to ask whether a stored response is current."""
         return validating(stale.fields, stale.body if self.etags else None)
+
+    def tags_of(self, fields: Fields, scope: Scope) -> Iterator[str]:
+        """Yield the tags that the response to a request says it stands under."""
+        return tags_of(fields, origin_of(scope), groups=self.groups)
 
     def rule_for(self, scope: Scope) -> Rule | None:
         """Return the first rule that is for a request's path."""

@@ -72,11 +72,17 @@ def group_tag(origin: str, group: str) -> str:
     return f"http-group:{quote(origin, safe=':/')}/{quote(group, safe='')}"
 
 
-def tags_of(response: Fields, origin: str) -> Iterator[str]:
-    """Yield the tags that a response says it stands under."""
+def tags_of(response: Fields, origin: str, *, groups: bool) -> Iterator[str]:
+    """Yield the tags that a response says it stands under.
+
+    Args:
+        response: Its fields.
+        origin: The origin that it is of.
+        groups: Whether its groups are among them.
+    """
     for line in lines_of(response, b"surrogate-key"):
         yield from line.decode("latin-1").split()
     for tag in elements_of(lines_of(response, b"cache-tag")):
         yield tag.decode("latin-1")
-    for group in groups_of(response, b"cache-groups"):
+    for group in groups_of(response, b"cache-groups") if groups else ():
         yield group_tag(origin, group)

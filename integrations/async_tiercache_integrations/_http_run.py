@@ -27,7 +27,7 @@ from async_tiercache_integrations._http_origin import (
     fields_of,
     read_again,
 )
-from async_tiercache_integrations._http_records import Record, tags_of
+from async_tiercache_integrations._http_records import Record
 from async_tiercache_integrations._http_terms import CONDITIONS, Terms, Verdict
 
 if TYPE_CHECKING:
@@ -134,7 +134,9 @@ class Run:
             self._conditions = self._asking()
         else:
             self._receive = read_again(before.received, fill.receive)
-        self._validates = bool(self._others) or (fill.stale is not None and before is None)
+        # What was not asked about may be renewed all the same, unless it was invalidated.
+        kept = fill.stale is not None and not fill.ended
+        self._validates = bool(self._conditions) or (kept and before is None)
         self._settled = asyncio.Event()
         self._passing = asyncio.Event()
         self._running: asyncio.Task[None] | None = None
@@ -339,7 +341,7 @@ class Run:
     def _may_serve_stale(self, *, gone: bool = False) -> bool:
         """Return whether the stale response may take the place of a failure."""
         stale, origin = self._fill.stale, self._origin
-        if stale is None:
+        if stale is None or self._fill.ended:
             return False
         if gone and origin.profile.stale_when_gone and stale.may_replace_silence():
             return True
@@ -378,7 +380,7 @@ class Run:
             control = stale.control
         verdict = self._terms.verdict(stale.status, fields, control, renewed=True)
         born_at = self._terms.born_at(said, asked_at=self.asked_at)
-        self.remarks.tags.update(stale.tags, tags_of(fields, origin_of(self._fill.scope)))
+        self.remarks.tags.update(stale.tags, origin.tags_of(fields, self._fill.scope))
         self.response = stale.validated(
             origin.shown(said),
             verdict.control,

@@ -10,9 +10,8 @@ from async_tiercache.http.fields import LONGEST_SECONDS, Fields
 from async_tiercache.http.rules import age_of, lifetime_of, refusal
 from async_tiercache.http.stored import StoredResponse
 from async_tiercache.http.vary import vary_of
-from async_tiercache_integrations._http_keys import Scope, origin_of
+from async_tiercache_integrations._http_keys import Scope
 from async_tiercache_integrations._http_origin import Origin
-from async_tiercache_integrations._http_records import tags_of
 from async_tiercache_integrations._http_rules import path_of
 
 KEPT_STALE: Final = 86_400.0
@@ -80,7 +79,7 @@ class Terms:
         Raises:
             UnkeyableError: A part of the path cannot stand in a tag of the rule.
         """
-        tags = set(tags_of(fields, origin_of(self._scope)))
+        tags = set(self._origin.tags_of(fields, self._scope))
         return tags if self._rule is None else tags.union(self._rule.tags_for(path_of(self._scope)))
 
     def born_at(self, fields: Fields, *, asked_at: float) -> float:

@@ -78,6 +78,7 @@ __all__ = [
 ProfileName: TypeAlias = Literal["origin-safe", "rfc9111"]
 Clients: TypeAlias = Literal["ignore", "honour"] | Callable[[Scope], bool]
 """Whether what clients ask of caches counts, or for which requests."""
+Groups: TypeAlias = Literal["ignore", "honour"]
 _READING: Final = frozenset({"GET", "HEAD"})
 _SAFE: Final = _READING | {"OPTIONS", "TRACE"}
 _PASSING: Final = frozenset({b"if-match", b"if-unmodified-since", b"transfer-encoding"})
@@ -143,6 +144,8 @@ class ResponseCache:
             whoever may send ``no-cache`` can send every request to the application.
         etags: Whether what is stored without an `ETag` gets one that is made of its content, so
             that clients who have it are answered with a 304.
+        groups: Whether the groups that responses name count (RFC 9875): on a shared host, whoever
+            makes some of the responses can end those of the others by them.
         collect_tags: Whether a response ends with what was read of a cache while it was made. Such
             reads ask L2.
         edge: A CDN in front that keeps these responses, too, and is told their tags.
@@ -184,6 +187,7 @@ class ResponseCache:
         normalise: Mapping[str, Normaliser] | None = None,
         clients: Clients = "ignore",
         etags: bool = False,
+        groups: Groups = "honour",
         collect_tags: bool = True,
         edge: Edge | None = None,
         read_your_writes: CarriedBy | None = None,
@@ -192,7 +196,7 @@ class ResponseCache:
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         check_parts(app, cache, edge)
-        check_choices(profile, name, clients, read_your_writes)
+        check_choices(profile, name, clients, groups, read_your_writes)
         check_clock(clock)
         targets = [f"{name}-cache-control"] if name is not None else []
         if profile == "rfc9111":
@@ -218,6 +222,7 @@ class ResponseCache:
             targets=tuple(target.lower().encode() for target in targets),
             clock=clock,
             etags=checked_switch(etags, name="etags"),
+            groups=groups == "honour",
             advise=cache._core.notices.advise,  # noqa: SLF001 - no other part of it is asked for
         )
         self._hosts = checked_hosts(hosts)
@@ -515,10 +520,14 @@ class ResponseCache:
 
     async def _end_named(self, scope: Scope, response: Fields) -> None:
         """End the records that a change names as concerned (RFC 9111, 4.4; RFC 9875)."""
-        groups = groups_of(response, b"cache-group-invalidation")
-        tags = [group_tag(origin_of(scope), group) for group in groups]
-        keys = {url_key(scope), path_key(scope), *keys_named(scope, response)}
-        await self._cache.invalidate(keys=[*keys], tags=tags)
+        await self._cache.invalidate(
+            keys=[*{url_key(scope), path_key(scope), *keys_named(scope, response)}]
+        )
+        named = groups_of(response, b"cache-group-invalidation") if self._origin.groups else ()
+        if named:
+            # What is in one may be current still, and is not served before a 304 has said so.
+            tags = [group_tag(origin_of(scope), group) for group in named]
+            await self._cache.invalidate(tags=tags, soft=0)
 
     # Requests.
 

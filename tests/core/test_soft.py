@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from async_tiercache import LoadContext, TierCache
+from async_tiercache import MISSING, LoadContext, TierCache
 from async_tiercache.testing import FakeClock, MemoryServer, settled
 from tests.conftest import MakeCache
 from tests.core.source import KEY, Source, all_of, function_of, soon, ticks
@@ -347,3 +347,127 @@ async def test_a_value_with_a_soft_part_is_not_kept(cache: TierCache, other: Tie
     assert await soon(cache.get_or_load("page", load)) == "old"
     await settled(cache)
     assert await other.get("page", "nothing", stale=True) == "nothing"
+
+
+# Without a window.
+
+
+def compared(cache: TierCache, source: Source, seen: list[Any], **options: Any) -> Any:
+    """Return a cached function whose loader keeps what its source still has."""
+
+    @cache.cached("value:{key}", tags=["t"], ttl=1000, **options)
+    async def value(key: int, context: LoadContext = LoadContext()) -> Any:
+        seen.append((context.stale_value, context.ended))
+        loaded = await source.load()
+        return context.not_modified() if loaded == context.stale_value else loaded
+
+    return value
+
+
+@pytest.mark.parametrize("grace", [0, 1000])
+async def test_without_a_window_it_is_given_to_the_loader_alone(
+    cache: TierCache, other: TierCache, clock: FakeClock, grace: int
+) -> None:
+    """In both processes the others wait, and nobody has it when the loader fails."""
+    source, seen = Source("old"), list[Any]()
+    here, there = [compared(each, source, seen, grace=grace) for each in (cache, other)]
+    await here(1)
+    await settled(cache)
+    await there(1)
+    await cache.invalidate(tags=["t"], soft=0)
+    await ticks()
+    assert (await cache.explain(KEY)).l2 != "fresh"
+    assert await other.get(KEY, "nothing", stale=True) == "nothing"
+    source.error = DOWN
+    source.close()
+    calls = [asyncio.ensure_future(each(1)) for each in (here, here, there, there)]
+    await soon(source.loading(2))
+    await clock.advance(0.1)
+    assert not any(each.done() for each in calls)
+
+    source.gate.set()
+    with pytest.raises(OSError, match="down"):
+        await soon(calls[0])
+    await clock.advance(5)
+    ended = await asyncio.gather(*calls, return_exceptions=True)
+    assert all(isinstance(each, OSError) for each in ended)
+    assert seen[1] == ("old", True)
+    source.error, source.value = None, "new"
+    await clock.advance(5)
+    assert await all_of(here(1), there(1)) == ["new", "new"]
+
+
+async def test_without_a_window_the_loader_may_find_it_current(
+    cache: TierCache, other: TierCache
+) -> None:
+    """Then it is fresh again, in both processes, and stands under its tag as before."""
+    source, seen = Source("old"), list[Any]()
+    here, there = [compared(each, source, seen) for each in (cache, other)]
+    await here(1)
+    await settled(cache)
+    await other.invalidate(tags=["t"], soft=0)
+    await ticks()
+
+    assert await soon(here(1)) == "old"
+    await settled(cache)
+    source.error = DOWN
+    assert await soon(there(1)) == "old"
+    assert seen == [(MISSING, False), ("old", True)]
+    source.error = None
+    await cache.invalidate(tags=["t"])
+    await ticks()
+    source.value = "new"
+    assert await all_of(here(1), there(1)) == ["new", "new"]
+    assert seen[2][0] is MISSING
+
+
+@pytest.mark.parametrize("order", [(0, 0), ("1m", 0), (0, "1m"), (0, None), (None, 0)])
+async def test_a_second_one_leaves_nothing_to_compare(
+    cache: TierCache, other: TierCache, order: Any
+) -> None:
+    """Soft or hard, before or after."""
+    source, seen = Source("old"), list[Any]()
+    here = compared(cache, source, seen)
+    await here(1)
+    await settled(cache)
+    for window in order:
+        await other.invalidate(tags=["t"], soft=window)
+    await ticks()
+    source.value = "new"
+
+    assert await soon(here(1)) == "new"
+    assert seen[1] == (MISSING, False)
+
+
+async def test_without_a_window_a_key_is_removed(cache: TierCache, other: TierCache) -> None:
+    """There is no clock by which it could be stale that short."""
+    source, seen = Source("old"), list[Any]()
+    here = compared(cache, source, seen)
+    await here(1)
+    await settled(cache)
+    await other.invalidate(keys=[KEY], soft=0)
+    await ticks()
+    source.value = "new"
+
+    assert await soon(here(1)) == "new"
+    assert await other.get(KEY, "nothing", stale=True) in {"new", "nothing"}
+
+
+async def test_what_was_loading_meanwhile_is_compared_and_not_served(
+    cache: TierCache, other: TierCache, server: MemoryServer
+) -> None:
+    """Its process has not heard of the invalidation, and stores it."""
+    source, seen = Source("old"), list[Any]()
+    source.close()
+    loading = asyncio.ensure_future(compared(cache, source, seen)(1))
+    await soon(source.loading())
+    server.faults.hang("listen")
+    await other.invalidate(tags=["t"], soft=0)
+    source.gate.set()
+    assert await soon(loading) == "old"
+    await settled(cache)
+
+    assert await other.get(KEY, "nothing", stale=True) == "nothing"
+    source.value = "new"
+    assert await soon(compared(other, source, seen)(1)) == "new"
+    server.faults.clear()

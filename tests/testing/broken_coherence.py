@@ -178,10 +178,19 @@ class IsNeverSoft(Incoherent):
     found_by = (
         "a_soft_invalidation_leaves_a_stale_entry",
         "a_soft_invalidation_makes_stale_what_a_tag_has",
+        "what_is_soft_without_a_window_is_never_served",
     )
 
     async def invalidate(self, record: Invalidation, /) -> None:
         await super().invalidate(replace(record, soft=None))
+
+
+class TakesNoWindowForAShortOne(Incoherent):
+    found_by = ("what_is_soft_without_a_window_is_never_served",)
+
+    async def invalidate(self, record: Invalidation, /) -> None:
+        shortest = replace(record, soft=0.001) if record.soft == 0 else record
+        await super().invalidate(shortest)
 
 
 class LeavesTheIdOfStaleEntries(Incoherent):

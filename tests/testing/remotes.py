@@ -18,7 +18,7 @@ from async_tiercache.abc import (
 )
 from async_tiercache.codecs import frame as frames
 from async_tiercache.codecs.frame import ENTRY_ID_OFFSET, is_lease
-from async_tiercache.tags import ID_BYTES, STATE_BYTES, pack_until
+from async_tiercache.tags import ID_BYTES, NEVER_SERVED, STATE_BYTES, pack_until
 
 Table = dict[str, tuple[bytes, float]]
 
@@ -281,7 +281,8 @@ class DictRemote:
         new = self.new_state()
         if record.soft is not None:
             soft, softened = new[:ID_BYTES], old[ID_BYTES : 2 * ID_BYTES]
-            new = old[:ID_BYTES] + soft + softened + pack_until(self.now() + record.soft)
+            until = self.now() + record.soft if record.soft else NEVER_SERVED
+            new = old[:ID_BYTES] + soft + softened + pack_until(until)
         self.states[tag] = (new, self.states[tag][1])
 
     def tell(self, record: Invalidation) -> None:

@@ -18,7 +18,7 @@ from async_tiercache.backends.redis import evidence, messages, scripts
 from async_tiercache.backends.redis.names import Names
 from async_tiercache.backends.redis.route import Route
 from async_tiercache.codecs import frame
-from async_tiercache.tags import pack_until
+from async_tiercache.tags import NEVER_SERVED, pack_until
 
 MAX_NAMES: Final = messages.MAX_NAMES // 2
 """Keys and tags of one script."""
@@ -59,9 +59,11 @@ def invalidation(record: Invalidation, now: float) -> Change:
     if record.soft is None:
         return Change(evidence.INVALIDATE, ("", 0, b""))
     seconds = messages.soft_seconds(record.soft)
-    times = Header(record.id, 0.0, now, now + seconds, 0.0, b"")
+    # No window is no instant either, which a reader's clock might not have reached.
+    until = now + seconds if seconds else NEVER_SERVED
+    times = Header(record.id, 0.0, min(now, until), until, 0.0, b"")
     life = max(1, round(seconds * 1000))
-    arguments = (frame.stamp(times), life, pack_until(now + seconds))
+    arguments = (frame.stamp(times), life, pack_until(until))
     return Change(evidence.INVALIDATE, arguments)
 
 

@@ -11,7 +11,7 @@ from async_tiercache._clock import SystemClock
 from async_tiercache._entry import Header
 from async_tiercache.abc import NAMESPACE, TAG_EPOCH, UNREACHED, Invalidation, Remote
 from async_tiercache.codecs.frame import ENTRY_ID_OFFSET, STAMP_BYTES, stamp
-from async_tiercache.tags import TagState, judge, state_of
+from async_tiercache.tags import NEVER_SERVED, TagState, judge, state_of
 from async_tiercache.testing.contracts._heard import BOUND, listening
 from async_tiercache.testing.contracts._samples import (
     BRIEF,
@@ -147,6 +147,16 @@ class CoherencePromises(Waiting):
         assert await remote.mark("k", OTHER_LEASE, LONG)
         assert not await remote.commit("k", NEW_FRAME, LONG, fence=ID)
         assert await remote.commit("k", NEW_FRAME, LONG, fence=SOFT.id)
+
+    async def test_what_is_soft_without_a_window_is_never_served(self, remote: Remote) -> None:
+        """By no clock, however far behind; it is known what it was, all the same."""
+        before = await self._state(remote, "t", LONG)
+
+        await remote.invalidate(replace(SOFT, soft=0.0))
+
+        state = await self._state(remote, "t")
+        assert judge(before.pair, state) == ("stale", NEVER_SERVED)
+        assert state.pair != before.pair
 
     async def test_a_soft_invalidation_leaves_no_lease(self, remote: Remote) -> None:
         """A load in progress may not store."""
