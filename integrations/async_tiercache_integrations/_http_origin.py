@@ -4,9 +4,10 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
+from async_tiercache._tasks import Tasks
 from async_tiercache.abc import Clock
 from async_tiercache.http.conditions import etag_of, validating
 from async_tiercache.http.control import ResponseControl, response_control, targeted_control
@@ -79,7 +80,7 @@ class Origin:
         clock: Tells the time.
         etags: Whether what is stored without an entity tag is given one.
         advise: Tells the owner of the cache something, by the name of its logger.
-        tasks: Those in which the application runs.
+        tasks: Those of the cache, whose end a close waits for.
     """
 
     app: App
@@ -96,7 +97,7 @@ class Origin:
     clock: Clock
     etags: bool
     advise: Callable[[str, str], None]
-    tasks: "set[asyncio.Task[None]]" = field(default_factory=set[Any])
+    tasks: Tasks
 
     def control_of(self, fields: Fields) -> ResponseControl:
         """Return what a response says of caching to this cache (RFC 9213)."""
@@ -145,15 +146,14 @@ class Origin:
 
     def begin(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
         """Run something in a task that outlives its client."""
-        task = asyncio.get_running_loop().create_task(work, name="tiercache-http")
-        self.tasks.add(task)
-        task.add_done_callback(self._ended)
+        task = self.tasks.start(work, name="tiercache-http")
+        task.add_done_callback(_heard)
         return task
 
-    def _ended(self, task: "asyncio.Task[None]") -> None:
-        self.tasks.discard(task)
-        if not task.cancelled():
-            task.exception()  # Its client was told, if it is there still.
+
+def _heard(task: "asyncio.Task[None]") -> None:
+    if not task.cancelled():
+        task.exception()  # Its client was told, if it is there still.
 
 
 class Client:

@@ -196,6 +196,7 @@ class ResponseCache:
         self._unusual = _UNUSUAL if clients == "ignore" else _UNUSUAL | _ASKING
         self._cache = cache
         self._counts = counts_of(cache)
+        core = cache._core  # noqa: SLF001 - a part of the whole, if of another package
         self._origin = Origin(
             app=app,
             profile=PROFILES[profile],
@@ -210,7 +211,8 @@ class ResponseCache:
             targets=tuple(target.lower().encode() for target in targets),
             clock=clock,
             etags=checked_switch(etags, name="etags"),
-            advise=cache._core.notices.advise,  # noqa: SLF001 - no other part of it is asked for
+            advise=core.notices.advise,
+            tasks=core.tasks,
         )
         self._hosts = checked_hosts(hosts)
         self._normalisers = checked_normalisers(normalise or {})
@@ -408,7 +410,10 @@ class ResponseCache:
             await self._send_made(again, run, found)
 
     async def _send_made(self, fill: Fill, run: Run, record: StoredResponse) -> None:
-        """Answer the request that has made or validated a response with that."""
+        """Answer the request that has made or validated a response with that.
+
+        It ends with the application, which may have more to do: a server that stops waits for that.
+        """
         origin, now = self._origin, self._origin.clock.wall()
         status, fields, body = answer_of(record, fill.scope["method"], fill.fields, now=now)
         if origin.edge is not None:
@@ -420,6 +425,7 @@ class ResponseCache:
             fields.append((b"cache-status", told.encode()))
         await fill.send({"type": START, "status": status, "headers": fields})
         await fill.send({"type": BODY, "body": body})
+        await run.ended()
 
     # Requests that pass by.
 

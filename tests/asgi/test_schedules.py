@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from async_tiercache import TierCache
+from async_tiercache.testing import settled
 from async_tiercache_integrations.asgi import ResponseCache
 from tests.asgi.client import Exchange, Pairs, begin
 from tests.core.source import DEADLINE
@@ -126,5 +127,4 @@ async def test_whatever_clients_do_each_has_a_whole_response_and_nothing_is_left
             for exchange, fields in visits:
                 check(exchange, fields, origin.contents)
             async with asyncio.timeout(DEADLINE):
-                while app._origin.tasks:
-                    await asyncio.wait(app._origin.tasks)
+                await settled(cache)
