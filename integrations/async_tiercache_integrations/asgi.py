@@ -60,7 +60,7 @@ from async_tiercache_integrations._http_origin import (
 from async_tiercache_integrations._http_records import Record, group_tag
 from async_tiercache_integrations._http_rules import Rule
 from async_tiercache_integrations._http_run import Run
-from async_tiercache_integrations._http_terms import CONDITIONS
+from async_tiercache_integrations._http_terms import AUTHORIZATION, CONDITIONS
 
 __all__ = [
     "Edge",
@@ -79,8 +79,7 @@ _READING: Final = frozenset({"GET", "HEAD"})
 _SAFE: Final = _READING | {"OPTIONS", "TRACE"}
 _PASSING: Final = frozenset({b"if-match", b"if-unmodified-since", b"transfer-encoding"})
 """Fields of requests that are the application's alone."""
-_AUTHORIZATION: Final = b"authorization"
-_UNUSUAL: Final = _PASSING | PARTIAL | {_AUTHORIZATION, b"content-length"}
+_UNUSUAL: Final = _PASSING | PARTIAL | {AUTHORIZATION, b"content-length"}
 _ASKING: Final = frozenset({b"cache-control", b"pragma"})
 _VALIDATORS: Final = frozenset({b"etag", b"last-modified"})
 _DESCRIBING: Final = _VALIDATORS | {b"content-length"}
@@ -297,7 +296,7 @@ class ResponseCache:
             await self._pass(scope, fill.receive, fill.send, detail="request")
         elif self._hosts and _authority(scope) not in self._hosts:
             await self._pass(scope, fill.receive, fill.send, detail="host")
-        elif _AUTHORIZATION in fields and not self._origin.profile.authorized:
+        elif AUTHORIZATION in fields and not self._origin.profile.authorized:
             await self._pass(scope, fill.receive, fill.send, detail="authorization")
         elif asked is not None and asked.no_store:
             await self._pass(scope, fill.receive, fill.send, "request", detail="no-store")
@@ -553,7 +552,7 @@ def _is_for(fill: Fill, record: StoredResponse) -> bool:
     """Return whether a stored response may answer a request (RFC 9111, 3.5)."""
     control = record.control
     return (
-        _AUTHORIZATION not in fill.fields
+        AUTHORIZATION not in fill.fields
         or control.public
         or control.must_revalidate
         or control.s_maxage is not None
