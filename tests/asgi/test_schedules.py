@@ -14,7 +14,8 @@ from tests.asgi.client import Exchange, Pairs, begin
 from tests.core.source import DEADLINE
 
 START, BODY = "http.response.start", "http.response.body"
-CONTROLS = [b"max-age=60", b"max-age=60", b"max-age=0", b"no-cache", b"private", b"no-store"]
+SHARED = [b"max-age=60", b"public, max-age=60", b"public, max-age=0", b"max-age=0"]
+CONTROLS = [*SHARED, b"no-cache", b"private", b"no-store"]
 SCHEDULES = 150
 CLIENTS = 8
 
