@@ -58,6 +58,7 @@ class Load:
         behind: Fetches it together with others when nobody waits for it, if that can be.
         tags: The tags that it must stand under.
         open: Whether the loader may name more.
+        waits: Whether it may wait while somebody else loads the key; else it is abandoned then.
     """
 
     alone: LoadOne | None = None
@@ -65,6 +66,7 @@ class Load:
     behind: Callable[[], Part | None] | None = None
     tags: tuple[str, ...] = ()
     open: bool = False
+    waits: bool = True
 
 
 @dataclass(slots=True, eq=False)

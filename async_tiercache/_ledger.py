@@ -271,7 +271,7 @@ class Ledger:
         relied = generation if tag == NAMESPACE else basis.tags.get(tag)
         if relied != generation or basis.base != self._base:
             return
-        if len(self._known) >= MAX_KNOWN:
+        if len(self._known) >= MAX_KNOWN and tag not in self._known:
             del self._known[next(iter(self._known))]
         self._known[tag] = self._base + generation, state
 

@@ -29,7 +29,7 @@ from async_tiercache._signature import annotations_of, signature_of
 from async_tiercache._table import Table
 from async_tiercache.codecs.returned import DeferredCodec, hints_of, is_generic, of_class
 from async_tiercache.codecs.typed import TypedCodec, codec_for
-from async_tiercache.errors import ConfigurationError, UsageError
+from async_tiercache.errors import ConfigurationError, LoadCancelledError, UsageError
 from async_tiercache.keys import KeyMaker, KeyText, TextMaker
 from async_tiercache.tags import TagMaker
 
@@ -330,6 +330,32 @@ class Operations:
         load = self._load_of(owner, values)
         key = self.text(owner, values)
         return await core.reader.read(self.family_of(owner), key, load, forced=True)
+
+    def is_loading(self, /, *args: Any, **kwargs: Any) -> bool:
+        """Return whether somebody loads the value in this process."""
+        flight = self.core.flights.find(self.text(*self.collect(*args, **kwargs)))
+        # One with an outcome only puts that into L2 still.
+        return flight is not None and flight.outcome is None
+
+    async def try_refresh(self, /, *args: Any, **kwargs: Any) -> Any:
+        """Load the value anew, unless somebody loads it already, here or in another process.
+
+        Returns:
+            The value, or MISSING: nobody is waited for.
+        """
+        core = self.core
+        owner, values = self.collect(*args, **kwargs)
+        if core.goes_around(uncommitted=self.uncommitted):
+            return await self._invoke(owner, values, LoadContext())
+        core.admit()
+        if self.is_loading(*args, **kwargs):
+            return MISSING
+        load, key = self._load_of(owner, values), self.text(owner, values)
+        load.waits = False
+        try:
+            return await core.reader.read(self.family_of(owner), key, load, forced=True)
+        except LoadCancelledError:
+            return MISSING
 
     async def put(self, value: Any, /, *args: Any, **kwargs: Any) -> Report:
         """Put a known value."""

@@ -168,6 +168,9 @@ class Pilot:
                 outer.end_wait(flight)
             if flight.task is None:
                 self.end(flight, outcome)
+        if outcome is ABANDONED and not load.waits:
+            # Others who have joined start over.
+            outcome = Outcome(error=cancelled_load(f"The load of {flight.key!r}"))
         return outcome
 
     def start(self, flight: Flight, family: Family, load: Load, found: Found | None) -> None:
@@ -289,6 +292,8 @@ class Pilot:
                 patience, pause = min(limit, pause), min(pause * 2, POLL_LAST)
             elif found.what == "lease":
                 patience = limit
+            if patience and not load.waits:
+                return ABANDONED
             if patience:
                 seen = found.raw
                 found, waited = await self._wait(flight, family, load, found, patience)
@@ -307,6 +312,19 @@ class Pilot:
             fresh = self.fresh(flight, family, found)
             if fresh is not None:
                 return fresh
+        return await self._load_around(flight, family, load, found)
+
+    async def _load_around(
+        self, flight: Flight, family: Family, load: Load, found: Found
+    ) -> Outcome:
+        """Load without a fence: only L1 keeps the value.
+
+        Args:
+            flight: The flight.
+            family: Its family.
+            load: Fetches the value.
+            found: Why L2 is not asked for a fence.
+        """
         if found.what == "unknown" and flight.kept is not None and flight.offered is not None:
             # L2 has no say, so this process's own copy is what a failing loader falls back on.
             return await self._refresh(flight, family, load, flight.kept)

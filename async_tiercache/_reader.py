@@ -93,6 +93,7 @@ class Reader:
         Raises:
             Exception: Whatever the loader raised; each waiter gets its own copy.
             LoadTimeoutError: The loader took longer than the limit.
+            LoadCancelledError: Somebody else loads it, and this load must not wait.
             RecursiveLoadError: The load would wait for itself.
         """
         started = self._clock.monotonic()

@@ -3,13 +3,15 @@
 Pure. A dict would need the texts, which are most of what an entry takes. A slot that is found by
 the arguments of a call tells its text when it is asked, so here it only stands in a row, linked
 through the slots themselves, with four bits of the text's hash that spare asking nearly all
-others. The table grows by a row at a time (linear hashing, Litwin 1980), so that no insert moves
-more than a row of slots.
+others. The table grows and shrinks by a row at a time (linear hashing, Litwin 1980), so that
+nothing moves more than a row of slots.
 """
 
 from typing import Any, Final
 
 _PER_ROW: Final = 1  # slot, on average at most
+_EMPTY: Final = 4
+"""So many rows for a slot are too many; far from one, so that few rows come and go."""
 _SIGN: Final = 0xF0
 
 
@@ -74,6 +76,8 @@ class Index:
                 before = before.link
             before.link = slot.link
         slot.link = None
+        while len(rows) > _EMPTY * self.length + 1:
+            self._shrink()
 
     def some(self, row: int, count: int) -> tuple[list[Any], int]:
         """Return the slots of some rows from a place on, and the place behind them; 0 at the end.
@@ -107,3 +111,16 @@ class Index:
             slot = after
         rows[old] = kept
         rows.append(moved)
+
+    def _shrink(self) -> None:
+        """Take away the last row, and put what is in it back to where it would have stayed."""
+        rows = self._rows
+        slot, last = rows.pop(), len(rows)
+        half = self._mask >> 1
+        if last == half + 1:
+            self._mask = half
+        old = last & half
+        while slot is not None:
+            after = slot.link
+            slot.link, rows[old] = rows[old], slot
+            slot = after

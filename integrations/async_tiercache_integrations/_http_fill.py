@@ -26,7 +26,7 @@ from async_tiercache_integrations._http_records import (
     Variants,
 )
 from async_tiercache_integrations._http_run import Outcome, Run
-from async_tiercache_integrations._http_terms import KEPT_STALE, kept_seconds
+from async_tiercache_integrations._http_terms import AUTHORIZATION, KEPT_STALE, kept_seconds
 
 _POINTED: Final = 10
 """So many lifetimes of its first response a record that leads to others is kept."""
@@ -100,6 +100,12 @@ class Fill:
         if origin.keys.searched:
             self.by_path = self.key in origin.keys.searched
 
+    @property
+    def waits(self) -> bool:
+        """Whether it may wait for another request's response (R18)."""
+        # When an answer comes would tell whoever guesses credentials what others ask for.
+        return AUTHORIZATION not in self.fields
+
     # Where the record is.
 
     def begin_again(self) -> bool:
@@ -167,7 +173,7 @@ class Fill:
     @property
     def _is_authorized(self) -> bool:
         # What somebody may see is no matter of what he prefers.
-        return b"authorization" in self.fields
+        return AUTHORIZATION in self.fields
 
     # What is put there.
 

@@ -3,9 +3,10 @@
 import asyncio
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from async_tiercache import LoadContext, Missing, TierCache
+from async_tiercache._operations import Operations
 from async_tiercache._outcome import copy_of
 from async_tiercache.errors import LoadTimeoutError, RecursiveLoadError
 from async_tiercache.http.fields import Fields
@@ -53,13 +54,16 @@ class Lookup:
         )  # fmt: skip
         async def http_response(key: KeyText, context: LoadContext = LoadContext()) -> Record:
             fill = FILL.get()
-            record = await fill.load(context, self._stored)
+            record = await fill.load(context, self._read)
             if fill.run is not None:
                 for each in self._waiting.get(key, ()):
                     each.made = record, fill.run.forwarded
             return record
 
-        self._record: Any = http_response
+        self._record = cast("Any", http_response)
+        operations: Operations = self._record.__tiercache__
+        self._is_loading = operations.is_loading
+        self._try_refresh = operations.try_refresh
         self._peek: Callable[[KeyText], Record | Missing] = self._record.peek
 
     def at_hand(self, scope: Scope, fields: Mapping[bytes, bytes]) -> StoredResponse | None:
@@ -92,7 +96,9 @@ class Lookup:
             while True:
                 if fill.key in self._passed_on and self._is_passed_on(fill.key):
                     return NOT_STORED
-                record = await self._awaited(fill)
+                record = await self._found_or_made(fill)
+                if record is None:
+                    return NOT_STORED
                 # Not if it was cancelled: then its load may still begin, for others.
                 fill.over = True
                 if fill.run is not None:
@@ -103,6 +109,24 @@ class Lookup:
                     return record
                 if not self._leads_on(fill, record):
                     return NOT_STORED
+
+    async def _found_or_made(self, fill: Fill) -> Record | None:
+        """Return a record; `None` if another request makes it, for which this one may not wait."""
+        if fill.waits:
+            return await self._awaited(fill)
+        return await self._stored(fill) or await self._made_alone(fill)
+
+    async def _stored(self, fill: Fill) -> Record | None:
+        """Return the record that is stored, or is about to be, if the request may wait for that."""
+        if not fill.waits and self._is_loading(fill.key):
+            return None
+        record: Record | None = _shared(await self._cache.get(fill.key, None))
+        return record
+
+    async def _made_alone(self, fill: Fill) -> Record | None:
+        """Return the record that a request makes; `None` if another one is about to make it."""
+        record: Record | Missing = await self._try_refresh(fill.key)
+        return None if isinstance(record, Missing) else record
 
     async def _awaited(self, fill: Fill) -> Record:
         """Return the record of a request's key, and note whether another request has made it."""
@@ -144,25 +168,31 @@ class Lookup:
     async def held(self, fill: Fill) -> Record:
         """Return what is stored for a request, without making it."""
         while True:
-            record = await self._stored(fill.key)
-            if isinstance(record, StoredResponse | NotStored):
+            record = await self._stored(fill)
+            if isinstance(record, StoredResponse):
                 return record
-            if not fill.follow(record):
+            if not isinstance(record, Variants | Searches) or not fill.follow(record):
                 return NOT_STORED
 
-    async def _stored(self, key: str) -> Record:
+    async def _read(self, key: str) -> Record:
         """Return a record that is stored, without making it."""
         record: Record = _shared(await self._cache.get(key, NOT_STORED))
         return record
 
     async def validated(self, fill: Fill) -> Record:
-        """Ask the origin whether a response is current; return what that has brought for all."""
+        """Ask the origin whether a response is current; return what that has brought for all.
+
+        If the request may not wait for another one that is about to do so, nothing has been.
+        """
         ended: asyncio.Future[Record] = asyncio.get_running_loop().create_future()
         key = fill.key
-        self._validating[key] = ended
+        # One that may not wait comes beside others.
+        self._validating.setdefault(key, ended)
         try:
             with self._asking(fill):
                 record = await self._refreshed(fill)
+                if record is None:
+                    return NOT_STORED
                 fill.over = True
                 outcome = None if fill.run is None else fill.run.outcome
                 if outcome is not None and not outcome.failed and outcome.answers:
@@ -179,13 +209,18 @@ class Lookup:
             ended.cancel()  # unless it is done
         return record
 
-    async def _refreshed(self, fill: Fill) -> Record:
+    async def _refreshed(self, fill: Fill) -> Record | None:
         """Return what a validation has brought, or what is stale if that took too long.
+
+        Returns:
+            `None` if another request validates it, for which this one may not wait.
 
         Raises:
             LoadTimeoutError: Nothing may take the place of the answer, or not any more.
         """
         try:
+            if not fill.waits:
+                return await self._made_alone(fill)
             record: Record = await self._record.refresh(fill.key)
         except LoadTimeoutError:
             held = await self.held(fill)
@@ -203,7 +238,9 @@ class Lookup:
         return NOT_STORED if reuse == "validate" or outcome is Outcome.BROKEN else record
 
     async def validated_by_others(self, fill: Fill, *, anew: bool) -> Record | None:
-        """Return what the validation in progress has brought for all; `None` if nobody validates.
+        """Return what the validation in progress has brought for all.
+
+        `None` if nobody validates, or if the request may not wait for others.
 
         Args:
             fill: The request.
@@ -212,7 +249,7 @@ class Lookup:
         Raises:
             Exception: Whatever the application has raised; each who waits gets a copy.
         """
-        while (others := self._validating.get(fill.key)) is not None:
+        while fill.waits and (others := self._validating.get(fill.key)) is not None:
             await asyncio.wait([others])
             if anew or others.cancelled():
                 # If its client has gone, one of those who have waited goes on.
@@ -261,10 +298,10 @@ class Lookup:
 
     async def _keep_below(self, fill: Fill, record: Record) -> None:
         """Keep what a request has made where its record leads."""
-        run = fill.run
+        run, below = fill.run, self._record if fill.waits else self._try_refresh
         assert run is not None
-        while not isinstance(record, StoredResponse | NotStored) and fill.follow(record):
-            record = await self._record(fill.key)
+        while isinstance(record, Variants | Searches) and fill.follow(record):
+            record = await below(fill.key)
         fill.over = True
         if fill.misled:
             # What has led here says something else than the response.

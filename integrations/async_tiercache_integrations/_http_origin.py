@@ -7,6 +7,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
+from async_tiercache._tasks import Tasks
 from async_tiercache.abc import Clock
 from async_tiercache.http.conditions import etag_of, validating
 from async_tiercache.http.control import ResponseControl, response_control, targeted_control
@@ -84,9 +85,9 @@ class Origin:
         clock: Tells the time.
         etags: Whether what is stored without an entity tag is given one.
         advise: Tells the owner of the cache something, by the name of its logger.
+        tasks: Those of the cache, whose end a close waits for.
         offers: The variants that it can be asked about by their entity tags.
         groups: Whether groups that responses name count.
-        tasks: Those in which the application runs.
     """
 
     app: App
@@ -103,9 +104,9 @@ class Origin:
     clock: Clock
     etags: bool
     advise: Callable[[str, str], None]
+    tasks: Tasks
     groups: bool
     offers: Offers = field(default_factory=Offers)
-    tasks: "set[asyncio.Task[None]]" = field(default_factory=set[Any])
 
     def control_of(self, fields: Fields) -> ResponseControl:
         """Return what a response says of caching to this cache (RFC 9213)."""
@@ -172,15 +173,14 @@ class Origin:
 
     def begin(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
         """Run something in a task that outlives its client."""
-        task = asyncio.get_running_loop().create_task(work, name="tiercache-http")
-        self.tasks.add(task)
-        task.add_done_callback(self._ended)
+        task = self.tasks.start(work, name="tiercache-http")
+        task.add_done_callback(_heard)
         return task
 
-    def _ended(self, task: "asyncio.Task[None]") -> None:
-        self.tasks.discard(task)
-        if not task.cancelled():
-            task.exception()  # Its client was told, if it is there still.
+
+def _heard(task: "asyncio.Task[None]") -> None:
+    if not task.cancelled():
+        task.exception()  # Its client was told, if it is there still.
 
 
 def read_again(received: list[Message], receive: Receive) -> Receive:

@@ -6,6 +6,7 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING, Final
 
 from async_tiercache._inside import CURRENT
+from async_tiercache._tasks import end_of
 from async_tiercache.errors import TierCacheError
 from async_tiercache.http.conditions import is_of, updated
 from async_tiercache.http.control import ResponseControl
@@ -196,6 +197,11 @@ class Run:
         if made is None:
             self._running.result()
         return made
+
+    async def ended(self) -> None:
+        """Return when the application has ended; raise what it has raised after its response."""
+        assert self._running is not None
+        await end_of(self._running)
 
     def leave(self) -> None:
         """Note that the client has gone; others may wait for what is made."""

@@ -16,6 +16,7 @@ from async_tiercache_integrations._http_rules import path_of
 
 KEPT_STALE: Final = 86_400.0
 """For how long a response that can be validated is kept beyond its lifetime, in seconds."""
+AUTHORIZATION: Final = b"authorization"
 CONDITIONS: Final = frozenset({b"if-none-match", b"if-modified-since"})
 """Fields that an application must not see whose response is stored: it might leave out the rest."""
 _SHORTEST: Final = 0.001

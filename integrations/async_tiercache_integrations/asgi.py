@@ -63,7 +63,7 @@ from async_tiercache_integrations._http_origin import (
 from async_tiercache_integrations._http_records import Record, group_tag
 from async_tiercache_integrations._http_rules import Rule
 from async_tiercache_integrations._http_run import Run
-from async_tiercache_integrations._http_terms import CONDITIONS
+from async_tiercache_integrations._http_terms import AUTHORIZATION, CONDITIONS
 
 __all__ = [
     "Edge",
@@ -83,8 +83,7 @@ _READING: Final = frozenset({"GET", "HEAD"})
 _SAFE: Final = _READING | {"OPTIONS", "TRACE"}
 _PASSING: Final = frozenset({b"if-match", b"if-unmodified-since", b"transfer-encoding"})
 """Fields of requests that are the application's alone."""
-_AUTHORIZATION: Final = b"authorization"
-_UNUSUAL: Final = _PASSING | PARTIAL | {_AUTHORIZATION, b"content-length"}
+_UNUSUAL: Final = _PASSING | PARTIAL | {AUTHORIZATION, b"content-length"}
 _ASKING: Final = frozenset({b"cache-control", b"pragma"})
 _VALIDATORS: Final = frozenset({b"etag", b"last-modified"})
 _DESCRIBING: Final = _VALIDATORS | {b"content-length"}
@@ -204,6 +203,7 @@ class ResponseCache:
         self._unusual = _UNUSUAL if clients == "ignore" else _UNUSUAL | _ASKING
         self._cache = cache
         self._counts = counts_of(cache)
+        core = cache._core  # noqa: SLF001 - a part of the whole, if of another package
         self._origin = Origin(
             app=app,
             profile=PROFILES[profile],
@@ -223,7 +223,8 @@ class ResponseCache:
             clock=clock,
             etags=checked_switch(etags, name="etags"),
             groups=groups == "honour",
-            advise=cache._core.notices.advise,  # noqa: SLF001 - no other part of it is asked for
+            advise=core.notices.advise,
+            tasks=core.tasks,
         )
         self._hosts = checked_hosts(hosts)
         self._normalisers = checked_normalisers(normalise or {})
@@ -310,7 +311,7 @@ class ResponseCache:
             await self._pass(scope, fill.receive, fill.send, detail="request")
         elif self._hosts and _authority(scope) not in self._hosts:
             await self._pass(scope, fill.receive, fill.send, detail="host")
-        elif _AUTHORIZATION in fields and not self._origin.profile.authorized:
+        elif AUTHORIZATION in fields and not self._origin.profile.authorized:
             await self._pass(scope, fill.receive, fill.send, detail="authorization")
         elif asked is not None and asked.no_store:
             await self._pass(scope, fill.receive, fill.send, "request", detail="no-store")
@@ -436,7 +437,10 @@ class ResponseCache:
             await self._send_made(again, run, found)
 
     async def _send_made(self, fill: Fill, run: Run, record: StoredResponse) -> None:
-        """Answer the request that has made or validated a response with that."""
+        """Answer the request that has made or validated a response with that.
+
+        It ends with the application, which may have more to do: a server that stops waits for that.
+        """
         origin, now = self._origin, self._origin.clock.wall()
         status, fields, body = answer_of(record, fill.scope["method"], fill.fields, now=now)
         if origin.edge is not None:
@@ -447,6 +451,7 @@ class ResponseCache:
         )  # fmt: skip
         await fill.send({"type": START, "status": status, "headers": fields})
         await fill.send({"type": BODY, "body": body})
+        await run.ended()
 
     # Requests that pass by.
 
@@ -568,7 +573,7 @@ def _is_for(fill: Fill, record: StoredResponse) -> bool:
     """Return whether a stored response may answer a request (RFC 9111, 3.5)."""
     control = record.control
     return (
-        _AUTHORIZATION not in fill.fields
+        AUTHORIZATION not in fill.fields
         or control.public
         or control.must_revalidate
         or control.s_maxage is not None

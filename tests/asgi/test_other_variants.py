@@ -208,7 +208,7 @@ async def test_what_is_invalidated_while_it_is_taken_over_is_kept_for_nobody(
     await fetch(app, GERMAN)
     await settled(cache)
     site.within = None
-    read, taken, gate = app._lookup._stored, asyncio.Event(), asyncio.Event()
+    read, taken, gate = app._lookup._read, asyncio.Event(), asyncio.Event()
 
     async def stopped(key: str) -> Any:
         found = await read(key)
@@ -216,14 +216,14 @@ async def test_what_is_invalidated_while_it_is_taken_over_is_kept_for_nobody(
         await gate.wait()
         return found
 
-    app._lookup._stored = stopped  # type: ignore[method-assign]
+    app._lookup._read = stopped  # type: ignore[method-assign]
     exchange = begin(app, AUSTRIAN)
     await taken.wait()
     await other.invalidate(tags=["t"])
     gate.set()
 
     assert (await exchange.done()).body == b'of "d"'  # it was asked before
-    app._lookup._stored = read  # type: ignore[method-assign]
+    app._lookup._read = read  # type: ignore[method-assign]
     await settled(cache)
     site.tags["de"] = '"after"'
     for asked in (AUSTRIAN, GERMAN):
@@ -246,6 +246,32 @@ async def test_the_copy_ends_with_the_tags_of_what_it_is_of(
     site.tags["de"] = '"after"'
 
     assert (await fetch(app, AUSTRIAN)).body == b'of "after"'
+
+
+async def test_the_copy_ends_with_what_was_read_for_what_it_is_of(
+    app: ResponseCache, site: Site, cache: TierCache
+) -> None:
+    """Though nothing was read for the copy."""
+
+    @cache.cached("part", tags=["part"])
+    async def part() -> str:
+        return "v"
+
+    async def read() -> None:
+        await part()
+
+    site.within = read
+    await fetch(app, GERMAN)
+    await settled(cache)
+    site.within = None
+    assert "fwd-status=304" in told(await fetch(app, AUSTRIAN))[2]
+    await settled(cache)
+
+    await cache.invalidate(tags=["part"])
+    site.tags["de"] = '"after"'
+
+    for asked in (AUSTRIAN, GERMAN):
+        assert (await fetch(app, asked)).body == b'of "after"'
 
 
 async def test_a_change_of_the_url_ends_all_that_was_known_of_its_variants(

@@ -102,64 +102,6 @@ async def test_what_may_not_be_asked_of_the_origin_is_a_504(
 # Credentials.
 
 
-def authorized(origin: Origin, cache: TierCache, clock: FakeClock) -> ResponseCache:
-    """Return a cache that does all that a shared cache may."""
-    return ResponseCache(origin, cache=cache, clock=clock, profile="rfc9111")
-
-
-@pytest.mark.parametrize(
-    ("said", "shared"),
-    [
-        ("max-age=60", False),
-        ("max-age=60, public", True),
-        ("s-maxage=60", True),
-        ("max-age=60, must-revalidate", True),
-        ("max-age=60, private", False),
-    ],
-)
-async def test_what_is_authorized_is_shared_if_it_says_so(
-    origin: Origin, cache: TierCache, clock: FakeClock, said: str, shared: bool
-) -> None:
-    """RFC 9111, 3.5: whether it was stored for one with credentials, or for one without."""
-    app = authorized(origin, cache, clock)
-    origin.fields = [("cache-control", said)]
-
-    await fetch(app, BASIC)
-    assert (await fetch(app)).hit is shared
-    assert (await fetch(app, BASIC)).hit is shared
-    await fetch(app, path="/anonymous")
-    assert (await fetch(app, BASIC, path="/anonymous")).hit is shared
-    asking = ResponseCache(origin, cache=cache, clock=clock, profile="rfc9111", clients="honour")
-    only = await fetch(asking, BASIC, ("cache-control", "only-if-cached"), path="/anonymous")
-    assert only.status == (200 if shared else 504)
-
-
-@pytest.mark.parametrize("elsewhere", [False, True], ids=["here", "elsewhere"])
-async def test_what_a_validation_has_brought_is_for_who_is_authorized_if_it_says_so(
-    origin: Origin, cache: TierCache, other: TierCache, clock: FakeClock, *, elsewhere: bool
-) -> None:
-    """Nor may one with credentials have what another client has waited for, if it is not public."""
-    origin.fields = [("cache-control", "max-age=60, public"), TAG]
-    app = authorized(origin, cache, clock)
-    await fetch(app)
-    await settled(cache)
-    await clock.advance(61)
-    gate = asyncio.Event()
-    origin.fields = [FRESH, ("etag", '"b"')]
-    origin.within = gate.wait  # type: ignore[assignment]
-    first = begin(app)
-    await ticks()
-    waiting = begin(authorized(origin, other, clock) if elsewhere else app, BASIC)
-    await ticks()
-    gate.set()
-    await first.done()
-    await settled(cache)
-    await clock.advance(1)
-
-    assert (await waiting.done()).fields["cache-status"] == "tiercache; fwd=stale"
-    assert origin.calls == 3
-
-
 # Heads.
 
 

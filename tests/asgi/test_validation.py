@@ -121,7 +121,9 @@ async def test_what_is_stored_is_given_a_tag_of_its_content(
     """The same on all servers, and for the same content again (R7)."""
     origin.fields, origin.follow = [("cache-control", "max-age=60")], None
     here, there = [
-        ResponseCache(origin, cache=await make_cache(namespace=name), clock=clock, etags=True)
+        ResponseCache(
+            origin, cache=await make_cache(namespace=name, client=None), clock=clock, etags=True
+        )
         for name in ("here", "there")
     ]
     await fetch(here)

@@ -90,3 +90,19 @@ def test_it_grows_by_a_row_for_each() -> None:
         index.add(Item(text), text)
         assert len(index._rows) - before <= 1
         assert len(index._rows) > number
+
+
+def test_it_shrinks_when_most_have_gone() -> None:
+    """Nothing of what once was there is left, and what stays is found."""
+    index, items = Index(), [Item(Text(f"k{i}", hash(f"k{i}"))) for i in range(1000)]
+    for item in items:
+        index.add(item, item.key)
+    while items:
+        item = items.pop()
+        index.remove(item, item.key)
+
+        assert len(index._rows) <= 4 * len(items) + 1
+        if len(items) % 50 == 0:
+            assert all(index.find(each.key) is each for each in items)
+    assert index._rows == [None]
+    assert index._mask == 0

@@ -522,6 +522,9 @@ def test_what_is_known_of_tags_is_bounded() -> None:
     assert ledger.known("tag:0", 0) is None
     assert ledger.known(tag, 0) == state
 
+    ledger.learn(ledger.basis("k", (tag,)), tag, state)  # once more: it takes no other's place
+    assert len(ledger._known) == _ledger.MAX_KNOWN
+
 
 def test_pending_tags_are_bounded() -> None:
     """Too many of them become the whole namespace."""
