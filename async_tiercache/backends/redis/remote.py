@@ -502,14 +502,13 @@ class _Read:
 
     def set_result(self, result: Any, /) -> None:
         """Hand the contents on."""
-        self._over = True
+        self._over, keys = True, self._keys
         try:
             held = _contents(result)
         except TierError as error:
             self._heard(error)
             return
-        states = [_state(each) for each in held[self._keys :]]
-        self._heard(Reading(held[: self._keys], states))
+        self._heard(Reading(held[:keys], [_state(each) for each in held[keys:]]))
 
     def set_exception(self, exception: Exception, /) -> None:
         """Hand on what the error means."""

@@ -58,7 +58,7 @@ class _Lane:
 
     __slots__ = ("deadlines", "large", "queue")
 
-    def __init__(self, deadlines: "Deadlines[_Batch]", *, large: bool) -> None:
+    def __init__(self, deadlines: "Deadlines[_Sent]", *, large: bool) -> None:
         self.queue: list[Submitted] = []
         self.deadlines = deadlines
         self.large = large
@@ -101,7 +101,7 @@ class Turns:
         self._wires = wires
         self._loop = asyncio.get_running_loop()
         self._small, self._large = (
-            _Lane(Deadlines[_Batch](limit, self._expired, wires.moving), large=large)
+            _Lane(Deadlines[_Sent](limit, self._expired, wires.moving), large=large)
             for large in (False, True)
         )
         self._lanes = (self._small, self._large)
@@ -136,7 +136,7 @@ class Turns:
             lane.queue.append((command, reply))
             self._flush()
         else:
-            self._begin(lane, [(command, reply)])
+            self._send(_Lone(self, lane, command, reply))
 
     @property
     def whole(self) -> bool:
@@ -183,47 +183,58 @@ class Turns:
         for lane in self._lanes:
             while lane.queue and len(lane.deadlines) < self._width:
                 batch = _take(lane)
-                if batch:
-                    self._begin(lane, batch)
+                if len(batch) > 1:
+                    self._send(_Batch(self, lane, batch))
+                elif batch:
+                    self._send(_Lone(self, lane, *batch[0]))
         self._rest()
 
-    def _begin(self, lane: _Lane, batch: list[Submitted]) -> None:
-        turn = _Batch(self, lane, batch)
-        lane.deadlines.begin(turn)
+    def _send(self, turn: "_Sent") -> None:
+        turn.lane.deadlines.begin(turn)
         self._wires.send(turn)
 
-    def answered(self, turn: "_Batch", replies: Sequence[Any]) -> None:
+    def answered(self, turn: "_Sent", replies: Sequence[Any]) -> None:
         """Give everybody the reply to a command."""
         turn.lane.deadlines.end(turn)
-        self._settle(turn.batch, replies)
+        for (command, future), reply in zip(turn.batch, replies, strict=True):
+            self._hand_on(command, future, reply)
+        self._go_on()
 
-    def failed(self, turn: "_Batch", error: Exception) -> None:
+    def answered_alone(self, turn: "_Lone", reply: Any) -> None:
+        """Give the only one the reply to its command."""
+        turn.lane.deadlines.end(turn)
+        self._hand_on(turn.commands[0], turn.reply, reply)
+        self._go_on()
+
+    def failed(self, turn: "_Sent", error: Exception) -> None:
         """Tell everybody why there are no replies."""
         lane = turn.lane
         lane.deadlines.end(turn)
         # What waits behind a dead server would only wait as long again.
         batch, lane.queue = [*turn.batch, *lane.queue], []
-        self._settle(batch, [error] * len(batch))
+        for command, future in batch:
+            self._hand_on(command, future, error)
+        self._go_on()
 
-    def _settle(self, batch: Sequence[Submitted], replies: Sequence[Any]) -> None:
-        # There are as many; to have that checked would cost a lone read more than all else here.
-        for (command, future), reply in zip(batch, replies):  # noqa: B905
-            failed = isinstance(reply, Exception)
-            if failed and self._rejected is not None and self._rejected(command, future, reply):
-                continue
-            if future.done():
-                continue
-            if failed:
+    def _hand_on(self, command: Command, future: Reply, reply: Any) -> None:
+        """Give one the reply to its command, or the error instead."""
+        if isinstance(reply, Exception):
+            rejected = self._rejected
+            if (rejected is None or not rejected(command, future, reply)) and not future.done():
                 future.set_exception(reply)
-            else:
-                future.set_result(reply)
-        for lane in self._lanes:
-            if lane.queue:
-                self._schedule(lane)
+        elif not future.done():
+            future.set_result(reply)
+
+    def _go_on(self) -> None:
+        """Let what has gathered meanwhile be sent, and a close go on."""
+        if self._small.queue or self._large.queue:
+            for lane in self._lanes:
+                if lane.queue:
+                    self._schedule(lane)
         if self._ended is not None:
             self._rest()
 
-    def _expired(self, turn: "_Batch") -> None:
+    def _expired(self, turn: "_Sent") -> None:
         self._wires.give_up(turn)
         if not turn.over:
             turn.over = True
@@ -260,6 +271,46 @@ def _together(queue: Sequence[Submitted]) -> int:
     return count
 
 
+class _Lone(Turn):
+    """One command, sent as it was submitted.
+
+    Attributes:
+        lane: Where it was submitted.
+        reply: Takes the reply.
+    """
+
+    __slots__ = ("_turns", "lane", "reply")
+
+    def __init__(self, turns: Turns, lane: _Lane, command: Command, reply: Reply) -> None:
+        # Not by the base class, which would cost each read a call more.
+        self.commands = (command,)
+        self.large = lane.large
+        self.over = self.repeated = False
+        self.wire = None
+        self.moved = 0
+        self._turns = turns
+        self.lane = lane
+        self.reply = reply
+
+    @property
+    def batch(self) -> list[Submitted]:
+        """What was submitted."""
+        return [(self.commands[0], self.reply)]
+
+    def answered(self, replies: list[Any]) -> None:
+        """Hand the reply on."""
+        try:
+            answer = _plain(self.commands[0], replies[0])
+        except InvalidResponse as error:
+            self._turns.failed(self, error)
+        else:
+            self._turns.answered_alone(self, answer)
+
+    def failed(self, error: Exception) -> None:
+        """Hand the error on."""
+        self._turns.failed(self, error)
+
+
 class _Batch(Turn):
     """What has gathered: its reads are asked for once each, and merged if they may be.
 
@@ -276,8 +327,7 @@ class _Batch(Turn):
         self.batch = batch
         self._reads: dict[tuple[type[Command], str], None] = {}
         self._merged = False
-        commands = [batch[0][0]] if len(batch) == 1 else self._gathered()
-        super().__init__(commands, large=lane.large)
+        super().__init__(self._gathered(), large=lane.large)
 
     def _gathered(self) -> list[Command]:
         """Return the commands with the reads of all in front."""
@@ -307,8 +357,6 @@ class _Batch(Turn):
         self._turns.failed(self, error)
 
     def _answers(self, replies: list[Any]) -> list[Any]:
-        if len(self.batch) == 1:
-            return [_plain(self.batch[0][0], replies[0])]
         reads = self._reads
         if self._merged:
             values, rest = _each(replies[0], len(reads)), iter(replies[1:])
@@ -321,7 +369,9 @@ class _Batch(Turn):
         ]
 
 
+_Sent: TypeAlias = _Lone | _Batch
 _READS: Final = frozenset({"GET", "MGET"})
+_NO_VALUES: Final = "MGET was answered with something else than its values"
 
 
 def _is_merged(command: Command) -> bool:
@@ -329,10 +379,18 @@ def _is_merged(command: Command) -> bool:
 
 
 def _plain(command: Command, reply: Any) -> Any:
-    """Return the reply to a command that was sent as it is."""
+    """Return the reply to a command that was sent as it is.
+
+    Raises:
+        InvalidResponse: It is none to this command.
+    """
+    if command[0] == "MGET" and reply.__class__ is list and len(reply) == len(command) - 1:
+        return reply
+    if isinstance(reply, Exception):
+        return _value(reply) if command[0] == "GET" else reply
     if command[0] == "MGET":
-        return reply if isinstance(reply, Exception) else _each(reply, len(command) - 1)
-    return _value(reply) if command[0] == "GET" else reply
+        raise InvalidResponse(_NO_VALUES)
+    return reply
 
 
 def _names(command: Command) -> list[tuple[type[Command], str]]:
@@ -377,6 +435,6 @@ def _each(reply: Any, count: int) -> list[Any]:
     if isinstance(reply, Exception):
         return [reply] * count
     if reply.__class__ is not list or len(reply) != count:
-        raise InvalidResponse("MGET was answered with something else than its values")
+        raise InvalidResponse(_NO_VALUES)
     values: list[Any] = reply
     return values

@@ -53,7 +53,8 @@ class Turn:
         repeated: Whether it was sent to another connection before, which broke.
         wire: Which one carries it.
         moved: How many bytes that had moved when it was sent, or when somebody looked last.
-        replies: Those that have come, one for each ASKING and for the sentinel included.
+        replies: Those that have come since it has begun, one for each ASKING and for the sentinel
+            included.
         expected: How many there will be.
         sentinel: What the last of them must be, if the connection is checked.
     """
@@ -70,6 +71,10 @@ class Turn:
         "wire",
     )
 
+    replies: list[Any]
+    expected: int
+    sentinel: bytes
+
     def __init__(self, commands: Sequence[Command], *, large: bool = False) -> None:
         self.commands = commands
         self.large = large
@@ -77,9 +82,6 @@ class Turn:
         self.repeated = False
         self.wire: Wire | None = None
         self.moved = 0
-        self.replies: list[Any] = []
-        self.expected = 0
-        self.sentinel = b""
 
     def answered(self, replies: list[Any]) -> None:
         """Take the replies in the order of the commands; an error reply is one of them."""
@@ -205,9 +207,11 @@ class Wire(ABC):
             self.abort(InvalidResponse("a reply that nobody has asked for"))
             return
         turn = turns[0]
-        turn.replies.append(reply)
-        if len(turn.replies) == turn.expected:
-            if turn.sentinel and reply != turn.sentinel and not self.is_unchecked(reply):
+        replies = turn.replies
+        replies.append(reply)
+        if len(replies) == turn.expected:
+            sentinel = turn.sentinel
+            if sentinel and reply != sentinel and not self.is_unchecked(reply):
                 self._missed(turn, reply)
                 return
             turns.popleft()
@@ -281,17 +285,15 @@ class StreamWire(Wire, asyncio.Protocol):
         if self._checked:
             self._sent += 1
             sentinel = self._sent.to_bytes(8)
-        packed = turn.begin(self, sentinel)
+        packed, transport = turn.begin(self, sentinel), self._transport
         self.turns.append(turn)
         size = sum(map(len, packed))
         self._moved += size
-        if len(packed) == 1:
-            self._transport.write(packed[0])
-        elif size <= _JOINED_BYTES:
-            self._transport.write(b"".join(packed))
+        if size <= _JOINED_BYTES:
+            transport.write(b"".join(packed))
         else:
-            self._transport.writelines(packed)
-        turn.moved = self.moved
+            transport.writelines(packed)
+        turn.moved = self._moved - transport.get_write_buffer_size()
 
     def is_unchecked(self, reply: Any) -> bool:
         """Return whether this user may not PING, as the first turn has told."""
