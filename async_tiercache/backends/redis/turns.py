@@ -126,17 +126,16 @@ class Turns:
         lane.queue.append((command, reply))
         self._schedule(lane)
 
-    def hasten(self, command: Command, reply: Reply) -> None:
-        """Send a read, and what has gathered before it, without waiting for the next tick.
-
-        For who has gathered what there is to ask himself.
-        """
+    def hasten(self, read: "Read") -> None:
+        """Send a read, and what has gathered before it, without waiting for the next tick."""
         lane = self._small
-        if lane.queue or len(lane.deadlines) >= self._width:
-            lane.queue.append((command, reply))
+        if lane.queue or lane.deadlines.count >= self._width:
+            lane.queue.append((read.commands[0], read))
             self._flush()
         else:
-            self._send(_Lone(self, lane, command, reply))
+            read.turns, read.lane = self, lane
+            lane.deadlines.begin(read)
+            self._wires.send(read)
 
     @property
     def whole(self) -> bool:
@@ -158,7 +157,7 @@ class Turns:
     @property
     def busy(self) -> bool:
         """Whether anything is queued or on the wire."""
-        return any(lane.queue or lane.deadlines for lane in self._lanes)
+        return any(lane.queue or lane.deadlines.count for lane in self._lanes)
 
     async def settle(self) -> None:
         """Return when nothing is; each turn ends."""
@@ -173,7 +172,7 @@ class Turns:
 
     def _schedule(self, lane: _Lane) -> None:
         """Let the next turn be what has gathered by the time that the loop comes to it."""
-        if not self._scheduled and len(lane.deadlines) < self._width:
+        if not self._scheduled and lane.deadlines.count < self._width:
             self._scheduled = True
             self._loop.call_soon(self._flush)
 
@@ -181,7 +180,7 @@ class Turns:
         """Send what has gathered, in as many turns as it takes and as may be on the wires."""
         self._scheduled = False
         for lane in self._lanes:
-            while lane.queue and len(lane.deadlines) < self._width:
+            while lane.queue and lane.deadlines.count < self._width:
                 batch = _take(lane)
                 if len(batch) > 1:
                     self._send(_Batch(self, lane, batch))
@@ -197,14 +196,8 @@ class Turns:
         """Give everybody the reply to a command."""
         turn.lane.deadlines.end(turn)
         for (command, future), reply in zip(turn.batch, replies, strict=True):
-            self._hand_on(command, future, reply)
-        self._go_on()
-
-    def answered_alone(self, turn: "_Lone", reply: Any) -> None:
-        """Give the only one the reply to its command."""
-        turn.lane.deadlines.end(turn)
-        self._hand_on(turn.commands[0], turn.reply, reply)
-        self._go_on()
+            self.hand_on(command, future, reply)
+        self.go_on()
 
     def failed(self, turn: "_Sent", error: Exception) -> None:
         """Tell everybody why there are no replies."""
@@ -213,10 +206,10 @@ class Turns:
         # What waits behind a dead server would only wait as long again.
         batch, lane.queue = [*turn.batch, *lane.queue], []
         for command, future in batch:
-            self._hand_on(command, future, error)
-        self._go_on()
+            self.hand_on(command, future, error)
+        self.go_on()
 
-    def _hand_on(self, command: Command, future: Reply, reply: Any) -> None:
+    def hand_on(self, command: Command, future: Reply, reply: Any) -> None:
         """Give one the reply to its command, or the error instead."""
         if isinstance(reply, Exception):
             rejected = self._rejected
@@ -225,7 +218,7 @@ class Turns:
         elif not future.done():
             future.set_result(reply)
 
-    def _go_on(self) -> None:
+    def go_on(self) -> None:
         """Let what has gathered meanwhile be sent, and a close go on."""
         if self._small.queue or self._large.queue:
             for lane in self._lanes:
@@ -282,12 +275,7 @@ class _Lone(Turn):
     __slots__ = ("_turns", "lane", "reply")
 
     def __init__(self, turns: Turns, lane: _Lane, command: Command, reply: Reply) -> None:
-        # Not by the base class, which would cost each read a call more.
-        self.commands = (command,)
-        self.large = lane.large
-        self.over = self.repeated = False
-        self.wire = None
-        self.moved = 0
+        super().__init__((command,), large=lane.large)
         self._turns = turns
         self.lane = lane
         self.reply = reply
@@ -299,16 +287,79 @@ class _Lone(Turn):
 
     def answered(self, replies: list[Any]) -> None:
         """Hand the reply on."""
+        command, turns = self.commands[0], self._turns
         try:
-            answer = _plain(self.commands[0], replies[0])
+            reply = _plain(command, replies[0])
         except InvalidResponse as error:
-            self._turns.failed(self, error)
-        else:
-            self._turns.answered_alone(self, answer)
+            turns.failed(self, error)
+            return
+        self.lane.deadlines.end(self)
+        turns.hand_on(command, self.reply, reply)
+        turns.go_on()
 
     def failed(self, error: Exception) -> None:
         """Hand the error on."""
         self._turns.failed(self, error)
+
+
+class Read(Turn):
+    """One MGET, for who has gathered himself what there is to ask: a turn that takes its reply.
+
+    Where it must wait for others it is no turn, but what takes the reply to its part of theirs.
+
+    Args:
+        command: The MGET.
+
+    Attributes:
+        turns: Those it is one of.
+        lane: Where.
+        told: Whether it has taken the reply, or an error.
+    """
+
+    __slots__ = ("lane", "told", "turns")
+
+    lane: _Lane
+    turns: Turns
+
+    def __init__(self, command: Command) -> None:
+        # Not by the base class, which would cost each read a call more.
+        self.commands = (command,)
+        self.large = self.over = self.repeated = self.told = False
+        self.wire = None
+        self.moved = 0
+
+    @property
+    def batch(self) -> list[Submitted]:
+        """What was submitted."""
+        return [(self.commands[0], self)]
+
+    def answered(self, replies: list[Any]) -> None:
+        """Take the reply, or the error."""
+        turns, reply = self.turns, replies[0]
+        if reply.__class__ is list and len(reply) == len(self.commands[0]) - 1:
+            self.lane.deadlines.end(self)
+            self.set_result(reply)
+            turns.go_on()
+        elif isinstance(reply, Exception):
+            turns.answered(self, [reply])
+        else:
+            turns.failed(self, InvalidResponse(_NO_VALUES))
+
+    def failed(self, error: Exception) -> None:
+        """Take the error."""
+        self.turns.failed(self, error)
+
+    def done(self) -> bool:
+        """Return whether it has taken its reply."""
+        return self.told
+
+    def set_result(self, result: Any, /) -> None:
+        """Take the values."""
+        raise NotImplementedError
+
+    def set_exception(self, exception: Exception, /) -> None:
+        """Take the error."""
+        raise NotImplementedError
 
 
 class _Batch(Turn):
@@ -369,7 +420,7 @@ class _Batch(Turn):
         ]
 
 
-_Sent: TypeAlias = _Lone | _Batch
+_Sent: TypeAlias = _Lone | _Batch | Read
 _READS: Final = frozenset({"GET", "MGET"})
 _NO_VALUES: Final = "MGET was answered with something else than its values"
 
