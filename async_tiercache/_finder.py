@@ -486,7 +486,8 @@ class Finder:
 
     async def _ask_states(self, frames: Sequence[Frame], states: States) -> bool:
         """Find out the states of tags that only frames name; return whether that was possible."""
-        now, unknown = self._clock.monotonic(), dict[str, None]()
+        now = self._clock.monotonic()
+        unknown: dict[str, None] = {}
         for frame in frames:
             for tag, _ in frame.header.tags:
                 if tag not in states:

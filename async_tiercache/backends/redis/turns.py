@@ -382,7 +382,8 @@ class _Batch(Turn):
 
     def _gathered(self) -> list[Command]:
         """Return the commands with the reads of all in front."""
-        reads, others = self._reads, list[Command]()
+        reads = self._reads
+        others: list[Command] = []
         for command, _ in self.batch:
             if _is_merged(command):
                 # What many ask for, such as the state of a tag, is read once.
