@@ -199,13 +199,13 @@ class Finder:
             whole: Whether one server has all of it.
         """
         named: list[Frame] = []
-        if isinstance(reading, TierError):
+        if isinstance(reading, Exception):
+            if not isinstance(reading, TierError):
+                _fail_open(asked, reading)
+                ended()
+                return
             self._guard.note(reading)
             reading = None
-        if isinstance(reading, Exception):
-            _fail_open(asked, reading)
-            ended()
-            return
         try:
             named, states = self._settle(asked, tags, reading, at_once, whole=whole)
             if named:

@@ -69,6 +69,8 @@ OPERATION_LIMIT: Final = 0.25
 SECRET_BYTES: Final = 32
 
 _CONTENT: Final = frozenset({bytes, NoneType})
+_READING: Final[Callable[[tuple[Any, Any]], Reading]] = partial(tuple.__new__, Reading)
+"""Makes one without the function that its class has for that."""
 _SCANNED: Final = 1000  # names that a server looks at in one turn of a scan
 
 
@@ -507,7 +509,7 @@ class _Read(Read):
         except TierError as error:
             self._heard(error)
             return
-        self._heard(Reading(held[:keys], [_state(each) for each in held[keys:]]))
+        self._heard(_READING((held[:keys], [_state(each) for each in held[keys:]])))
 
     def set_exception(self, exception: Exception, /) -> None:
         """Hand on what the error means."""

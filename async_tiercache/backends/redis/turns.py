@@ -12,7 +12,7 @@ from typing import Any, Final, Protocol, TypeAlias
 from redis.exceptions import InvalidResponse, ResponseError
 
 from async_tiercache.backends.redis.deadlines import Deadlines
-from async_tiercache.backends.redis.wire import Command, Turn
+from async_tiercache.backends.redis.wire import Command, Turn, Wire, pack
 from async_tiercache.backends.redis.wires import Wires
 
 MAX_TURNS: Final = 8
@@ -332,6 +332,11 @@ class Read(Turn):
     def batch(self) -> list[Submitted]:
         """What was submitted."""
         return [(self.commands[0], self)]
+
+    def begin(self, wire: Wire) -> list[bytes]:
+        """Expect one reply of a connection; return what is written to it."""
+        self.wire, self.replies, self.expected, self.sentinel = wire, [], 1, b""
+        return [pack(self.commands[0])]
 
     def answered(self, replies: list[Any]) -> None:
         """Take the reply, or the error."""

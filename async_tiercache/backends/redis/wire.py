@@ -38,7 +38,6 @@ _END: Final = b"\r\n"
 _FIRST: Final = (1).to_bytes(8)
 _MORE: Final = object()
 _PUSH: Any = getattr(hiredis, "PushNotification", None)
-_JOINED_BYTES: Final = 64 * 1024  # up to this much one write is cheaper than no copy
 
 
 class Turn:
@@ -91,22 +90,14 @@ class Turn:
         """Take in why there are none."""
         raise NotImplementedError
 
-    def begin(self, wire: "Wire", sentinel: bytes = b"") -> list[bytes]:
-        """Expect the replies of a connection; return what is written to it.
-
-        Args:
-            wire: The connection.
-            sentinel: What is pinged at the end, if it is checked.
-        """
+    def begin(self, wire: "Wire") -> list[bytes]:
+        """Expect the replies of a connection; return what is written to it."""
         packed: list[bytes] = []
         for command in self.commands:
             if type(command) is Asking:
                 packed.append(_ASKING)
             packed.append(pack(command))
-        if sentinel:
-            packed.append(_PING + sentinel + _END)
-        self.wire, self.replies, self.expected = wire, [], len(packed)
-        self.sentinel = sentinel
+        self.wire, self.replies, self.expected, self.sentinel = wire, [], len(packed), b""
         return packed
 
     def end(self) -> None:
@@ -203,10 +194,11 @@ class Wire(ABC):
                 self._cut_off(reply)
                 return
         turns = self.turns
-        if not turns:
+        try:
+            turn = turns[0]
+        except IndexError:
             self.abort(InvalidResponse("a reply that nobody has asked for"))
             return
-        turn = turns[0]
         replies = turn.replies
         replies.append(reply)
         if len(replies) == turn.expected:
@@ -281,18 +273,21 @@ class StreamWire(Wire, asyncio.Protocol):
 
     def send(self, turn: Turn) -> None:
         """Write a turn; the transport keeps what the socket does not take yet."""
-        sentinel = b""
+        packed, transport = turn.begin(self), self._transport
         if self._checked:
-            self._sent += 1
-            sentinel = self._sent.to_bytes(8)
-        packed, transport = turn.begin(self, sentinel), self._transport
+            self._sent = sent = self._sent + 1
+            turn.sentinel = sentinel = sent.to_bytes(8)
+            turn.expected += 1
+            packed += (_PING, sentinel, _END)
         self.turns.append(turn)
-        size = sum(map(len, packed))
-        self._moved += size
-        if size <= _JOINED_BYTES:
-            transport.write(b"".join(packed))
-        else:
+        if turn.large:
+            self._moved += sum(map(len, packed))
             transport.writelines(packed)
+        else:
+            # To copy what is small costs less than to write it in pieces.
+            data = b"".join(packed)
+            self._moved += len(data)
+            transport.write(data)
         turn.moved = self._moved - transport.get_write_buffer_size()
 
     def is_unchecked(self, reply: Any) -> bool:
