@@ -338,6 +338,11 @@ class Read(Turn):
         self.wire, self.replies, self.expected, self.sentinel = wire, [], 1, b""
         return [pack(self.commands[0])]
 
+    def end(self) -> None:
+        """Be answered by the reply that has come; what is behind it was looked at by the wire."""
+        self.over = True
+        self.answered(self.replies)
+
     def answered(self, replies: list[Any]) -> None:
         """Take the reply, or the error."""
         turns, reply = self.turns, replies[0]
