@@ -108,10 +108,13 @@ class States(dict[str, "bytes | None"]):
         learned: Whether the ledger knows the namespace's.
     """
 
-    unreached: frozenset[str] = frozenset()
-    namespace: bytes | None = None
-    read_at: float = 0.0
-    learned: bool = False
+    __slots__ = ("learned", "namespace", "read_at", "unreached")
+
+    def __init__(self) -> None:
+        self.unreached: frozenset[str] = frozenset()
+        self.namespace: bytes | None = None
+        self.read_at = 0.0
+        self.learned = False
 
     def pairs(self, tags: Iterable[str]) -> tuple[tuple[str, bytes], ...] | None:
         """Return tags with what an entry carries of them; `None` if one has no evidence."""

@@ -199,13 +199,13 @@ class Finder:
             whole: Whether one server has all of it.
         """
         named: list[Frame] = []
-        if isinstance(reading, TierError):
+        if isinstance(reading, Exception):
+            if not isinstance(reading, TierError):
+                _fail_open(asked, reading)
+                ended()
+                return
             self._guard.note(reading)
             reading = None
-        if isinstance(reading, Exception):
-            _fail_open(asked, reading)
-            ended()
-            return
         try:
             named, states = self._settle(asked, tags, reading, at_once, whole=whole)
             if named:
@@ -486,7 +486,8 @@ class Finder:
 
     async def _ask_states(self, frames: Sequence[Frame], states: States) -> bool:
         """Find out the states of tags that only frames name; return whether that was possible."""
-        now, unknown = self._clock.monotonic(), dict[str, None]()
+        now = self._clock.monotonic()
+        unknown: dict[str, None] = {}
         for frame in frames:
             for tag, _ in frame.header.tags:
                 if tag not in states:

@@ -285,7 +285,8 @@ class Looks:
             contents: What L2 holds for each.
             states: The states of their tags.
         """
-        ledger, found = self._ledger, dict[str, Any]()
+        ledger = self._ledger
+        found: dict[str, Any] = {}
         keeps = self._tiers.store is not None
         whole = keeps or ledger.floored
         rows = zip(keys, keys.values(), contents, strict=True)
@@ -374,7 +375,9 @@ class Looks:
         rows = [(key, look.tags, content) for key, (look, content) in latest.items()]
         found: dict[str, Plain] = {}
         self._plain.open(family, rows, states, found, whole=True)
-        floored, left = ledger.floored, list[tuple[Look, Content]]()
+        floored = ledger.floored
+        # To call `list[...]` would raise an error inside, and take as long as decoding the value.
+        left: list[tuple[Look, Content]] = []
         for look, content in held:
             key = look.key
             plain = found.get(key)

@@ -12,45 +12,43 @@ class Breaker:
 
     Args:
         period: Seconds from the last failure to a probe, and from one probe to the next.
+
+    Attributes:
+        state: Whether the tier is asked, not asked, or being probed.
     """
 
-    __slots__ = ("_probe_deadline", "_state", "period")
+    __slots__ = ("_probe_deadline", "period", "state")
 
     def __init__(self, period: float = 0.5) -> None:
         self.period = period
-        self._state: Literal["closed", "open", "half-open"] = "closed"
+        self.state: Literal["closed", "open", "half-open"] = "closed"
         self._probe_deadline = 0.0
 
     def __repr__(self) -> str:
-        return f"<Breaker {self._state}>"
-
-    @property
-    def state(self) -> Literal["closed", "open", "half-open"]:
-        """Whether the tier is asked, not asked, or being probed."""
-        return self._state
+        return f"<Breaker {self.state}>"
 
     def allow(self, now: float) -> bool:
         """Return whether the caller may ask the tier; it then reports `success` or `failure`.
 
         A probe whose caller vanished without a report holds others back for one `period` only.
         """
-        if self._state == "closed":
+        if self.state == "closed":
             return True
         if now < self._probe_deadline:
             return False
-        self._state = "half-open"
+        self.state = "half-open"
         self._probe_deadline = now + self.period
         return True
 
     def success(self) -> bool:
         """Close, and return whether the tier came back by it."""
-        came_back = self._state != "closed"
-        self._state = "closed"
+        came_back = self.state != "closed"
+        self.state = "closed"
         return came_back
 
     def failure(self, now: float) -> bool:
         """Open, and return whether the tier went down by it; a failed probe is no news."""
-        went_down = self._state == "closed"
-        self._state = "open"
+        went_down = self.state == "closed"
+        self.state = "open"
         self._probe_deadline = now + self.period
         return went_down

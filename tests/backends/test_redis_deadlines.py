@@ -40,13 +40,13 @@ async def test_all_that_takes_too_long_is_told() -> None:
     deadlines.begin("first")
     await asyncio.sleep(0)
     deadlines.begin("second")
-    assert len(deadlines) == 2
+    assert deadlines.count == 2
 
     assert await expired.until(2) == ["first", "second"]
 
     deadlines.begin("third")
     assert await expired.until(3) == ["first", "second", "third"]
-    assert len(deadlines) == 0
+    assert deadlines.count == 0
 
 
 async def test_what_has_its_answer_is_let_be() -> None:
@@ -89,7 +89,7 @@ async def test_a_loop_that_was_busy_takes_nothing_for_late() -> None:
     await asyncio.sleep(0)
 
     assert expired.names == []
-    assert len(deadlines) == 1
+    assert deadlines.count == 1
     assert await expired.until(1) == ["asked"]
 
 
@@ -119,7 +119,7 @@ def test_a_loop_that_stays_busy_still_finds_what_is_late(tick: float) -> None:
     async def stay_busy() -> None:
         deadlines = Deadlines(1.0, expired)
         deadlines.begin("asked")
-        while deadlines and loop.now < 1_000.0:
+        while deadlines.count and loop.now < 1_000.0:
             await loop.spend(tick)
 
     with asyncio.Runner(loop_factory=lambda: loop) as runner:
@@ -161,7 +161,7 @@ def test_what_comes_and_goes_is_not_taken_for_hung(busy: int, limits: int) -> No
     async def let_move() -> None:
         deadlines = Deadlines(1.0, expired, lambda _: next(answers))
         deadlines.begin("large")
-        while deadlines and loop.now < 1_000.0:
+        while deadlines.count and loop.now < 1_000.0:
             await loop.spend(0.02)
 
     with asyncio.Runner(loop_factory=lambda: loop) as runner:
@@ -181,7 +181,7 @@ def test_what_has_ended_while_it_was_drained_leaves_nothing() -> None:
         await loop.spend(1.01)
         await loop.spend(0.01)
         deadlines.end("slow")
-        assert len(deadlines) == 0
+        assert deadlines.count == 0
         deadlines.begin("slow")
         while loop.now < 2.0:
             await loop.spend(0.02)

@@ -4,9 +4,9 @@ import asyncio
 from typing import Any
 
 import pytest
-from redis.exceptions import InvalidResponse
+from redis.exceptions import InvalidResponse, ResponseError
 
-from async_tiercache.backends.redis.turns import LARGE_BYTES, MAX_READS, READ_BYTES, Turns
+from async_tiercache.backends.redis.turns import LARGE_BYTES, MAX_READS, READ_BYTES, Read, Turns
 from async_tiercache.backends.redis.wire import Command, Turn
 from async_tiercache.backends.redis.wires import Wires
 
@@ -200,29 +200,77 @@ async def test_a_turn_is_not_given_up_while_bytes_move() -> None:
     assert wires.looked_at == [wires.held[0]] * 2
 
 
+class Hastened(Read):
+    """A read that hastens, and its reply."""
+
+    __slots__ = ("reply",)
+
+    def __init__(self, *names: str) -> None:
+        super().__init__(("MGET", *names))
+        self.reply: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+    def set_result(self, result: Any, /) -> None:
+        """Take the values."""
+        self.reply.set_result(result)
+
+    def set_exception(self, exception: Exception, /) -> None:
+        """Take the error."""
+        self.reply.set_exception(exception)
+
+
 async def test_what_hastens_is_sent_with_what_has_gathered(wires: RecordingWires) -> None:
     """No tick later, and each has its answer."""
-    turns, loop = Turns(wires, limit=1.0), asyncio.get_running_loop()
-    gathered, hastened = turns.submit("GET", "a"), loop.create_future()
+    turns = Turns(wires, limit=1.0)
+    gathered, hastened = turns.submit("GET", "a"), Hastened("b", "c")
 
-    turns.hasten(("MGET", "b", "c"), hastened)
+    turns.hasten(hastened)
 
     assert wires.turns == [[("MGET", "a", "b", "c")]]
-    assert [await gathered, await hastened] == ["a", ["b", "c"]]
+    assert [await gathered, await hastened.reply] == ["a", ["b", "c"]]
 
 
 async def test_what_hastens_waits_while_the_wires_are_full() -> None:
     """No turn is begun beyond the width; it goes as soon as there is room."""
-    wires, loop = HoldingWires(), asyncio.get_running_loop()
+    wires = HoldingWires()
     turns = Turns(wires, limit=5.0, width=1)
-    replies = [loop.create_future() for _ in range(2)]
+    reads = [Hastened(name, "t") for name in "ab"]
 
-    for name, reply in zip("ab", replies, strict=True):
-        turns.hasten(("MGET", name, "t"), reply)
+    for read in reads:
+        turns.hasten(read)
     sent = len(wires.held)
     wires.held[0].answered([["1", "t"]])
     await asyncio.sleep(0)
     wires.held[1].answered([["2", "t"]])
 
     assert sent == 1
-    assert [await reply for reply in replies] == [["1", "t"], ["2", "t"]]
+    assert [await read.reply for read in reads] == [["1", "t"], ["2", "t"]]
+
+
+@pytest.mark.parametrize("instead", [["not a list"], [["one", "too", "many"]], [None]])
+async def test_what_hastens_is_given_nothing_but_values(
+    wires: RecordingWires, instead: list[Any]
+) -> None:
+    """Who waits behind it has the same error: the replies are out of step."""
+    turns, wires.instead = Turns(wires, limit=1.0, width=1), instead
+    first, second = Hastened("a", "b"), Hastened("c", "d")
+
+    turns.hasten(first)
+    turns.hasten(second)
+
+    for read in (first, second):
+        with pytest.raises(InvalidResponse):
+            await read.reply
+
+
+async def test_an_error_reply_to_what_hastens_is_its_own(wires: RecordingWires) -> None:
+    """What waits behind it is asked."""
+    turns, wires.instead = Turns(wires, limit=1.0, width=1), [ResponseError("NOPERM")]
+    first, second = Hastened("a", "b"), Hastened("c", "d")
+
+    turns.hasten(first)
+    turns.hasten(second)
+    with pytest.raises(ResponseError):
+        await first.reply
+    wires.instead = None
+
+    assert await second.reply == ["c", "d"]

@@ -57,7 +57,9 @@ class Deadlines(Generic[T]):
         self._due = 0.0
         self._timer: asyncio.TimerHandle | None = None
 
-    def __len__(self) -> int:
+    @property
+    def count(self) -> int:
+        """How many things are running."""
         return len(self._running) + len(self._draining)
 
     def begin(self, item: T) -> None:

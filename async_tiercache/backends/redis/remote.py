@@ -52,7 +52,7 @@ from async_tiercache.backends.redis.names import Names
 from async_tiercache.backends.redis.route import Route
 from async_tiercache.backends.redis.runs import Runs
 from async_tiercache.backends.redis.sentinel import MasterWires
-from async_tiercache.backends.redis.turns import Turns
+from async_tiercache.backends.redis.turns import Read, Turns
 from async_tiercache.backends.redis.wires import Wires
 from async_tiercache.errors import (
     ConfigurationError,
@@ -69,6 +69,8 @@ OPERATION_LIMIT: Final = 0.25
 SECRET_BYTES: Final = 32
 
 _CONTENT: Final = frozenset({bytes, NoneType})
+_READING: Final[Callable[[tuple[Any, Any]], Reading]] = partial(tuple.__new__, Reading)
+"""Makes one without the function that its class has for that."""
 _SCANNED: Final = 1000  # names that a server looks at in one turn of a scan
 
 
@@ -177,7 +179,7 @@ class RedisRemote:
         route = self._on_loop()
         if not isinstance(route, Turns) or len(keys) + len(tags) > MAX_TOGETHER:
             return False
-        route.hasten(("MGET", *self._names.all_of(keys, tags)), _Read(len(keys), heard))
+        route.hasten(_Read(self._names.all_of(keys, tags), len(keys), heard))
         return True
 
     async def _read_in_parts(self, route: Route, names: list[str]) -> list[Content]:
@@ -481,39 +483,37 @@ class RedisRemote:
             raise _translated(error) from error
 
 
-class _Read:
+class _Read(Read):
     """Calls back with what was read, where a future would wait for a tick of the loop.
 
     Args:
+        names: What is read.
         keys: How many of the names are keys; the others are tags.
         heard: Is called once.
     """
 
-    __slots__ = ("_heard", "_keys", "_over")
+    __slots__ = ("_heard", "_keys")
 
-    def __init__(self, keys: int, heard: Callable[[Reading | TierError], None]) -> None:
+    def __init__(
+        self, names: Sequence[str], keys: int, heard: Callable[[Reading | TierError], None]
+    ) -> None:
+        super().__init__(("MGET", *names))
         self._keys = keys
         self._heard = heard
-        self._over = False
-
-    def done(self) -> bool:
-        """Return whether it was called."""
-        return self._over
 
     def set_result(self, result: Any, /) -> None:
         """Hand the contents on."""
-        self._over = True
+        self.told, keys = True, self._keys
         try:
             held = _contents(result)
         except TierError as error:
             self._heard(error)
             return
-        states = [_state(each) for each in held[self._keys :]]
-        self._heard(Reading(held[: self._keys], states))
+        self._heard(_READING((held[:keys], [_state(each) for each in held[keys:]])))
 
     def set_exception(self, exception: Exception, /) -> None:
         """Hand on what the error means."""
-        self._over = True
+        self.told = True
         self._heard(_translated(exception))
 
 

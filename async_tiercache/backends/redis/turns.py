@@ -12,7 +12,7 @@ from typing import Any, Final, Protocol, TypeAlias
 from redis.exceptions import InvalidResponse, ResponseError
 
 from async_tiercache.backends.redis.deadlines import Deadlines
-from async_tiercache.backends.redis.wire import Command, Turn
+from async_tiercache.backends.redis.wire import Command, Turn, Wire, pack
 from async_tiercache.backends.redis.wires import Wires
 
 MAX_TURNS: Final = 8
@@ -58,7 +58,7 @@ class _Lane:
 
     __slots__ = ("deadlines", "large", "queue")
 
-    def __init__(self, deadlines: "Deadlines[_Batch]", *, large: bool) -> None:
+    def __init__(self, deadlines: "Deadlines[_Sent]", *, large: bool) -> None:
         self.queue: list[Submitted] = []
         self.deadlines = deadlines
         self.large = large
@@ -101,7 +101,7 @@ class Turns:
         self._wires = wires
         self._loop = asyncio.get_running_loop()
         self._small, self._large = (
-            _Lane(Deadlines[_Batch](limit, self._expired, wires.moving), large=large)
+            _Lane(Deadlines[_Sent](limit, self._expired, wires.moving), large=large)
             for large in (False, True)
         )
         self._lanes = (self._small, self._large)
@@ -126,17 +126,16 @@ class Turns:
         lane.queue.append((command, reply))
         self._schedule(lane)
 
-    def hasten(self, command: Command, reply: Reply) -> None:
-        """Send a read, and what has gathered before it, without waiting for the next tick.
-
-        For who has gathered what there is to ask himself.
-        """
+    def hasten(self, read: "Read") -> None:
+        """Send a read, and what has gathered before it, without waiting for the next tick."""
         lane = self._small
-        if lane.queue or len(lane.deadlines) >= self._width:
-            lane.queue.append((command, reply))
+        if lane.queue or lane.deadlines.count >= self._width:
+            lane.queue.append((read.commands[0], read))
             self._flush()
         else:
-            self._begin(lane, [(command, reply)])
+            read.turns, read.lane = self, lane
+            lane.deadlines.begin(read)
+            self._wires.send(read)
 
     @property
     def whole(self) -> bool:
@@ -158,7 +157,7 @@ class Turns:
     @property
     def busy(self) -> bool:
         """Whether anything is queued or on the wire."""
-        return any(lane.queue or lane.deadlines for lane in self._lanes)
+        return any(lane.queue or lane.deadlines.count for lane in self._lanes)
 
     async def settle(self) -> None:
         """Return when nothing is; each turn ends."""
@@ -173,7 +172,7 @@ class Turns:
 
     def _schedule(self, lane: _Lane) -> None:
         """Let the next turn be what has gathered by the time that the loop comes to it."""
-        if not self._scheduled and len(lane.deadlines) < self._width:
+        if not self._scheduled and lane.deadlines.count < self._width:
             self._scheduled = True
             self._loop.call_soon(self._flush)
 
@@ -181,49 +180,54 @@ class Turns:
         """Send what has gathered, in as many turns as it takes and as may be on the wires."""
         self._scheduled = False
         for lane in self._lanes:
-            while lane.queue and len(lane.deadlines) < self._width:
+            while lane.queue and lane.deadlines.count < self._width:
                 batch = _take(lane)
-                if batch:
-                    self._begin(lane, batch)
+                if len(batch) > 1:
+                    self._send(_Batch(self, lane, batch))
+                elif batch:
+                    self._send(_Lone(self, lane, *batch[0]))
         self._rest()
 
-    def _begin(self, lane: _Lane, batch: list[Submitted]) -> None:
-        turn = _Batch(self, lane, batch)
-        lane.deadlines.begin(turn)
+    def _send(self, turn: "_Sent") -> None:
+        turn.lane.deadlines.begin(turn)
         self._wires.send(turn)
 
-    def answered(self, turn: "_Batch", replies: Sequence[Any]) -> None:
+    def answered(self, turn: "_Sent", replies: Sequence[Any]) -> None:
         """Give everybody the reply to a command."""
         turn.lane.deadlines.end(turn)
-        self._settle(turn.batch, replies)
+        for (command, future), reply in zip(turn.batch, replies, strict=True):
+            self.hand_on(command, future, reply)
+        self.go_on()
 
-    def failed(self, turn: "_Batch", error: Exception) -> None:
+    def failed(self, turn: "_Sent", error: Exception) -> None:
         """Tell everybody why there are no replies."""
         lane = turn.lane
         lane.deadlines.end(turn)
         # What waits behind a dead server would only wait as long again.
         batch, lane.queue = [*turn.batch, *lane.queue], []
-        self._settle(batch, [error] * len(batch))
+        for command, future in batch:
+            self.hand_on(command, future, error)
+        self.go_on()
 
-    def _settle(self, batch: Sequence[Submitted], replies: Sequence[Any]) -> None:
-        # There are as many; to have that checked would cost a lone read more than all else here.
-        for (command, future), reply in zip(batch, replies):  # noqa: B905
-            failed = isinstance(reply, Exception)
-            if failed and self._rejected is not None and self._rejected(command, future, reply):
-                continue
-            if future.done():
-                continue
-            if failed:
+    def hand_on(self, command: Command, future: Reply, reply: Any) -> None:
+        """Give one the reply to its command, or the error instead."""
+        if isinstance(reply, Exception):
+            rejected = self._rejected
+            if (rejected is None or not rejected(command, future, reply)) and not future.done():
                 future.set_exception(reply)
-            else:
-                future.set_result(reply)
-        for lane in self._lanes:
-            if lane.queue:
-                self._schedule(lane)
+        elif not future.done():
+            future.set_result(reply)
+
+    def go_on(self) -> None:
+        """Let what has gathered meanwhile be sent, and a close go on."""
+        if self._small.queue or self._large.queue:
+            for lane in self._lanes:
+                if lane.queue:
+                    self._schedule(lane)
         if self._ended is not None:
             self._rest()
 
-    def _expired(self, turn: "_Batch") -> None:
+    def _expired(self, turn: "_Sent") -> None:
         self._wires.give_up(turn)
         if not turn.over:
             turn.over = True
@@ -260,6 +264,114 @@ def _together(queue: Sequence[Submitted]) -> int:
     return count
 
 
+class _Lone(Turn):
+    """One command, sent as it was submitted.
+
+    Attributes:
+        lane: Where it was submitted.
+        reply: Takes the reply.
+    """
+
+    __slots__ = ("_turns", "lane", "reply")
+
+    def __init__(self, turns: Turns, lane: _Lane, command: Command, reply: Reply) -> None:
+        super().__init__((command,), large=lane.large)
+        self._turns = turns
+        self.lane = lane
+        self.reply = reply
+
+    @property
+    def batch(self) -> list[Submitted]:
+        """What was submitted."""
+        return [(self.commands[0], self.reply)]
+
+    def answered(self, replies: list[Any]) -> None:
+        """Hand the reply on."""
+        command, turns = self.commands[0], self._turns
+        try:
+            reply = _plain(command, replies[0])
+        except InvalidResponse as error:
+            turns.failed(self, error)
+            return
+        self.lane.deadlines.end(self)
+        turns.hand_on(command, self.reply, reply)
+        turns.go_on()
+
+    def failed(self, error: Exception) -> None:
+        """Hand the error on."""
+        self._turns.failed(self, error)
+
+
+class Read(Turn):
+    """One MGET, for who has gathered himself what there is to ask: a turn that takes its reply.
+
+    Where it must wait for others it is no turn, but what takes the reply to its part of theirs.
+
+    Args:
+        command: The MGET.
+
+    Attributes:
+        turns: Those it is one of.
+        lane: Where.
+        told: Whether it has taken the reply, or an error.
+    """
+
+    __slots__ = ("lane", "told", "turns")
+
+    lane: _Lane
+    turns: Turns
+
+    def __init__(self, command: Command) -> None:
+        # Not by the base class, which would cost each read a call more.
+        self.commands = (command,)
+        self.large = self.over = self.repeated = self.told = False
+        self.wire = None
+        self.moved = 0
+
+    @property
+    def batch(self) -> list[Submitted]:
+        """What was submitted."""
+        return [(self.commands[0], self)]
+
+    def begin(self, wire: Wire) -> list[bytes]:
+        """Expect one reply of a connection; return what is written to it."""
+        self.wire, self.replies, self.expected, self.sentinel = wire, [], 1, b""
+        return [pack(self.commands[0])]
+
+    def end(self) -> None:
+        """Be answered by the reply that has come; what is behind it was looked at by the wire."""
+        self.over = True
+        self.answered(self.replies)
+
+    def answered(self, replies: list[Any]) -> None:
+        """Take the reply, or the error."""
+        turns, reply = self.turns, replies[0]
+        if reply.__class__ is list and len(reply) == len(self.commands[0]) - 1:
+            self.lane.deadlines.end(self)
+            self.set_result(reply)
+            turns.go_on()
+        elif isinstance(reply, Exception):
+            turns.answered(self, [reply])
+        else:
+            turns.failed(self, InvalidResponse(_NO_VALUES))
+
+    def failed(self, error: Exception) -> None:
+        """Take the error."""
+        self.turns.failed(self, error)
+
+    def done(self) -> bool:
+        """Return whether it has taken its reply."""
+        return self.told
+
+    def set_result(self, result: Any, /) -> None:
+        """Take the values."""
+        raise NotImplementedError
+
+    def set_exception(self, exception: Exception, /) -> None:
+        """Take the error."""
+        raise NotImplementedError
+
+
 class _Batch(Turn):
     """What has gathered: its reads are asked for once each, and merged if they may be.
 
@@ -276,12 +388,12 @@ class _Batch(Turn):
         self.batch = batch
         self._reads: dict[tuple[type[Command], str], None] = {}
         self._merged = False
-        commands = [batch[0][0]] if len(batch) == 1 else self._gathered()
-        super().__init__(commands, large=lane.large)
+        super().__init__(self._gathered(), large=lane.large)
 
     def _gathered(self) -> list[Command]:
         """Return the commands with the reads of all in front."""
-        reads, others = self._reads, list[Command]()
+        reads = self._reads
+        others: list[Command] = []
         for command, _ in self.batch:
             if _is_merged(command):
                 # What many ask for, such as the state of a tag, is read once.
@@ -307,8 +419,6 @@ class _Batch(Turn):
         self._turns.failed(self, error)
 
     def _answers(self, replies: list[Any]) -> list[Any]:
-        if len(self.batch) == 1:
-            return [_plain(self.batch[0][0], replies[0])]
         reads = self._reads
         if self._merged:
             values, rest = _each(replies[0], len(reads)), iter(replies[1:])
@@ -321,7 +431,9 @@ class _Batch(Turn):
         ]
 
 
+_Sent: TypeAlias = _Lone | _Batch | Read
 _READS: Final = frozenset({"GET", "MGET"})
+_NO_VALUES: Final = "MGET was answered with something else than its values"
 
 
 def _is_merged(command: Command) -> bool:
@@ -329,10 +441,18 @@ def _is_merged(command: Command) -> bool:
 
 
 def _plain(command: Command, reply: Any) -> Any:
-    """Return the reply to a command that was sent as it is."""
+    """Return the reply to a command that was sent as it is.
+
+    Raises:
+        InvalidResponse: It is none to this command.
+    """
+    if command[0] == "MGET" and reply.__class__ is list and len(reply) == len(command) - 1:
+        return reply
+    if isinstance(reply, Exception):
+        return _value(reply) if command[0] == "GET" else reply
     if command[0] == "MGET":
-        return reply if isinstance(reply, Exception) else _each(reply, len(command) - 1)
-    return _value(reply) if command[0] == "GET" else reply
+        raise InvalidResponse(_NO_VALUES)
+    return reply
 
 
 def _names(command: Command) -> list[tuple[type[Command], str]]:
@@ -377,6 +497,6 @@ def _each(reply: Any, count: int) -> list[Any]:
     if isinstance(reply, Exception):
         return [reply] * count
     if reply.__class__ is not list or len(reply) != count:
-        raise InvalidResponse("MGET was answered with something else than its values")
+        raise InvalidResponse(_NO_VALUES)
     values: list[Any] = reply
     return values

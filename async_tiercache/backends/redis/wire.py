@@ -38,7 +38,6 @@ _END: Final = b"\r\n"
 _FIRST: Final = (1).to_bytes(8)
 _MORE: Final = object()
 _PUSH: Any = getattr(hiredis, "PushNotification", None)
-_JOINED_BYTES: Final = 64 * 1024  # up to this much one write is cheaper than no copy
 
 
 class Turn:
@@ -53,7 +52,8 @@ class Turn:
         repeated: Whether it was sent to another connection before, which broke.
         wire: Which one carries it.
         moved: How many bytes that had moved when it was sent, or when somebody looked last.
-        replies: Those that have come, one for each ASKING and for the sentinel included.
+        replies: Those that have come since it has begun, one for each ASKING and for the sentinel
+            included.
         expected: How many there will be.
         sentinel: What the last of them must be, if the connection is checked.
     """
@@ -70,6 +70,10 @@ class Turn:
         "wire",
     )
 
+    replies: list[Any]
+    expected: int
+    sentinel: bytes
+
     def __init__(self, commands: Sequence[Command], *, large: bool = False) -> None:
         self.commands = commands
         self.large = large
@@ -77,9 +81,6 @@ class Turn:
         self.repeated = False
         self.wire: Wire | None = None
         self.moved = 0
-        self.replies: list[Any] = []
-        self.expected = 0
-        self.sentinel = b""
 
     def answered(self, replies: list[Any]) -> None:
         """Take the replies in the order of the commands; an error reply is one of them."""
@@ -89,22 +90,14 @@ class Turn:
         """Take in why there are none."""
         raise NotImplementedError
 
-    def begin(self, wire: "Wire", sentinel: bytes = b"") -> list[bytes]:
-        """Expect the replies of a connection; return what is written to it.
-
-        Args:
-            wire: The connection.
-            sentinel: What is pinged at the end, if it is checked.
-        """
+    def begin(self, wire: "Wire") -> list[bytes]:
+        """Expect the replies of a connection; return what is written to it."""
         packed: list[bytes] = []
         for command in self.commands:
             if type(command) is Asking:
                 packed.append(_ASKING)
             packed.append(pack(command))
-        if sentinel:
-            packed.append(_PING + sentinel + _END)
-        self.wire, self.replies, self.expected = wire, [], len(packed)
-        self.sentinel = sentinel
+        self.wire, self.replies, self.expected, self.sentinel = wire, [], len(packed), b""
         return packed
 
     def end(self) -> None:
@@ -201,13 +194,16 @@ class Wire(ABC):
                 self._cut_off(reply)
                 return
         turns = self.turns
-        if not turns:
+        try:
+            turn = turns[0]
+        except IndexError:
             self.abort(InvalidResponse("a reply that nobody has asked for"))
             return
-        turn = turns[0]
-        turn.replies.append(reply)
-        if len(turn.replies) == turn.expected:
-            if turn.sentinel and reply != turn.sentinel and not self.is_unchecked(reply):
+        replies = turn.replies
+        replies.append(reply)
+        if len(replies) == turn.expected:
+            sentinel = turn.sentinel
+            if sentinel and reply != sentinel and not self.is_unchecked(reply):
                 self._missed(turn, reply)
                 return
             turns.popleft()
@@ -277,21 +273,22 @@ class StreamWire(Wire, asyncio.Protocol):
 
     def send(self, turn: Turn) -> None:
         """Write a turn; the transport keeps what the socket does not take yet."""
-        sentinel = b""
+        packed, transport = turn.begin(self), self._transport
         if self._checked:
-            self._sent += 1
-            sentinel = self._sent.to_bytes(8)
-        packed = turn.begin(self, sentinel)
+            self._sent = sent = self._sent + 1
+            turn.sentinel = sentinel = sent.to_bytes(8)
+            turn.expected += 1
+            packed += (_PING, sentinel, _END)
         self.turns.append(turn)
-        size = sum(map(len, packed))
-        self._moved += size
-        if len(packed) == 1:
-            self._transport.write(packed[0])
-        elif size <= _JOINED_BYTES:
-            self._transport.write(b"".join(packed))
+        if turn.large:
+            self._moved += sum(map(len, packed))
+            transport.writelines(packed)
         else:
-            self._transport.writelines(packed)
-        turn.moved = self.moved
+            # To copy what is small costs less than to write it in pieces.
+            data = b"".join(packed)
+            self._moved += len(data)
+            transport.write(data)
+        turn.moved = self._moved - transport.get_write_buffer_size()
 
     def is_unchecked(self, reply: Any) -> bool:
         """Return whether this user may not PING, as the first turn has told."""
