@@ -536,6 +536,7 @@ class Core:
                 await self.loads.cancel()
                 await self.tasks.finish()
                 await self.looks.settle()
+                await self._fences.aclose()
         finally:
             # Also where a loop that ends cancels all its tasks, this one too.
             if self.ledger.pending:

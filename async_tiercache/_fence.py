@@ -7,14 +7,14 @@ most. The commit names the fence and L2 compares: what an invalidation has overt
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from secrets import token_bytes
 from typing import Any, Final, Generic, TypeVar
 
 from async_tiercache._guard import Guard
+from async_tiercache._renewals import Renewals
 from async_tiercache._tasks import Tasks
 from async_tiercache.abc import Clock, Invalidation, Remote
 from async_tiercache.errors import TierError
@@ -69,13 +69,15 @@ class Fences:
         releasing: By key, fences that are on their way back.
     """
 
-    __slots__ = ("_clock", "_guard", "_remote", "_tasks", "releasing")
+    __slots__ = ("_guard", "_remote", "_renewals", "_tasks", "releasing")
 
     def __init__(self, remote: Remote, guard: Guard, tasks: Tasks, clock: Clock) -> None:
         self._remote = remote
         self._guard = guard
         self._tasks = tasks
-        self._clock = clock
+        self._renewals = Renewals[tuple[Fence, Callable[[], None]]](
+            LEASE_SECONDS / 3, self._renew, tasks=tasks, clock=clock
+        )
         self.releasing: dict[str, asyncio.Task[None]] = {}
 
     async def take(self, key: str, *, instead_of: bytes | None) -> Fence | bytes:
@@ -204,8 +206,13 @@ class Fences:
         releasing.add_done_callback(forget)
 
     def forget(self) -> None:
-        """Wait no longer for what a loop that is gone was giving back."""
+        """Give back and prolong nothing more of a loop that is gone."""
         self.releasing.clear()
+        self._renewals.forget()
+
+    async def aclose(self) -> None:
+        """Prolong nothing any more."""
+        await self._renewals.aclose()
 
     async def released(self, key: str) -> None:
         """Return when no fence of ours is on its way back: nobody waits for what is given up."""
@@ -219,33 +226,30 @@ class Fences:
         with contextlib.suppress(TierError):
             await self._guard.call(self._remote.release, fence.key, fence.token)
 
-    @asynccontextmanager
-    async def renewing(self, fence: Fence | None, lost: Callable[[], None]) -> AsyncGenerator[None]:
-        """Prolong the fence three times per lease for as long as the context lasts.
+    def hold(self, fence: Fence, lost: Callable[[], None]) -> None:
+        """Prolong a fence three times per lease, until `let_go`.
 
         Args:
-            fence: What is prolonged, if there is one.
+            fence: What is prolonged.
             lost: Is called if it turns out to be ours no longer.
         """
-        if fence is None:
-            yield
-            return
-        renewal = self._tasks.start(self._renew(fence, lost), name="tiercache-renew")
-        try:
-            yield
-        finally:
-            renewal.cancel()
+        self._renewals.begin(fence.token, (fence, lost))
 
-    async def _renew(self, fence: Fence, lost: Callable[[], None]) -> None:
-        while True:
-            await self._clock.sleep(LEASE_SECONDS / 3)
-            # Out of reach for a moment is no reason to stop; not ours any more is.
-            with contextlib.suppress(TierError):
-                if not await self._guard.call(
-                    self._remote.renew, fence.key, fence.token, LEASE_SECONDS
-                ):
-                    lost()
-                    return
+    def let_go(self, fence: Fence) -> None:
+        """Prolong a fence no longer."""
+        self._renewals.end(fence.token)
+
+    async def _renew(self, held: tuple[Fence, Callable[[], None]]) -> bool:
+        """Prolong a fence; return whether it is ours still, as far as that is known."""
+        fence, lost = held
+        try:
+            ours = await self._guard.call(self._remote.renew, fence.key, fence.token, LEASE_SECONDS)
+        except TierError:
+            # Out of reach for a moment is no reason to stop.
+            return True
+        if not ours:
+            lost()
+        return ours
 
 
 def _token() -> bytes:

@@ -146,10 +146,10 @@ class Runner:
         outer = CURRENT.set(loading)
         if fence is not None:
             self._flights.fenced[key] = flight
+            self._fences.hold(fence, partial(self._tiers.leave_behind, flight))
         try:
             part = _part_of(flight, load)
-            lost = partial(self._tiers.leave_behind, flight)
-            async with self._fences.renewing(fence, lost), timeout:
+            async with timeout:
                 if part is not None:
                     return await part.load(context)
                 assert load.alone is not None
@@ -176,6 +176,8 @@ class Runner:
                 hint="Find what it awaits that is cancelled, and let it raise an error of its own.",
             ) from error
         finally:
+            if fence is not None:
+                self._fences.let_go(fence)
             self._flights.end_fenced(flight)
             loading.running = False
             flight.loading = None

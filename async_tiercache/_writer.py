@@ -125,8 +125,13 @@ class Writer:
         try:
             # Also when it is cancelled here: what `put` was given tells of a change that was made.
             fence = await self._finder.with_states(self._seize(key), basis, family)
-            async with self._fences.renewing(fence, _nothing):
+            if fence is not None:
+                self._fences.hold(fence, _nothing)
+            try:
                 yield writing
+            finally:
+                if fence is not None:
+                    self._fences.let_go(fence)
             told = await self._store(family, fence, basis, writing)
         except BaseException:
             await self._invalidator.invalidate((key,))
