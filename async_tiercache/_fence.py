@@ -11,12 +11,12 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from secrets import token_bytes
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, Literal, TypeVar, cast
 
 from async_tiercache._guard import Guard
 from async_tiercache._renewals import Renewals
 from async_tiercache._tasks import Tasks
-from async_tiercache.abc import Clock, Invalidation, Remote
+from async_tiercache.abc import Clock, Invalidation, PromptRemote, Remote
 from async_tiercache.errors import TierError
 
 R = TypeVar("R")
@@ -49,17 +49,48 @@ class Fence:
         return None if self.compared is self.token else self.token
 
 
-@dataclass(frozen=True, slots=True)
 class Claim(Generic[R]):
-    """A fence that was asked for.
+    """A fence that was asked for; who waits for it may be cancelled without it.
 
     Attributes:
         fence: What it will be.
-        answer: What L2 says of it.
+        over: Whether it is known what L2 says of it.
     """
 
-    fence: Fence
-    answer: "asyncio.Task[R]"
+    __slots__ = ("_answer", "_waiter", "fence", "over")
+
+    def __init__(self, fence: Fence) -> None:
+        self.fence = fence
+        self.over = False
+        self._answer: R | BaseException | None = None
+        self._waiter: asyncio.Future[None] | None = None
+
+    def hear(self, answer: R | BaseException) -> None:
+        """Take in what L2 says, or why that is not known."""
+        self._answer, self.over = answer, True
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def ended(self) -> None:
+        """Return when it is over; the last one to wait does."""
+        if not self.over:
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
+
+    @property
+    def won(self) -> bool:
+        """Whether it is known that the key held nothing, and now holds the lease."""
+        return self.over and self._answer is None
+
+    def answer(self) -> R:
+        """Return what L2 has said.
+
+        Raises:
+            TierError: It is out of reach or full, or a close has broken the claim off.
+        """
+        if isinstance(self._answer, BaseException):
+            raise self._answer
+        return cast("R", self._answer)
 
 
 class Fences:
@@ -69,10 +100,11 @@ class Fences:
         releasing: By key, fences that are on their way back.
     """
 
-    __slots__ = ("_guard", "_remote", "_renewals", "_tasks", "releasing")
+    __slots__ = ("_guard", "_prompt", "_remote", "_renewals", "_tasks", "releasing")
 
     def __init__(self, remote: Remote, guard: Guard, tasks: Tasks, clock: Clock) -> None:
         self._remote = remote
+        self._prompt = remote if isinstance(remote, PromptRemote) else None
         self._guard = guard
         self._tasks = tasks
         self._renewals = Renewals[tuple[Fence, Callable[[], None]]](
@@ -91,9 +123,34 @@ class Fences:
     def begin_to_take(self, key: str, *, instead_of: bytes | None = None) -> Claim[bytes | None]:
         """Ask for a lease as `take` does; its turn is that of what is asked now."""
         lease = _token()
-        fence = Fence.of_lease(key, lease)
+        claim = Claim[bytes | None](Fence.of_lease(key, lease))
+        if instead_of is None and self._prompt is not None and self._guard.up:
+            try:
+                heard = partial(self._heard, claim)
+                if self._prompt.begin_take(key, lease, LEASE_SECONDS, heard):
+                    return claim
+            except TierError as error:
+                claim.hear(error)
+                return claim
+        return self._take_by_task(claim, instead_of)
+
+    def _take_by_task(
+        self, claim: Claim[bytes | None], instead_of: bytes | None
+    ) -> Claim[bytes | None]:
+        key, lease = claim.fence.key, claim.fence.token
         take = partial(self._remote.take, key, lease, LEASE_SECONDS, instead_of=instead_of)
-        return self._claim(fence, take)
+        return self._claim(claim, take)
+
+    def _heard(
+        self, claim: Claim[bytes | None], held: bytes | TierError | Literal[False] | None
+    ) -> None:
+        """Take in what a key holds instead of a lease, if anything."""
+        if held is False:
+            self._take_by_task(claim, None)
+            return
+        if isinstance(held, TierError):
+            self._guard.note(held)
+        claim.hear(held)
 
     async def taken(self, claim: Claim[bytes | None]) -> Fence | bytes:
         """Return the lease that was asked for, or what the key holds instead.
@@ -113,7 +170,7 @@ class Fences:
         lease = _token()
         fence = Fence.of_lease(key, lease)
         seize = partial(self._remote.seize, key, lease, LEASE_SECONDS)
-        return fence if await self._answer(self._claim(fence, seize)) else None
+        return fence if await self._answer(self._claim(Claim(fence), seize)) else None
 
     async def mark(self, key: str, entry_id: bytes) -> Fence | None:
         """Claim the refresh of an entry; `None` when another process has.
@@ -123,10 +180,20 @@ class Fences:
         """
         fence = Fence(key, entry_id, _token())
         mark = partial(self._remote.mark, key, fence.token, LEASE_SECONDS)
-        return fence if await self._answer(self._claim(fence, mark)) else None
+        return fence if await self._answer(self._claim(Claim(fence), mark)) else None
 
-    def _claim(self, fence: Fence, claim: Callable[[], Awaitable[R]]) -> Claim[R]:
-        return Claim(fence, self._tasks.start(self._guard.call(claim), name="tiercache-claim"))
+    def _claim(self, claim: Claim[R], ask: Callable[[], Awaitable[R]]) -> Claim[R]:
+        """Ask for a fence in a task of its own."""
+        asking = self._tasks.start(self._guard.call(ask), name="tiercache-claim")
+
+        def ended(_: object) -> None:
+            if asking.cancelled():
+                claim.hear(TierError("The cache was closed", tier="l2"))
+            else:
+                claim.hear(asking.exception() or asking.result())
+
+        asking.add_done_callback(ended)
+        return claim
 
     async def _answer(self, claim: Claim[R]) -> R:
         """Return what a claim brings; if the caller is cancelled that is given back.
@@ -135,17 +202,15 @@ class Fences:
             TierError: L2 is out of reach or full, or a close has broken the claim off.
         """
         try:
-            await asyncio.wait([claim.answer])
+            await claim.ended()
         except asyncio.CancelledError:
             self.give_up(claim)
             raise
-        if claim.answer.cancelled():
-            raise TierError("The cache was closed", tier="l2")
-        return claim.answer.result()
+        return claim.answer()
 
     def give_up(self, claim: Claim[Any]) -> None:
         """Wait no longer for a claim; it may still be won, and is given back then."""
-        self.release_soon(claim.fence, after=claim.answer)
+        self.release_soon(claim.fence, after=claim)
 
     async def commit(
         self,
@@ -188,7 +253,7 @@ class Fences:
             tags=tags,
         )
 
-    def release_soon(self, fence: Fence, *, after: "asyncio.Task[Any] | None" = None) -> None:
+    def release_soon(self, fence: Fence, *, after: Claim[Any] | None = None) -> None:
         """Give a fence back in the background; it ends by itself if that fails.
 
         Args:
@@ -220,9 +285,9 @@ class Fences:
         if releasing is not None:
             await asyncio.wait([releasing])
 
-    async def _release(self, fence: Fence, after: "asyncio.Task[Any] | None") -> None:
+    async def _release(self, fence: Fence, after: Claim[Any] | None) -> None:
         if after is not None:
-            await asyncio.gather(after, return_exceptions=True)
+            await after.ended()
         with contextlib.suppress(TierError):
             await self._guard.call(self._remote.release, fence.key, fence.token)
 
