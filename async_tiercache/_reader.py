@@ -175,10 +175,10 @@ class Reader:
         # A tracer's own code may have run since L1 was looked into.
         spared, again, known = False, forced, not self._tracing.on
         while True:
-            flight = self._view.find(key, load.tags, family)
-            joined = flight is not None and not forced
-            outcome = ABANDONED
-            if flight is not None and joined:
+            find = self._view.to_load if forced else self._view.find
+            flight = find(key, load.tags, family)
+            joined, outcome = flight is not None, ABANDONED
+            if flight is not None:
                 self._followers.follow(looked, flight)
                 outcome, known = await self._flights.join(flight), False
                 joined = outcome.error is not None or not self._view.is_ahead(flight, outcome)

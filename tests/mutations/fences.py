@@ -316,6 +316,30 @@ FENCES: Final = (
         ),
     ),
     Mutation(
+        name="refresh-loaded",
+        safeguard="A `refresh` shares no load that has begun before it.",
+        guards="freshness",
+        file="async_tiercache/_view.py",
+        before="            or flight.operation is not None\n",
+        after="",
+        named=(
+            "tests/core/test_freshness_of_reads.py::test_refreshes_share_the_value_of_a_load_that_begins_after_all_of_them",
+        ),
+        note="The simulator is promised nothing about a refresh.",
+    ),
+    Mutation(
+        name="refresh-anew",
+        safeguard="Nor, with the one that it shares, what others have begun to load before it.",
+        guards="freshness",
+        file="async_tiercache/_view.py",
+        before="        flight.began_at = self._tiers.now()\n",
+        after="",
+        named=(
+            "tests/core/test_freshness_of_reads.py::test_a_refresh_that_shares_another_has_nothing_that_was_loaded_before_it",
+        ),
+        note="The simulator is promised nothing about a refresh.",
+    ),
+    Mutation(
         name="refresh-drops",
         safeguard="A `refresh` removes the copy in L1 that it replaces.",
         guards="G4",
