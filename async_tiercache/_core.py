@@ -519,6 +519,7 @@ class Core:
         loop = asyncio.get_running_loop()
         if self.state in {"new", "open"}:
             self.state = "closed"
+            self.followers.admit_anew()
             self.tiers.store = None
             if self.store is not None:
                 self.store.clear()
@@ -551,6 +552,7 @@ class Core:
         if self.state == "new" and self._loop is None:
             return
         self.state = "forked"
+        self.followers.admit_anew()
         self.tiers.store = None
         self.runner.restart()
         if self.store is not None:

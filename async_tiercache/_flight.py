@@ -116,6 +116,7 @@ class Flight:
         offered_until: Until when they may, on the remote tier's clock.
         answered: Whether those who waited have that, so that nobody needs to wait for the load.
         outcome: What it has ended with, once it has.
+        joinable: Whether later readers of the key join it.
         task: The task that runs the load, unless its first caller does.
         parent: The loader in which this flight began.
         number: Grows with each flight and each loader that begins.
@@ -149,6 +150,7 @@ class Flight:
         "forced",
         "home",
         "hurry",
+        "joinable",
         "kept",
         "key",
         "load_began_at",
@@ -197,6 +199,7 @@ class Flight:
         self.offered: Outcome | None = None
         self.offered_until = math.inf
         self.answered = False
+        self.joinable = False
         self.outcome: Outcome | None = None
         self.parent = parent
         self.loading: Loading | None = None

@@ -42,20 +42,26 @@ class Flights(Home):
 
     def begin(self, flight: Flight) -> None:
         """Let readers of the flight's key join it from here on."""
+        self.detach(flight.key)
         self.by_key[flight.key] = flight
+        flight.joinable = True
 
     def end(self, flight: Flight) -> None:
         """Let no more readers join the flight."""
         if self.by_key.get(flight.key) is flight:
-            del self.by_key[flight.key]
+            self.detach(flight.key)
 
     def detach(self, key: str) -> Flight | None:
         """Let later readers of the key start a flight of their own; return the last one."""
-        return self.by_key.pop(key, None)
+        flight = self.by_key.pop(key, None)
+        if flight is not None:
+            flight.joinable = False
+        return flight
 
     def forget(self) -> None:
         """Drop flights that belong to a loop that is gone."""
-        self.by_key.clear()
+        for key in self.keys():
+            self.detach(key)
         self.fenced.clear()
 
     def end_fenced(self, flight: Flight) -> None:
