@@ -354,6 +354,7 @@ class Core:
         """Make the path of the cache's own writes, and of blocks around those of others."""
         self.writer = Writer(
             tiers=self.tiers,
+            flights=self.flights,
             invalidator=self.invalidator,
             fences=self._fences,
             finder=self.finder,

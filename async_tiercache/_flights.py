@@ -20,14 +20,16 @@ class Flights(Home):
     Attributes:
         by_key: The flight that readers of each key join.
         fenced: The flight that loads each key under a fence, which may be detached; the last one.
+        puts: What ends with the last write of each key whose value was known when it began.
     """
 
-    __slots__ = ("by_key", "fenced")
+    __slots__ = ("by_key", "fenced", "puts")
 
     def __init__(self, now: Callable[[], float]) -> None:
         super().__init__(now)
         self.by_key: dict[str, Flight] = {}
         self.fenced: dict[str, Flight] = {}
+        self.puts: dict[str, asyncio.Future[None]] = {}
 
     def __len__(self) -> int:
         return len(self.by_key)
@@ -63,11 +65,23 @@ class Flights(Home):
         for key in self.keys():
             self.detach(key)
         self.fenced.clear()
+        self.puts.clear()
 
     def end_fenced(self, flight: Flight) -> None:
         """Note that a flight loads no more."""
         if self.fenced.get(flight.key) is flight:
             del self.fenced[flight.key]
+
+    @contextmanager
+    def put(self, key: str) -> Generator[None]:
+        """Let who finds nothing for a key wait while a value is put there."""
+        ended = self.puts[key] = asyncio.get_running_loop().create_future()
+        try:
+            yield
+        finally:
+            if self.puts.get(key) is ended:
+                del self.puts[key]
+            ended.set_result(None)
 
     @contextmanager
     def behind_fence(self, flight: Flight) -> Generator[None]:
