@@ -354,6 +354,7 @@ class Core:
         """Make the path of the cache's own writes, and of blocks around those of others."""
         self.writer = Writer(
             tiers=self.tiers,
+            flights=self.flights,
             invalidator=self.invalidator,
             fences=self._fences,
             finder=self.finder,
@@ -519,6 +520,7 @@ class Core:
         loop = asyncio.get_running_loop()
         if self.state in {"new", "open"}:
             self.state = "closed"
+            self.followers.admit_anew()
             self.tiers.store = None
             if self.store is not None:
                 self.store.clear()
@@ -536,6 +538,7 @@ class Core:
                 await self.loads.cancel()
                 await self.tasks.finish()
                 await self.looks.settle()
+                await self._fences.aclose()
         finally:
             # Also where a loop that ends cancels all its tasks, this one too.
             if self.ledger.pending:
@@ -550,6 +553,7 @@ class Core:
         if self.state == "new" and self._loop is None:
             return
         self.state = "forked"
+        self.followers.admit_anew()
         self.tiers.store = None
         self.runner.restart()
         if self.store is not None:

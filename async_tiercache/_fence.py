@@ -7,16 +7,16 @@ most. The commit names the fence and L2 compares: what an invalidation has overt
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from secrets import token_bytes
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, Literal, TypeVar, cast
 
 from async_tiercache._guard import Guard
+from async_tiercache._renewals import Renewals
 from async_tiercache._tasks import Tasks
-from async_tiercache.abc import Clock, Invalidation, Remote
+from async_tiercache.abc import Clock, Invalidation, PromptRemote, Remote
 from async_tiercache.errors import TierError
 
 R = TypeVar("R")
@@ -49,17 +49,48 @@ class Fence:
         return None if self.compared is self.token else self.token
 
 
-@dataclass(frozen=True, slots=True)
 class Claim(Generic[R]):
-    """A fence that was asked for.
+    """A fence that was asked for; who waits for it may be cancelled without it.
 
     Attributes:
         fence: What it will be.
-        answer: What L2 says of it.
+        over: Whether it is known what L2 says of it.
     """
 
-    fence: Fence
-    answer: "asyncio.Task[R]"
+    __slots__ = ("_answer", "_waiter", "fence", "over")
+
+    def __init__(self, fence: Fence) -> None:
+        self.fence = fence
+        self.over = False
+        self._answer: R | BaseException | None = None
+        self._waiter: asyncio.Future[None] | None = None
+
+    def hear(self, answer: R | BaseException) -> None:
+        """Take in what L2 says, or why that is not known."""
+        self._answer, self.over = answer, True
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def ended(self) -> None:
+        """Return when it is over; the last one to wait does."""
+        if not self.over:
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
+
+    @property
+    def won(self) -> bool:
+        """Whether it is known that the key held nothing, and now holds the lease."""
+        return self.over and self._answer is None
+
+    def answer(self) -> R:
+        """Return what L2 has said.
+
+        Raises:
+            TierError: It is out of reach or full, or a close has broken the claim off.
+        """
+        if isinstance(self._answer, BaseException):
+            raise self._answer
+        return cast("R", self._answer)
 
 
 class Fences:
@@ -69,13 +100,16 @@ class Fences:
         releasing: By key, fences that are on their way back.
     """
 
-    __slots__ = ("_clock", "_guard", "_remote", "_tasks", "releasing")
+    __slots__ = ("_guard", "_prompt", "_remote", "_renewals", "_tasks", "releasing")
 
     def __init__(self, remote: Remote, guard: Guard, tasks: Tasks, clock: Clock) -> None:
         self._remote = remote
+        self._prompt = remote if isinstance(remote, PromptRemote) else None
         self._guard = guard
         self._tasks = tasks
-        self._clock = clock
+        self._renewals = Renewals[tuple[Fence, Callable[[], None]]](
+            LEASE_SECONDS / 3, self._renew, tasks=tasks, clock=clock
+        )
         self.releasing: dict[str, asyncio.Task[None]] = {}
 
     async def take(self, key: str, *, instead_of: bytes | None) -> Fence | bytes:
@@ -89,9 +123,34 @@ class Fences:
     def begin_to_take(self, key: str, *, instead_of: bytes | None = None) -> Claim[bytes | None]:
         """Ask for a lease as `take` does; its turn is that of what is asked now."""
         lease = _token()
-        fence = Fence.of_lease(key, lease)
+        claim = Claim[bytes | None](Fence.of_lease(key, lease))
+        if instead_of is None and self._prompt is not None and self._guard.up:
+            try:
+                heard = partial(self._heard, claim)
+                if self._prompt.begin_take(key, lease, LEASE_SECONDS, heard):
+                    return claim
+            except TierError as error:
+                claim.hear(error)
+                return claim
+        return self._take_by_task(claim, instead_of)
+
+    def _take_by_task(
+        self, claim: Claim[bytes | None], instead_of: bytes | None
+    ) -> Claim[bytes | None]:
+        key, lease = claim.fence.key, claim.fence.token
         take = partial(self._remote.take, key, lease, LEASE_SECONDS, instead_of=instead_of)
-        return self._claim(fence, take)
+        return self._claim(claim, take)
+
+    def _heard(
+        self, claim: Claim[bytes | None], held: bytes | TierError | Literal[False] | None
+    ) -> None:
+        """Take in what a key holds instead of a lease, if anything."""
+        if held is False:
+            self._take_by_task(claim, None)
+            return
+        if isinstance(held, TierError):
+            self._guard.note(held)
+        claim.hear(held)
 
     async def taken(self, claim: Claim[bytes | None]) -> Fence | bytes:
         """Return the lease that was asked for, or what the key holds instead.
@@ -111,7 +170,7 @@ class Fences:
         lease = _token()
         fence = Fence.of_lease(key, lease)
         seize = partial(self._remote.seize, key, lease, LEASE_SECONDS)
-        return fence if await self._answer(self._claim(fence, seize)) else None
+        return fence if await self._answer(self._claim(Claim(fence), seize)) else None
 
     async def mark(self, key: str, entry_id: bytes) -> Fence | None:
         """Claim the refresh of an entry; `None` when another process has.
@@ -121,10 +180,20 @@ class Fences:
         """
         fence = Fence(key, entry_id, _token())
         mark = partial(self._remote.mark, key, fence.token, LEASE_SECONDS)
-        return fence if await self._answer(self._claim(fence, mark)) else None
+        return fence if await self._answer(self._claim(Claim(fence), mark)) else None
 
-    def _claim(self, fence: Fence, claim: Callable[[], Awaitable[R]]) -> Claim[R]:
-        return Claim(fence, self._tasks.start(self._guard.call(claim), name="tiercache-claim"))
+    def _claim(self, claim: Claim[R], ask: Callable[[], Awaitable[R]]) -> Claim[R]:
+        """Ask for a fence in a task of its own."""
+        asking = self._tasks.start(self._guard.call(ask), name="tiercache-claim")
+
+        def ended(_: object) -> None:
+            if asking.cancelled():
+                claim.hear(TierError("The cache was closed", tier="l2"))
+            else:
+                claim.hear(asking.exception() or asking.result())
+
+        asking.add_done_callback(ended)
+        return claim
 
     async def _answer(self, claim: Claim[R]) -> R:
         """Return what a claim brings; if the caller is cancelled that is given back.
@@ -133,17 +202,15 @@ class Fences:
             TierError: L2 is out of reach or full, or a close has broken the claim off.
         """
         try:
-            await asyncio.wait([claim.answer])
+            await claim.ended()
         except asyncio.CancelledError:
             self.give_up(claim)
             raise
-        if claim.answer.cancelled():
-            raise TierError("The cache was closed", tier="l2")
-        return claim.answer.result()
+        return claim.answer()
 
     def give_up(self, claim: Claim[Any]) -> None:
         """Wait no longer for a claim; it may still be won, and is given back then."""
-        self.release_soon(claim.fence, after=claim.answer)
+        self.release_soon(claim.fence, after=claim)
 
     async def commit(
         self,
@@ -186,7 +253,7 @@ class Fences:
             tags=tags,
         )
 
-    def release_soon(self, fence: Fence, *, after: "asyncio.Task[Any] | None" = None) -> None:
+    def release_soon(self, fence: Fence, *, after: Claim[Any] | None = None) -> None:
         """Give a fence back in the background; it ends by itself if that fails.
 
         Args:
@@ -204,8 +271,13 @@ class Fences:
         releasing.add_done_callback(forget)
 
     def forget(self) -> None:
-        """Wait no longer for what a loop that is gone was giving back."""
+        """Give back and prolong nothing more of a loop that is gone."""
         self.releasing.clear()
+        self._renewals.forget()
+
+    async def aclose(self) -> None:
+        """Prolong nothing any more."""
+        await self._renewals.aclose()
 
     async def released(self, key: str) -> None:
         """Return when no fence of ours is on its way back: nobody waits for what is given up."""
@@ -213,39 +285,36 @@ class Fences:
         if releasing is not None:
             await asyncio.wait([releasing])
 
-    async def _release(self, fence: Fence, after: "asyncio.Task[Any] | None") -> None:
+    async def _release(self, fence: Fence, after: Claim[Any] | None) -> None:
         if after is not None:
-            await asyncio.gather(after, return_exceptions=True)
+            await after.ended()
         with contextlib.suppress(TierError):
             await self._guard.call(self._remote.release, fence.key, fence.token)
 
-    @asynccontextmanager
-    async def renewing(self, fence: Fence | None, lost: Callable[[], None]) -> AsyncGenerator[None]:
-        """Prolong the fence three times per lease for as long as the context lasts.
+    def hold(self, fence: Fence, lost: Callable[[], None]) -> None:
+        """Prolong a fence three times per lease, until `let_go`.
 
         Args:
-            fence: What is prolonged, if there is one.
+            fence: What is prolonged.
             lost: Is called if it turns out to be ours no longer.
         """
-        if fence is None:
-            yield
-            return
-        renewal = self._tasks.start(self._renew(fence, lost), name="tiercache-renew")
-        try:
-            yield
-        finally:
-            renewal.cancel()
+        self._renewals.begin(fence.token, (fence, lost))
 
-    async def _renew(self, fence: Fence, lost: Callable[[], None]) -> None:
-        while True:
-            await self._clock.sleep(LEASE_SECONDS / 3)
-            # Out of reach for a moment is no reason to stop; not ours any more is.
-            with contextlib.suppress(TierError):
-                if not await self._guard.call(
-                    self._remote.renew, fence.key, fence.token, LEASE_SECONDS
-                ):
-                    lost()
-                    return
+    def let_go(self, fence: Fence) -> None:
+        """Prolong a fence no longer."""
+        self._renewals.end(fence.token)
+
+    async def _renew(self, held: tuple[Fence, Callable[[], None]]) -> bool:
+        """Prolong a fence; return whether it is ours still, as far as that is known."""
+        fence, lost = held
+        try:
+            ours = await self._guard.call(self._remote.renew, fence.key, fence.token, LEASE_SECONDS)
+        except TierError:
+            # Out of reach for a moment is no reason to stop.
+            return True
+        if not ours:
+            lost()
+        return ours
 
 
 def _token() -> bytes:

@@ -95,7 +95,6 @@ class Filler:
             self._notify(Loaded(family.name, flight.key, seconds, "error", error))
             raise
         seconds = self._clock.monotonic() - started
-        outcome = Outcome(value, payload=payload)
         if not (context.unmodified or context.renews):
             family.remember_tags(flight.key, context.texts)
             _drop_guesses(flight, context)
@@ -107,10 +106,10 @@ class Filler:
         if not isinstance(life, Lifetime):
             self._keep_nothing(flight.key, flight.load_began_at, fence, doubt=doubt)
             self._note(family, flight.key, seconds, life)
-            return outcome
+            return Outcome(value, payload=payload)
         header = self._header_of(life, flight, family, context, absent=value is MISSING)
         entry = Entry(value, header, len(payload), payload)
-        outcome = outcome._replace(fresh_until=header.fresh_until)
+        outcome = Outcome(value, fresh_until=header.fresh_until, payload=payload)
         if flight.forced:
             # Its caller has the value before L1 does, which may hold one that is still fresh.
             self._tiers.drop_older(flight.key, flight.load_began_at)
@@ -234,7 +233,8 @@ class Filler:
             doubt = False
             if flight.proving is not None and not await flight.proving:
                 stored = "overtaken"
-            entry = entry._replace(header=with_evidence(entry.header, flight.basis))
+            header = with_evidence(entry.header, flight.basis)
+            entry = Entry(entry.value, header, entry.size, entry.payload)
             if fence is not None and stored == "overtaken":
                 self._fences.release_soon(fence)
             elif fence is not None:

@@ -283,15 +283,17 @@ class Finder:
                     # What was found has ended between the two, or is not to be believed.
                     fences.release_soon(claim.fence)
             return found
-        taken = await self._taken(fences.taken(claim), basis, family)
-        if not isinstance(taken, Fence):
-            return taken
-        try:
-            await self.ensure(basis, family)
-        except BaseException:
-            fences.release_soon(taken)
-            raise
-        return Found("ours", taken.token)
+        if not claim.won:
+            taken = await self._taken(fences.taken(claim), basis, family)
+            if not isinstance(taken, Fence):
+                return taken
+        if self._lacking(basis):
+            try:
+                await self.ensure(basis, family)
+            except BaseException:
+                fences.release_soon(claim.fence)
+                raise
+        return Found("ours", claim.fence.token)
 
     def _may_take(self, basis: Basis) -> bool:
         """Return whether L2 may be asked for a lease before it is known what it holds."""
@@ -529,7 +531,8 @@ def with_evidence(header: Header, basis: Basis) -> Header:
     """Return a header that carries the ids which L2 had before the load."""
     pairs = basis.pairs
     tags = tuple((tag, pairs[tag]) for tag in basis.tags if tag in pairs)
-    return header._replace(namespace=pairs.get(NAMESPACE, b""), tags=tags)
+    # Twice as fast as `_replace`, which takes its fields by name.
+    return Header(*header[:-2], pairs.get(NAMESPACE, b""), tags)
 
 
 def has_evidence(header: Header, basis: Basis) -> bool:

@@ -7,7 +7,6 @@ its parts, so the two refer to one another.
 import asyncio
 import itertools
 import math
-from collections import Counter
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Final
@@ -49,7 +48,7 @@ class Loading:
     def __init__(self, *flights: "Flight") -> None:
         self.flights: list[Flight] = []
         self.running = True
-        self.waits_for: Counter[Flight] = Counter()
+        self.waits_for: dict[Flight, int] = {}
         self._keys: set[tuple[Home, str]] = set()
         self._parents: set[Loading] = set()
         self.number = -1
@@ -83,7 +82,7 @@ class Loading:
 
     def begin_wait(self, flight: "Flight") -> None:
         """Note that this loader waits for a flight, which must not wait for its turn then."""
-        self.waits_for[flight] += 1
+        self.waits_for[flight] = self.waits_for.get(flight, 0) + 1
         flight.urge()
 
     def end_wait(self, flight: "Flight") -> None:
@@ -117,6 +116,7 @@ class Flight:
         offered_until: Until when they may, on the remote tier's clock.
         answered: Whether those who waited have that, so that nobody needs to wait for the load.
         outcome: What it has ended with, once it has.
+        joinable: Whether later readers of the key join it.
         task: The task that runs the load, unless its first caller does.
         parent: The loader in which this flight began.
         number: Grows with each flight and each loader that begins.
@@ -150,6 +150,7 @@ class Flight:
         "forced",
         "home",
         "hurry",
+        "joinable",
         "kept",
         "key",
         "load_began_at",
@@ -198,6 +199,7 @@ class Flight:
         self.offered: Outcome | None = None
         self.offered_until = math.inf
         self.answered = False
+        self.joinable = False
         self.outcome: Outcome | None = None
         self.parent = parent
         self.loading: Loading | None = None

@@ -20,14 +20,16 @@ class Flights(Home):
     Attributes:
         by_key: The flight that readers of each key join.
         fenced: The flight that loads each key under a fence, which may be detached; the last one.
+        puts: What ends with the last write of each key whose value was known when it began.
     """
 
-    __slots__ = ("by_key", "fenced")
+    __slots__ = ("by_key", "fenced", "puts")
 
     def __init__(self, now: Callable[[], float]) -> None:
         super().__init__(now)
         self.by_key: dict[str, Flight] = {}
         self.fenced: dict[str, Flight] = {}
+        self.puts: dict[str, asyncio.Future[None]] = {}
 
     def __len__(self) -> int:
         return len(self.by_key)
@@ -42,26 +44,44 @@ class Flights(Home):
 
     def begin(self, flight: Flight) -> None:
         """Let readers of the flight's key join it from here on."""
+        self.detach(flight.key)
         self.by_key[flight.key] = flight
+        flight.joinable = True
 
     def end(self, flight: Flight) -> None:
         """Let no more readers join the flight."""
         if self.by_key.get(flight.key) is flight:
-            del self.by_key[flight.key]
+            self.detach(flight.key)
 
     def detach(self, key: str) -> Flight | None:
         """Let later readers of the key start a flight of their own; return the last one."""
-        return self.by_key.pop(key, None)
+        flight = self.by_key.pop(key, None)
+        if flight is not None:
+            flight.joinable = False
+        return flight
 
     def forget(self) -> None:
         """Drop flights that belong to a loop that is gone."""
-        self.by_key.clear()
+        for key in self.keys():
+            self.detach(key)
         self.fenced.clear()
+        self.puts.clear()
 
     def end_fenced(self, flight: Flight) -> None:
         """Note that a flight loads no more."""
         if self.fenced.get(flight.key) is flight:
             del self.fenced[flight.key]
+
+    @contextmanager
+    def put(self, key: str) -> Generator[None]:
+        """Let who finds nothing for a key wait while a value is put there."""
+        ended = self.puts[key] = asyncio.get_running_loop().create_future()
+        try:
+            yield
+        finally:
+            if self.puts.get(key) is ended:
+                del self.puts[key]
+            ended.set_result(None)
 
     @contextmanager
     def behind_fence(self, flight: Flight) -> Generator[None]:

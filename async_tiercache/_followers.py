@@ -34,12 +34,12 @@ class Followers:
 
     __slots__ = (
         "_admit",
-        "_by_key",
         "_flights",
         "_home",
         "_ledger",
         "_listened",
         "_log",
+        "_loop",
         "_monotonic",
         "_view",
     )
@@ -57,12 +57,13 @@ class Followers:
         self._view = view
         self._ledger = ledger
         self._flights = flights
-        self._by_key = flights.by_key
         self._log = log
         self._listened = log.listened
         self._monotonic = clock.monotonic
         self._admit = admit
         self._home = Home()
+        # That of the last call which was let through, for as long as others on it are, too.
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def begin(
         self, family: Family, key: str, tags: tuple[str, ...], alias: Alias | None
@@ -106,12 +107,14 @@ class Followers:
         Args:
             look: What they wait with, a look or what follows a flight.
         """
-        loop, flight = self._admit(), look.flight
+        loop, flight = asyncio.get_running_loop(), look.flight
+        if loop is not self._loop:
+            loop = self._loop = self._admit()
         if flight is not None and (
             # What may be followed then may be now, if nothing has happened to any tag since.
             look.epoch is not self._ledger.epoch
             or flight.offered is not None
-            or self._by_key.get(flight.key) is not flight
+            or not flight.joinable
         ):
             return None
         waiter: Waiter = loop.create_future()
@@ -131,8 +134,13 @@ class Followers:
 
     def forget(self) -> None:
         """Drop those who belong to a loop that is gone."""
+        self.admit_anew()
         self._home.forget()
         self._home = Home()
+
+    def admit_anew(self) -> None:
+        """Let no call through any more because another one was."""
+        self._loop = None
 
     def _lead(self, look: Look, flight: Flight) -> None:
         seat = flight.wait()
@@ -155,6 +163,26 @@ class Followers:
             # Each has to find another one.
             look.wake()
             return
+        if look.came is None and flight.decode is None and outcome.error is None:
+            value, readers = outcome.value, look.waiters
+            answered = len(readers)
+            look.forget()
+            for reader in readers:
+                try:
+                    reader.set_result(value)
+                except asyncio.InvalidStateError:  # It was cancelled.
+                    answered -= 1
+        else:
+            answered = self._share_singly(look, flight, outcome)
+        if answered:
+            self._log.note_all(look.family, flight.key, outcome, answered)
+
+    def _share_singly(self, look: Look, flight: Flight, outcome: Outcome) -> int:
+        """Give each of them a value or an error of its own, or tell of each.
+
+        Returns:
+            How many were answered of whom nobody was told.
+        """
         came, readers = look.came, look.take()
         note = partial(self._log.note, look.family, flight.key, outcome, joined=True)
         answered, each_its_own = 0, flight.decode is not None or outcome.error is not None
@@ -168,9 +196,9 @@ class Followers:
                     reader.exception()  # which may be cancelled before it sees that
                     continue
             reader.set_result(value)
-            answered += 1
-            if came is not None:
+            if came is None:
+                answered += 1
+            else:
                 since, context = came.pop(reader)
                 context.run(note, started=since)
-        if answered and came is None:
-            self._log.note_all(look.family, flight.key, outcome, answered)
+        return answered

@@ -1,5 +1,6 @@
 """The getter: reads what the tiers have for keys, without a load and without a fence."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -63,6 +64,28 @@ class Getter:
             direct: The family of calls by key.
             stale: Whether a stale value will do.
         """
+        outcomes = await self._found(keys, understood, direct, stale=stale)
+        puts = self._flights.puts
+        put = {key: puts[key] for key in keys if key in puts and key not in outcomes}
+        if put:
+            # What these keys held is gone, and what they will hold is on its way. Nobody waits for
+            # more than that: others may put something again and again.
+            await asyncio.wait(put.values())
+            outcomes |= await self._found(list(put), understood, direct, stale=stale)
+        for outcome in outcomes.values():
+            self._log.count(direct, outcome)
+        found = {key: outcomes[key].value for key in keys if key in outcomes}
+        return {key: value for key, value in found.items() if value is not MISSING}
+
+    async def _found(
+        self,
+        keys: Sequence[str],
+        understood: Mapping[bytes, Family],
+        direct: Family,
+        *,
+        stale: bool,
+    ) -> dict[str, Outcome]:
+        """Return what the tiers have now."""
         outcomes: dict[str, Outcome] = {}
         left: list[str] = []
         for key in keys:
@@ -91,10 +114,7 @@ class Getter:
                 if self._tracing.on and len(beyond) == len(operation.keys):
                     note_answers(operation, beyond.values(), joined)
             outcomes |= beyond
-        for outcome in outcomes.values():
-            self._log.count(direct, outcome)
-        found = {key: outcomes[key].value for key in keys if key in outcomes}
-        return {key: value for key, value in found.items() if value is not MISSING}
+        return outcomes
 
     async def _join_some(self, keys: Sequence[str], *, stale: bool) -> dict[Flight, Outcome]:
         """Return the outcomes of the flights that some of the keys have, and that gave a value."""

@@ -208,8 +208,7 @@ class Pilot:
     # The flight's side.
 
     async def _fly(self, flight: Flight, family: Family, load: Load, found: Found | None) -> None:
-        cancelled = cancelled_load(f"The load of {flight.key!r}")
-        outcome = Outcome(error=cancelled)
+        outcome = ABANDONED
         try:
             fresh = None
             if found is None:
@@ -219,10 +218,11 @@ class Pilot:
         except Exception as raised:  # noqa: BLE001 - it is raised again by value_of
             outcome = Outcome(error=raised)
         except BaseException as raised:
-            cancelled.__cause__ = raised
             ours = isinstance(raised, asyncio.CancelledError) and not self._loads.closing
-            if ours and family.bound:
-                outcome = ABANDONED
+            if not (ours and family.bound):
+                cancelled = cancelled_load(f"The load of {flight.key!r}")
+                cancelled.__cause__ = raised
+                outcome = Outcome(error=cancelled)
             if isinstance(raised, asyncio.CancelledError | KeyboardInterrupt | SystemExit):
                 raise
         finally:

@@ -97,19 +97,18 @@ class Reader:
             RecursiveLoadError: The load would wait for itself.
         """
         started = self._clock.monotonic()
-        if not forced:
-            slot = self.servable(family, key, load.tags, started)
-            if slot is not None:
-                self._tiers.link(family, key, alias, load.tags)
-                return slot.value
+        slot = self._view.slot(key, load.tags, family=family)
+        if slot is not None and not forced and self._serves(family, slot, started):
+            self._tiers.link(family, key, alias, load.tags)
+            return slot.value
         if self._tracing.on:
             operation = Operation("get", family.name, (key,))
             with self._tracing.around(operation):
-                answer = await self._answer(family, key, load, forced=forced)
+                answer = await self._answer(family, key, load, slot, forced=forced)
                 note_answers(operation, [answer.outcome], [answer.flight] if answer.joined else ())
                 value = self.deliver(family, answer, started)
         else:
-            answer = await self._answer(family, key, load, forced=forced, looked=looked)
+            answer = await self._answer(family, key, load, slot, forced=forced, looked=looked)
             value = self.deliver(family, answer, started)
         self._tiers.link(family, key, alias, load.tags)
         if self._sample is not None:
@@ -140,33 +139,53 @@ class Reader:
             now: The monotonic time.
         """
         slot = self._view.slot(key, tags, family=family)
-        if slot is None:
-            return None
+        return slot if slot is not None and self._serves(family, slot, now) else None
+
+    def _serves(self, family: Family, slot: Slot, now: float) -> bool:
+        """Return whether what L1 holds answers at once, and count that."""
         if now >= slot.soft_deadline:
             due = family.bound or not self._runner.busy
             if due or self._tiers.now() >= slot.header.fresh_until:
-                return None
-            self._tiers.postpone(key, slot.header.entry_id, RETRY_SECONDS)
+                return False
+            self._tiers.postpone(slot.key, slot.header.entry_id, RETRY_SECONDS)
         slot.visited = True
         family.counts.count_l1_hit()
         self._view.rest_on_slot(slot)
-        return slot
+        return True
 
     async def _answer(
-        self, family: Family, key: str, load: Load, *, forced: bool, looked: Look | None = None
+        self,
+        family: Family,
+        key: str,
+        load: Load,
+        slot: Slot | None,
+        *,
+        forced: bool,
+        looked: Look | None = None,
     ) -> Answer:
-        """Return the answer of a flight, another call's or one that begins here."""
-        spared, again = False, forced
+        """Return the answer of a flight, another call's or one that begins here.
+
+        Args:
+            family: The key's family.
+            key: The key's text.
+            load: Fetches the value.
+            slot: What L1 holds.
+            forced: Load even if a tier has the value.
+            looked: The look that left this to a flight, if there was one.
+        """
+        # A tracer's own code may have run since L1 was looked into.
+        spared, again, known = False, forced, not self._tracing.on
         while True:
-            flight = self._view.find(key, load.tags, family)
-            joined = flight is not None and not forced
-            outcome = ABANDONED
-            if flight is not None and joined:
+            find = self._view.to_load if forced else self._view.find
+            flight = find(key, load.tags, family)
+            joined, outcome = flight is not None, ABANDONED
+            if flight is not None:
                 self._followers.follow(looked, flight)
-                outcome = await self._flights.join(flight)
+                outcome, known = await self._flights.join(flight), False
                 joined = outcome.error is not None or not self._view.is_ahead(flight, outcome)
             if flight is None or not joined:
-                slot = self._view.slot(key, load.tags, family=family)
+                slot = slot if known else self._view.slot(key, load.tags, family=family)
+                known = False
                 found, basis = self._view.found(looked, slot), None
                 if looked is not None and found is not None:
                     basis = looked.basis

@@ -3,7 +3,7 @@
 import asyncio
 import inspect
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import Any, Final
@@ -28,6 +28,8 @@ from async_tiercache.errors import LoadCancelledError, LoadTimeoutError, UsageEr
 
 MAX_REFRESHES: Final = 64
 """Refreshes behind answered callers that run at the same time; the others wait for a later read."""
+
+_NO_TURN: Final = nullcontext()
 
 BLOCKING_SECONDS: Final = 0.1
 """A loader that keeps the loop to itself for longer than this is told of."""
@@ -109,7 +111,7 @@ class Runner:
             A context that holds the turn; the loader runs in it.
         """
         if not self._bulkhead.bounded:
-            return nullcontext()
+            return _NO_TURN
         limit, began = family.limits.load_limit, self._clock.monotonic()
         try:
             async with self._clock.timeout(limit - flight.queued_seconds):
@@ -146,16 +148,16 @@ class Runner:
         outer = CURRENT.set(loading)
         if fence is not None:
             self._flights.fenced[key] = flight
+            self._fences.hold(fence, partial(self._tiers.leave_behind, flight))
         try:
             part = _part_of(flight, load)
-            lost = partial(self._tiers.leave_behind, flight)
-            async with self._fences.renewing(fence, lost), timeout:
+            async with timeout:
                 if part is not None:
                     return await part.load(context)
                 assert load.alone is not None
                 leased = fence is not None and fence.mark is None
                 # Who has a lease has had his turn before.
-                with nullcontext() if leased else await self._bulkhead.turn([flight]):
+                with _NO_TURN if leased else await self._bulkhead.turn([flight]):
                     value = await self.run(family, [flight], partial(load.alone, context))
                 if value is MISSING:
                     raise UsageError(
@@ -176,6 +178,8 @@ class Runner:
                 hint="Find what it awaits that is cancelled, and let it raise an error of its own.",
             ) from error
         finally:
+            if fence is not None:
+                self._fences.let_go(fence)
             self._flights.end_fenced(flight)
             loading.running = False
             flight.loading = None
@@ -222,7 +226,7 @@ class Runner:
             counts.load_errors += 1
             raise
         finally:
-            with suppress(ValueError):  # after a `restart`
+            if loading in RUNNING:  # not after a `restart`
                 RUNNING.remove(loading)
             seconds = self._clock.monotonic() - started
             for each in flights:

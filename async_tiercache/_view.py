@@ -91,6 +91,24 @@ class View:
         self._tiers.detach(key)
         return None
 
+    def to_load(self, key: str, tags: tuple[str, ...], family: Family) -> Flight | None:
+        """Return the refresh of a key that one which begins now may share.
+
+        Its loader begins later, so it reads nothing that is too old for either.
+        """
+        flight = self.find(key, tags, family)
+        if (
+            flight is None
+            or not flight.forced
+            or flight.operation is not None
+            or flight.outcome is not None
+            or self.is_ahead(flight)
+        ):
+            return None
+        # Nor is what others have begun to load before now an answer any more.
+        flight.began_at = self._tiers.now()
+        return flight
+
     def _may_join(self, flight: Flight) -> bool:
         # Tags of what the loader waits for are its own only once it has that.
         may_join = self._ledger.may_join(flight.basis)

@@ -17,6 +17,7 @@ from async_tiercache._events import Operation
 from async_tiercache._family import Family
 from async_tiercache._fence import Fence, Fences
 from async_tiercache._finder import Finder, has_evidence, with_evidence
+from async_tiercache._flights import Flights
 from async_tiercache._invalidator import Invalidator
 from async_tiercache._ledger import Ledger
 from async_tiercache._options import MISSING
@@ -74,6 +75,7 @@ class Writer:
         invalidator: Invalidator,
         fences: Fences,
         tiers: Tiers,
+        flights: Flights,
         finder: Finder,
         ledger: Ledger,
         clock: Clock,
@@ -81,6 +83,7 @@ class Writer:
         enabled: bool,
     ) -> None:
         self._tiers = tiers
+        self._flights = flights
         self._invalidator = invalidator
         self._fences = fences
         self._finder = finder
@@ -99,7 +102,7 @@ class Writer:
         writing.set(value)
         writing.told = self._invalidator.record((key,))
         operation = Operation("put", family.name, (key,), size=len(writing.payload))
-        with self._tracing.around(operation):
+        with self._flights.put(key), self._tracing.around(operation):
             async with self.writing(family, key, tags, writing):
                 pass
             assert writing.report is not None
@@ -125,8 +128,13 @@ class Writer:
         try:
             # Also when it is cancelled here: what `put` was given tells of a change that was made.
             fence = await self._finder.with_states(self._seize(key), basis, family)
-            async with self._fences.renewing(fence, _nothing):
+            if fence is not None:
+                self._fences.hold(fence, _nothing)
+            try:
                 yield writing
+            finally:
+                if fence is not None:
+                    self._fences.let_go(fence)
             told = await self._store(family, fence, basis, writing)
         except BaseException:
             await self._invalidator.invalidate((key,))

@@ -5,7 +5,7 @@ import enum
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from typing import Any, Final, NamedTuple, Protocol, TypeAlias, runtime_checkable
+from typing import Any, Final, Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 from async_tiercache._events import Event, Operation
 from async_tiercache.errors import TierError
@@ -401,7 +401,7 @@ class Remote(Protocol):
 
 @runtime_checkable
 class PromptRemote(Protocol):
-    """A remote tier that can also read without a coroutine, which saves a lone read much time."""
+    """A remote tier that can also be asked without a coroutine, which saves much time."""
 
     def begin_read(
         self,
@@ -419,6 +419,33 @@ class PromptRemote(Protocol):
 
         Returns:
             False if this is none of the reads that can be done so: then nothing has begun.
+
+        Raises:
+            TierError: The tier was closed.
+        """
+        ...
+
+    def begin_take(
+        self,
+        key: str,
+        token: bytes,
+        seconds: float,
+        heard: Callable[[bytes | TierError | Literal[False] | None], None],
+        /,
+    ) -> bool:
+        """Begin what `Remote.take` does for a key that holds nothing, without waiting for it.
+
+        It goes with what is asked next, and takes effect behind that, but where they part ways.
+
+        Args:
+            key: The text of the key.
+            token: The lease.
+            seconds: How long it lasts.
+            heard: Is called once, with the answer or with why there is none; with False if `take`
+                has to be asked, as for what stands there that is not bytes.
+
+        Returns:
+            False if this cannot be done so: then nothing has begun.
 
         Raises:
             TierError: The tier was closed.

@@ -79,7 +79,8 @@ class FakeClock:
     def _wake(self) -> None:
         while self._sleepers and self._sleepers[0][0] <= self._now:
             _, _, wake = heapq.heappop(self._sleepers)
-            if not wake.done():
+            # Who slept on a loop that was closed is woken no more.
+            if not wake.done() and not wake.get_loop().is_closed():
                 wake.set_result(None)
         due = [each for each in self._timeouts if each[0] <= self._now]
         self._timeouts = [each for each in self._timeouts if each[0] > self._now]

@@ -8,6 +8,7 @@ from redis.exceptions import OutOfMemoryError
 
 from async_tiercache import BoundCached, Loaded, TierCache
 from async_tiercache._family import MANY_MISSES
+from async_tiercache.errors import LoadCancelledError
 from async_tiercache.testing import (
     Fate,
     Journey,
@@ -144,6 +145,46 @@ async def test_a_redis_that_is_full_still_has_what_was_not_expected(
     wire.refuse("SET", full)
     assert await value(1) == "v2"
     assert "L2 up" in repr(cache)
+
+
+async def test_another_type_gives_way_where_a_miss_was_expected(
+    make_cache: MakeCache, server: MemoryServer
+) -> None:
+    """A plain lease is refused there, so it is asked for once more, by a script."""
+    wire = Wire(server)
+    cache = await make_cache(client=wire.client)
+    value = function_of(cache, Source())
+    await missing(cache, value)
+    await server.client().rpush(NAME, "x")
+    wire.sent.clear()
+
+    assert await value(1) == "v1"
+    await settled(cache)
+    assert wire.sent == ["GET", "SET", "SET", "REPLACE", "COMMIT"]
+
+
+async def test_a_close_ends_the_wait_for_the_lease_of_an_expected_miss(
+    make_cache: MakeCache, server: MemoryServer
+) -> None:
+    """The lease comes later, and is given back before the cache is closed."""
+    wire = Wire(server)
+    cache = await make_cache(client=wire.client)
+    value = function_of(cache, Source())
+    await missing(cache, value)
+    before = await cached_names(server)
+    taking = wire.hold_reply("SET")
+    reading = asyncio.ensure_future(value(1))
+    await soon(taking.reached.wait())
+
+    closing = asyncio.ensure_future(cache.aclose())
+    await ticks()
+    assert not closing.done()
+    wire.let_pass("SET")
+    await soon(closing)
+
+    with pytest.raises(LoadCancelledError):
+        await soon(reading)
+    assert await cached_names(server) == before
 
 
 async def test_what_is_stored_between_the_question_and_the_lease_is_served() -> None:

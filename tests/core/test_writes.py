@@ -239,6 +239,101 @@ async def test_a_cancelled_write_gives_its_lease_back(
     assert await server.client().exists(RAW) == 0
 
 
+@pytest.mark.parametrize("held", ["SEIZE", "COMMIT"])
+async def test_a_get_beside_a_write_waits_for_what_is_put(
+    make_cache: MakeCache, server: MemoryServer, held: str
+) -> None:
+    """There was a value before and there is one afterwards, so it has one of them."""
+    wire = Wire(server)
+    cache = await make_cache(client=wire.client)
+    await cache.set(KEY, "old")
+    gate = wire.hold_reply(held) if held == "SEIZE" else wire.hold(held)
+    writing = asyncio.ensure_future(cache.set(KEY, "new"))
+    await soon(gate.reached.wait())
+
+    leaving = asyncio.ensure_future(cache.get(KEY))
+    reading = [asyncio.ensure_future(cache.get(KEY, "nothing")) for _ in range(2)]
+    many = asyncio.ensure_future(cache.get_many([KEY, "value:2"]))
+    await ticks()
+    leaving.cancel()
+    assert not any(each.done() for each in (writing, *reading, many))
+    wire.let_pass(held)
+
+    assert await all_of(*reading, many) == ["new", "new", {KEY: "new"}]
+    assert (await soon(writing)).l2 == "done"
+
+
+async def test_a_get_beside_a_write_without_l2_waits_for_it(alone: TierCache) -> None:
+    """That has ticks of its own."""
+    await alone.set(KEY, "old")
+    writing = asyncio.ensure_future(alone.set(KEY, "new"))
+    await asyncio.sleep(0)
+
+    assert await soon(alone.get(KEY)) == "new"
+    await soon(writing)
+
+
+async def test_a_get_beside_a_write_that_is_cancelled_finds_nothing(
+    make_cache: MakeCache, server: MemoryServer
+) -> None:
+    """The key is invalidated then."""
+    wire = Wire(server)
+    cache = await make_cache(client=wire.client)
+    await cache.set(KEY, "old")
+    gate = wire.hold_reply("SEIZE")
+    writing = asyncio.ensure_future(cache.set(KEY, "new"))
+    await soon(gate.reached.wait())
+    reading = asyncio.ensure_future(cache.get(KEY, "nothing"))
+    await ticks()
+
+    writing.cancel()
+    wire.let_pass("SEIZE")
+
+    assert await soon(reading) == "nothing"
+    assert (await soon(asyncio.gather(writing, return_exceptions=True)))[0] is not None
+
+
+async def test_a_get_waits_for_one_write_and_not_for_those_that_follow(
+    make_cache: MakeCache, server: MemoryServer
+) -> None:
+    """Else it would wait for as long as others put something again and again."""
+    wire = Wire(server)
+    cache = await make_cache(client=wire.client)
+    gate = wire.hold_reply("SEIZE")
+    first = asyncio.ensure_future(cache.set(KEY, "first"))
+    await soon(gate.reached.wait())
+    reading = asyncio.ensure_future(cache.get(KEY, "nothing"))
+    await ticks()
+    following: list[asyncio.Task[Report]] = []
+
+    def follow(_: object) -> None:
+        following.append(asyncio.ensure_future(cache.set(KEY, "second")))
+
+    first.add_done_callback(follow)
+    wire.let_pass("SEIZE")
+    await soon(first)
+    gate = wire.hold_reply("COMMIT")
+
+    assert await soon(reading) in {"first", "nothing"}
+    wire.let_pass("COMMIT")
+    await soon(following[0])
+    assert await cache.get(KEY) == "second"
+
+
+async def test_a_get_beside_a_block_or_in_another_process_finds_nothing(
+    cache: TierCache, other: TierCache
+) -> None:
+    """What the source holds by then nobody knows, and the old value is gone with its lease."""
+    await cache.set(KEY, "old")
+
+    async with cache.writing(KEY) as writing:
+        assert await soon(cache.get(KEY, "nothing")) == "nothing"
+        assert await soon(other.get(KEY, "nothing")) == "nothing"
+        writing.set("new")
+
+    assert [await cache.get(KEY), await other.get(KEY)] == ["new", "new"]
+
+
 async def test_writing_puts_what_the_block_has_set(cache: TierCache, other: TierCache) -> None:
     """The value is there when the block has ended."""
     async with cache.writing(KEY) as writing:

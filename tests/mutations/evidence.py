@@ -60,10 +60,10 @@ EVIDENCE: Final = (
         safeguard="A value carries the ids that its tags had before it was loaded.",
         guards="G1",
         file="async_tiercache/_filler.py",
-        before="            entry = entry._replace(header=with_evidence(",
+        before="            header = with_evidence(",
         after=(
             "            await self._finder.ask(flight.basis, family.counts)\n"
-            "            entry = entry._replace(header=with_evidence("
+            "            header = with_evidence("
         ),
         named=(
             "tests/core/test_tags_late.py::test_a_named_tag_is_asked_for_before_the_next_load",

@@ -167,7 +167,7 @@ LOOKS: Final = (
         safeguard="Nor once the load was detached.",
         guards="G2, G5",
         file=_FOLLOWING,
-        before="            or self._by_key.get(flight.key) is not flight\n",
+        before="            or not flight.joinable\n",
         after="",
         named=(f"{_FOLLOWERS}test_who_comes_after_an_invalidation_follows_nothing_older[its key]",),
     ),

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
 from secrets import token_bytes
 from types import NoneType
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from redis.asyncio.cluster import RedisCluster
 from redis.asyncio.sentinel import SentinelConnectionPool
@@ -236,6 +236,22 @@ class RedisRemote:
             held = await self._ask(replace(instead_of))
         # A repeated command finds what its lost first try has put there.
         return None if held == token else _content(held)
+
+    def begin_take(
+        self,
+        key: str,
+        token: bytes,
+        seconds: float,
+        heard: Callable[[bytes | TierError | Literal[False] | None], None],
+        /,
+    ) -> bool:
+        """Begin to put a lease on a key of one server that holds nothing."""
+        route = self._on_loop()
+        if not isinstance(route, Turns):
+            return False
+        name, life = self._names.key(key), _milliseconds(seconds)
+        route.enqueue(("SET", name, token, "NX", "GET", "PX", life), _Take(token, heard))
+        return True
 
     async def seize(self, key: str, token: bytes, seconds: float, /) -> bool:
         """Put a lease in place of whatever the key holds, unless it is blocked."""
@@ -515,6 +531,45 @@ class _Read(Read):
         """Hand on what the error means."""
         self.told = True
         self._heard(_translated(exception))
+
+
+class _Take:
+    """Calls back with what a key holds instead of a lease.
+
+    Args:
+        token: The lease; a repeated command finds what its lost first try has put there.
+        heard: Is called once.
+    """
+
+    __slots__ = ("_heard", "_over", "_token")
+
+    def __init__(
+        self, token: bytes, heard: Callable[[bytes | TierError | Literal[False] | None], None]
+    ) -> None:
+        self._token = token
+        self._heard = heard
+        self._over = False
+
+    def done(self) -> bool:
+        """Return whether it was called."""
+        return self._over
+
+    def set_result(self, result: Any, /) -> None:
+        """Hand on what the key holds."""
+        self._over = True
+        try:
+            held = None if result == self._token else _content(result)
+        except TierError as error:
+            self._heard(error)
+        else:
+            self._heard(held)
+
+    def set_exception(self, exception: Exception, /) -> None:
+        """Hand on what the error means."""
+        self._over = True
+        # Another type takes a script, which `take` sends.
+        other = str(exception).startswith("WRONGTYPE")
+        self._heard(False if other else _translated(exception))
 
 
 async def _all(replies: Sequence[asyncio.Future[Any]]) -> list[Any]:
