@@ -87,6 +87,12 @@ def checked_detail(detail: Any) -> Detail:
     return cast("Detail", detail)
 
 
+def targets_of(name: str | None, profile: str) -> tuple[bytes, ...]:
+    """Return the fields by which a response speaks to a cache, the most specific one first."""
+    own = () if name is None else (f"{name.lower()}-cache-control".encode(),)
+    return (*own, b"cdn-cache-control") if profile == RFC9111.name else own
+
+
 def checked_rules(rules: Any) -> tuple[Rule, ...]:
     """Return the rules.
 

@@ -46,6 +46,7 @@ from async_tiercache_integrations._http_options import (
     checked_rules,
     checked_variants,
     largest_content,
+    targets_of,
 )
 from async_tiercache_integrations._http_origin import (
     BODY,
@@ -197,16 +198,14 @@ class ResponseCache:
         check_parts(app, cache, edge)
         check_choices(profile, name, clients, groups, read_your_writes)
         check_clock(clock)
-        targets = [f"{name}-cache-control"] if name is not None else []
-        if profile == "rfc9111":
-            targets.append("cdn-cache-control")
         self._unusual = _UNUSUAL if clients == "ignore" else _UNUSUAL | _ASKING
         self._cache = cache
         self._counts = counts_of(cache)
         core = cache._core  # noqa: SLF001 - a part of the whole, if of another package
+        chosen = PROFILES[profile]
         self._origin = Origin(
             app=app,
-            profile=PROFILES[profile],
+            profile=chosen,
             rules=checked_rules(rules),
             max_body=largest_content(cache, max_body),
             name=name,
@@ -214,12 +213,10 @@ class ResponseCache:
             edge=edge,
             collects=checked_switch(collect_tags, name="collect_tags"),
             keys=Keys(
-                checked_variants(max_variants),
-                self._unusual | CONDITIONS,
-                lists=PROFILES[profile].lists,
+                checked_variants(max_variants), self._unusual | CONDITIONS, lists=chosen.lists
             ),
             counts=self._counts,
-            targets=tuple(target.lower().encode() for target in targets),
+            targets=targets_of(name, profile),
             clock=clock,
             etags=checked_switch(etags, name="etags"),
             groups=groups == "honour",

@@ -185,6 +185,25 @@ EVIDENCE: Final = (
         ),
     ),
     Mutation(
+        name="soft-no-window",
+        safeguard="What is softly invalidated without a window is served by no clock.",
+        guards="G1",
+        file="async_tiercache/backends/redis/changes.py",
+        before="now + seconds if seconds else NEVER_SERVED",
+        after="now + seconds",
+        named=(
+            "tests/core/test_soft.py::test_without_a_window_it_is_given_to_the_loader_alone",
+            "tests/core/test_soft.py::test_without_a_window_the_loader_may_find_it_current",
+        ),
+        simulated=(
+            Edit(
+                _REMOTE,
+                before="self.now() + record.soft if record.soft else NEVER_SERVED",
+                after="self.now() + record.soft",
+            ),
+        ),
+    ),
+    Mutation(
         name="hard-beats-soft",
         safeguard="What was invalidated hard is not served as stale, though it was soft before.",
         guards="G1",
