@@ -9,6 +9,7 @@ import contextlib
 import logging
 import os
 import weakref
+from asyncio import get_running_loop
 from functools import partial
 from math import inf
 from typing import Final, Literal
@@ -103,6 +104,8 @@ class Core:
         self.state: Literal["new", "open", "closed", "forked"] = "new"
         self.notices = Notices(observers, has_remote=self.has_remote)
         self._loop: asyncio.AbstractEventLoop | None = None
+        # The same while the cache is open: all that each call needs to know.
+        self._open_on: asyncio.AbstractEventLoop | None = None
         self._closing: asyncio.Task[None] | None = None
         self._remote = remote or NullRemote(clock)
         self.tasks = Tasks()
@@ -393,8 +396,8 @@ class Core:
             CacheClosedError: The cache was closed, or belongs to the parent of this process.
             UsageError: Another loop that is still running uses the cache.
         """
-        loop = asyncio.get_running_loop()
-        if self.state == "open" and loop is self._loop:
+        loop = get_running_loop()
+        if loop is self._open_on:
             return loop
         if self.state in {"closed", "forked"}:
             raise self._over()
@@ -456,6 +459,8 @@ class Core:
             if self.state == "open" and self.enabled:
                 self._look_after()
         self._loop = loop
+        if self.state == "open":
+            self._open_on = loop
 
     async def open(self) -> None:
         """Connect and start serving from L1; a Redis that is down is no error."""
@@ -464,8 +469,9 @@ class Core:
         if self.state != "new":
             again = "was closed" if self.state == "closed" else "has been entered already"
             raise UsageError(f"The cache {again}", hint="Enter each TierCache once.")
-        self._bind(asyncio.get_running_loop())
-        self.state = "open"
+        loop = asyncio.get_running_loop()
+        self._bind(loop)
+        self.state, self._open_on = "open", loop
         try:
             if self.has_remote and self.enabled:
                 await self._connect()
@@ -518,7 +524,7 @@ class Core:
         """
         loop = asyncio.get_running_loop()
         if self.state in {"new", "open"}:
-            self.state = "closed"
+            self.state, self._open_on = "closed", None
             self.tiers.store = None
             if self.store is not None:
                 self.store.clear()
@@ -549,7 +555,7 @@ class Core:
         """
         if self.state == "new" and self._loop is None:
             return
-        self.state = "forked"
+        self.state, self._open_on = "forked", None
         self.tiers.store = None
         self.runner.restart()
         if self.store is not None:
