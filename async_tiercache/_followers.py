@@ -5,14 +5,15 @@ those who come while it is under way.
 """
 
 import asyncio
+from asyncio import Future
 from collections.abc import Callable
 from functools import partial
 
-from async_tiercache._family import Alias, Family
+from async_tiercache._family import Alias
 from async_tiercache._flight import Flight
 from async_tiercache._flights import Flights
 from async_tiercache._ledger import Ledger
-from async_tiercache._look import Home, Look, Waiter
+from async_tiercache._look import Home, Look, Waiter, Wanted
 from async_tiercache._options import MISSING
 from async_tiercache._outcome import ABANDONED, Outcome
 from async_tiercache._read_log import ReadLog
@@ -29,7 +30,7 @@ class Followers:
         flights: What they follow.
         log: Is told of their answers.
         clock: The clock of this process.
-        admit: Lets a call through, and returns the loop that it runs on.
+        admit: Lets a call through.
     """
 
     __slots__ = (
@@ -52,7 +53,7 @@ class Followers:
         flights: Flights,
         log: ReadLog,
         clock: Clock,
-        admit: Callable[[], asyncio.AbstractEventLoop],
+        admit: Callable[[], object],
     ) -> None:
         self._view = view
         self._ledger = ledger
@@ -64,21 +65,19 @@ class Followers:
         self._admit = admit
         self._home = Home()
 
-    def begin(
-        self, family: Family, key: str, tags: tuple[str, ...], alias: Alias | None
-    ) -> tuple[Look, Waiter] | None:
+    def begin(self, wanted: Wanted, key: str, alias: Alias | None) -> tuple[Look, Waiter] | None:
         """Let a reader follow the flight of a key; `None` if it has to see for itself.
 
         Args:
-            family: The key's family.
+            wanted: What the reader wants.
             key: The key's text.
-            tags: The tags that the value must stand under.
             alias: Where a compiled call path looks for the slot of the key.
 
         Returns:
             What it waits with, and a future of the value, or of that where there is none for it.
         """
-        flight = None if family.bound else self._view.find(key, tags, family)
+        family = wanted.family
+        flight = None if family.bound else self._view.find(key, wanted.tags, family)
         if flight is None or flight.outcome is not None or flight.offered is not None:
             # What a caller's own object loads is not for others to wait for; nor does anybody wait
             # where something is offered.
@@ -106,7 +105,8 @@ class Followers:
         Args:
             look: What they wait with, a look or what follows a flight.
         """
-        loop, flight = self._admit(), look.flight
+        self._admit()
+        flight = look.flight
         if flight is not None and (
             # What may be followed then may be now, if nothing has happened to any tag since.
             look.epoch is not self._ledger.epoch
@@ -114,7 +114,7 @@ class Followers:
             or self._by_key.get(flight.key) is not flight
         ):
             return None
-        waiter: Waiter = loop.create_future()
+        waiter: Waiter = Future()
         look.waiters.append(waiter)
         if self._listened:
             look.note_came(waiter, self._monotonic())
