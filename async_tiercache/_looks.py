@@ -15,7 +15,6 @@ from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from math import inf
-from operator import attrgetter
 from typing import Any
 
 from async_tiercache._ask import UNKNOWN, States
@@ -33,8 +32,6 @@ from async_tiercache._plain import Plain, PlainFrames, entry_of
 from async_tiercache._read_log import ReadLog
 from async_tiercache._tiers import Tiers
 from async_tiercache.abc import NAMESPACE, TAG_EPOCH, Clock, Content
-
-_KEY, _TAGS, _FAMILY = map(attrgetter, ("key", "terms.tags", "terms.wanted.family"))
 
 
 class Looks:
@@ -83,6 +80,7 @@ class Looks:
         self._plain = PlainFrames(namespace, clock.random)
         self._home = Home()
         self._terms: Terms | None = None
+        self._kinds = 0
         self._gathered: list[Look] = []
         self._tags: dict[str, None] = {NAMESPACE: None}
         self._scheduled = False
@@ -139,6 +137,7 @@ class Looks:
         terms = Terms(self._home, wanted, tags, self._ledger.moment, self._monotonic())
         if tags or wanted.opened:
             self._tags.update(dict.fromkeys((TAG_EPOCH, *tags) if wanted.opened else tags))
+        self._kinds += 1
         if not named:
             self._terms = terms
         return terms
@@ -213,7 +212,7 @@ class Looks:
         self._followers.forget()
         self._gathered, self._terms, self._tags = [], None, {NAMESPACE: None}
         self._scheduled = self._alone = False
-        self._under_way = 0
+        self._under_way = self._kinds = 0
         self._rests = []
 
     @property
@@ -258,13 +257,16 @@ class Looks:
     def _ask_gathered(self) -> None:
         self._scheduled = False
         looks, self._gathered, self._terms = self._gathered, [], None
+        terms = looks[0].terms if self._kinds == 1 else None
+        self._kinds = 0
         tags = self._tags
         if len(tags) > 1:
             self._tags = {NAMESPACE: None}
         self._home.leave_settled()
         self._alone = len(looks) == 1 and not self._under_way
         self._under_way += 1
-        self._finder.begin(looks, tags, self._answered, partial(self._end, self._home, looks))
+        answered, ended = partial(self._answered, terms), partial(self._end, self._home, looks)
+        self._finder.begin(looks, tags, answered, ended)
 
     def _end(self, home: Home, looks: Sequence[Look]) -> None:
         if home is self._home:
@@ -359,18 +361,23 @@ class Looks:
             look = survey.look(key)
             if look is None:
                 continue
-            if look.waiting and not self._answered([look], [content], states):
+            if look.waiting and not self._answered(look.terms, [look], [content], states):
                 survey.values[key] = look.value
             else:
                 looks.append((look, content))
         return looks
 
     def _answered(
-        self, looks: Sequence[Look], contents: Sequence[Content], states: States
+        self,
+        terms: Terms | None,
+        looks: Sequence[Look],
+        contents: Sequence[Content],
+        states: States,
     ) -> list[tuple[Look, Content]]:
         """Answer looks for which L2 holds a plain frame of a fresh value, as it does for most.
 
         Args:
+            terms: Those of all, if they have the same.
             looks: The looks.
             contents: What L2 holds for each.
             states: The states of their tags.
@@ -378,30 +385,38 @@ class Looks:
         Returns:
             Those that this leaves, each with what L2 holds.
         """
-        families = set(map(_FAMILY, looks))
-        if len(families) == 1:
-            (family,) = families
-            return self._answered_alike(family, looks, contents, states)
+        if terms is not None:
+            tags = [terms.tags] * len(looks)
+            return self._answered_alike(terms.wanted.family, looks, tags, contents, states)
+        rows: dict[Family, list[tuple[Look, tuple[str, ...], Content]]] = {}
+        for look, content in zip(looks, contents, strict=True):
+            rows.setdefault(look.family, []).append((look, look.terms.tags, content))
         left: list[tuple[Look, Content]] = []
-        for family in families:
-            mine = [number for number, look in enumerate(looks) if look.family is family]
-            some, held = [looks[number] for number in mine], [contents[number] for number in mine]
-            left += self._answered_alike(family, some, held, states)
+        for family, mine in rows.items():
+            some, tags, held = map(list, zip(*mine, strict=True))
+            left += self._answered_alike(family, some, tags, held, states)
         return left
 
     def _answered_alike(
-        self, family: Family, looks: Sequence[Look], contents: Sequence[Content], states: States
+        self,
+        family: Family,
+        looks: Sequence[Look],
+        tags: Sequence[tuple[str, ...]],
+        contents: Sequence[Content],
+        states: States,
     ) -> list[tuple[Look, Content]]:
         """Answer looks of one family; return those that this leaves."""
         by_key, ledger, keeps = self._home.by_key, self._ledger, self._tiers.store is not None
         copies = family.limits.isolation == "copy"
         whole = keeps or copies or ledger.floored
-        rows = zip(map(_KEY, looks), map(_TAGS, looks), contents, strict=True)
+        keys = [look.key for look in looks]
+        rows = zip(keys, tags, contents, strict=True)
         opened, _ = self._plain.open(family, rows, states, whole=whole)
         # Not before all are decoded: the code of a user's class may do anything.
-        floored, given, left = ledger.floored, 0, list[tuple[Look, Content]]()
-        for look, content, plain in zip(looks, contents, opened, strict=True):
-            key, terms = look.key, look.terms
+        floored, taken_in = ledger.floored, keeps or not states.learned
+        given, left = 0, list[tuple[Look, Content]]()
+        for key, look, content, plain in zip(keys, looks, contents, opened, strict=True):
+            terms = look.terms
             if (
                 plain is MISSING
                 or by_key.get(key) is not look
@@ -412,8 +427,12 @@ class Looks:
                 continue
             del by_key[key]
             if look.alias is not None:
-                look.hide()
-            if keeps or terms.tags or not states.learned:
+                # As `hide` does, which would be a call for each.
+                aliases, arguments = look.alias
+                slots = aliases.slots
+                if slots.get(arguments) is look:
+                    del slots[arguments]
+            if taken_in or terms.tags:
                 self._take_in(look, plain, states)
             if copies or look.came is not None:
                 self._give(look, plain if whole else (plain,))
@@ -427,7 +446,7 @@ class Looks:
                 except InvalidStateError:  # Cancelled: to ask each costs more.
                     given -= 1
         if given:
-            self._log.note_hits(family, [*map(_KEY, looks)], given)
+            self._log.note_hits(family, keys, given)
         return left
 
     def _take_in(self, look: Look, plain: Any, states: States) -> None:

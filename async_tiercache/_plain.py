@@ -17,6 +17,7 @@ from async_tiercache.codecs.frame import (
     HEADER_BYTES,
     LATEST,
     LONGEST_LOAD,
+    NO_FORM,
     STAMPED,
     digests_of,
     plain_form,
@@ -73,48 +74,47 @@ class PlainFrames:
         known: Collection[str] | None = None
         pairs: Pairs | None = None
         left, opened = list[int](), list[Any]()
-        head, head_checksum, packed, start, paid = plain_form(())
+        head, head_checksum, packed, start, paid = NO_FORM
         for key, tags, frame in rows:
-            value: Any = MISSING
             try:
                 if tags is not known:
                     pairs = states.pairs(tags)
-                    head, head_checksum, packed, start, paid = plain_form(pairs or ())
+                    form = NO_FORM if pairs is None else plain_form(pairs)
+                    head, head_checksum, packed, start, paid = form
                     known = tags
-                if frame is not None and pairs is not None:
+                if frame is not None:
                     # What is no bytes, or too few, raises.
                     begin, entry_id, created, fresh, stale, load, stamped, checksum, bound, size = (
                         unpack_fields(frame)
                     )
-                    length = len(frame)
                     # A view costs more than a copy of little.
-                    rest = (frame if length <= _LITTLE else memoryview(frame))[BOUND]
+                    rest = (frame if size <= _LITTLE else memoryview(frame))[BOUND]
                     if (
-                        bound == fingerprint + digests[key] + namespace
-                        and length - start == size
-                        and begin == head
+                        begin == head
+                        and bound == fingerprint + digests[key] + namespace
+                        and len(frame) - start == size
                         and crc32(frame[STAMPED]) == stamped
                         and crc32(rest, head_checksum) == checksum
                         and (not packed or frame.startswith(packed, HEADER_BYTES))
                         # Floats, for an int compares more slowly.
-                        and 0.0 <= created <= LATEST
-                        and 0.0 <= fresh <= stale <= LATEST
+                        and 0.0 <= created <= fresh <= stale <= LATEST
                         and 0.0 <= load <= LONGEST_LOAD
                     ):
                         early = fresh
-                        if horizon + share * load >= fresh:
-                            early = self._due_at(limits, created, fresh, load)
-                        if now < early:
+                        if horizon + share * load < fresh or now < (
+                            early := self._due_at(limits, created, fresh, load)
+                        ):
                             payload = rest[paid]
                             value = decode(payload)
                             if whole:
                                 fields = entry_id, created, fresh, stale, load, payload
                                 value = value, early, pairs, fields
-            except Exception:  # noqa: BLE001 - the finder tells what it is
-                value = MISSING
-            if value is MISSING:
-                left.append(len(opened))
-            opened.append(value)
+                            opened.append(value)
+                            continue
+            except Exception:  # noqa: BLE001, S110 - the finder tells what it is
+                pass
+            left.append(len(opened))
+            opened.append(MISSING)
         return opened, left
 
     def _due_at(

@@ -352,7 +352,7 @@ class KeyMaker:
             if self._only is not None:
                 value = args[self._only]
                 try:
-                    text = self._format % (value if value.__class__ is int else canonical(value))
+                    text = self._format % (value if type(value) is int else canonical(value))
                 except ValueError:  # An int of too many digits: that says so.
                     text = self._format % canonical(value)
             else:

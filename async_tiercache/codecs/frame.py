@@ -147,6 +147,8 @@ class PlainForm(NamedTuple):
 _UNTAGGED: Final = PlainForm(
     *_PLAIN_HEADS[0], b"", HEADER_BYTES, slice(HEADER_BYTES - _BOUND, None)
 )
+NO_FORM: Final = PlainForm(b"", 0, b"", 0, slice(0))
+"""That of no frame."""
 
 
 class FrameError(DecodeError):
