@@ -157,7 +157,7 @@ class Calls:
         core.admit()
         family = self._families.direct_of(returned_by(loader), policy, policy_fields)
         text, under = self._text(key), core.tenancy.tags(checked_tags(tags))
-        wanted = Wanted(family, under, opened=opened)
+        wanted = Wanted(family, under, opened)
         begun = core.looks.begin(wanted, text) if core.looks.on else None
         looked: Look | None = None
         if begun is not None:

@@ -49,7 +49,7 @@ class Wanted:
 
     __slots__ = ("family", "opened", "tags")
 
-    def __init__(self, family: Family, tags: tuple[str, ...], *, opened: bool) -> None:
+    def __init__(self, family: Family, tags: tuple[str, ...], opened: bool) -> None:
         self.family = family
         self.tags = tags
         self.opened = opened
@@ -134,7 +134,7 @@ class Look(Ask):
     @classmethod
     def at(cls, home: "Home", family: Family, basis: Basis, *, many: bool = False) -> "Look":
         """Return the look of a key that asks nothing, at what rests on a basis."""
-        wanted = Wanted(family, basis.declared, opened=False)
+        wanted = Wanted(family, basis.declared, False)
         look = cls(Terms(home, wanted, (*basis.tags,), _NEVER, 0.0, many=many), basis.key, None, [])
         look._basis = basis
         look.stand()
@@ -358,7 +358,7 @@ class Survey:
         """Return a key's own look; `None` if somebody else has asked L2 for it since."""
         look = self.looks.get(key)
         if look is None and self.owns(key):
-            wanted = Wanted(self.family, self._declared[key], opened=self._opened)
+            wanted = Wanted(self.family, self._declared[key], self._opened)
             tags, moment = self.tags[key], self.moment
             terms = Terms(self.home, wanted, tags, moment, self._began, many=True)
             look = self.looks[key] = Look(terms, key, None, [])

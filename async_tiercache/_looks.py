@@ -111,7 +111,8 @@ class Looks:
             return self._followers.begin(wanted, key, alias)
         if wanted.family.misses_in_a_row >= MANY_MISSES or key in self._releasing:
             return None
-        home, terms, waiter = self._home, self._terms, Future[Any]()
+        home, terms = self._home, self._terms
+        waiter: Waiter = Future()
         if key in home.by_key or home.surveys:
             look = self._joined(wanted, key, alias, waiter)
             if look is not None:
@@ -306,7 +307,8 @@ class Looks:
         rows = zip(keys, keys.values(), contents, strict=True)
         opened, passed_over = self._plain.open(survey.family, rows, states, whole=whole)
         self._finder.learn(survey.basis_of(keys), states)
-        found, left = dict(zip(keys, opened, strict=True)), list[tuple[str, Content]]()
+        found = dict(zip(keys, opened, strict=True))
+        left: list[tuple[str, Content]] = []
         if passed_over:
             texts = [*keys]
             left = [(texts[place], contents[place]) for place in passed_over]
@@ -414,7 +416,8 @@ class Looks:
         opened, _ = self._plain.open(family, rows, states, whole=whole)
         # Not before all are decoded: the code of a user's class may do anything.
         floored, taken_in = ledger.floored, keeps or not states.learned
-        given, left = 0, list[tuple[Look, Content]]()
+        given = 0
+        left: list[tuple[Look, Content]] = []
         for key, look, content, plain in zip(keys, looks, contents, opened, strict=True):
             terms = look.terms
             if (

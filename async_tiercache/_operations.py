@@ -13,7 +13,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from typing import Any, TypeAlias
 
-from async_tiercache._callpath import CallPath
+from async_tiercache._callpath import CallPath, Shortcut
 from async_tiercache._context import LoadContext, context_parameter
 from async_tiercache._core import Core
 from async_tiercache._explain import Explanation
@@ -100,16 +100,16 @@ class Operations:
         self.names = parts.names
         self.keyed = [place for place, name in enumerate(parts.names) if name in maker.parameters]
         self._table = self._table_of(parts)
-        self._looks, self._admit = core.looks if core.looks.on else None, core.admit
         # What every call wants, where it has no tenant, and no codec or tags of its own either.
         self._wanted, same = None, self._tags.fixed
         if same is not None and not core.tenancy.on and self._generic is None:
-            self._wanted = Wanted(self.family, same, opened=self.takes_context)
+            self._wanted = Wanted(self.family, same, self.takes_context)
         self.path = CallPath(
             function,
             parts,
             self._table,
             look=self.look,
+            shortcut=self._shortcut(),
             join=self.join if self._bound else core.followers.join,
             read=self.read,
             peek=self._peek,
@@ -138,6 +138,14 @@ class Operations:
         text = partial(maker.again, core.tenancy.prefix())
         return Table(parts, maker.parameters, text=text, texts=texts)
 
+    def _shortcut(self) -> Shortcut | None:
+        """Return how the compiled path looks into L2 without `look`, if it may."""
+        looks, wanted = self.core.looks, self._wanted
+        # Inside of `after_commit` what runs on its caller's object is not looked for.
+        if not looks.on or wanted is None or self._bound:
+            return None
+        return Shortcut(self.core.admit, self.maker.text, looks.begin, wanted)
+
     def look(
         self, owner: Any, values: Arguments, found: object, alias: Alias | None
     ) -> tuple[Look, Waiter] | None:
@@ -153,15 +161,15 @@ class Operations:
             The look, and a future of the value, or of the look where `read` is to go on with it;
             `None` if only `read` can tell.
         """
-        looks, wanted = self._looks, self._wanted
-        if looks is None or (self._bound and self.uncommitted):
+        looks, wanted = self.core.looks, self._wanted
+        if not looks.on or (self._bound and self.uncommitted):
             return None
-        self._admit()
+        self.core.admit()
         # Equal arguments have equal texts, or they would not be in the table.
         key = found.key if found is not None and isinstance(found, Look) else None
         if wanted is None:
             family, tags = self.family_of(owner), self.tags_of(owner, values)
-            wanted = Wanted(family, tags, opened=self.takes_context)
+            wanted = Wanted(family, tags, self.takes_context)
             key = key or self.text(owner, values)
         elif key is None:
             key = self.maker.text(values, owner)

@@ -73,7 +73,9 @@ class PlainFrames:
         horizon, share = now + limits.l1_ttl, MAX_DRAW * limits.early
         known: Collection[str] | None = None
         pairs: Pairs | None = None
-        left, opened = list[int](), list[Any]()
+        # With their types in the call they would take longer than a frame.
+        left: list[int] = []
+        opened: list[Any] = []
         head, head_checksum, packed, start, paid = NO_FORM
         for key, tags, frame in rows:
             try:

@@ -114,7 +114,7 @@ class ReadLog:
             return
         if self._last:
             self._put_behind(_Batch(self._last, self._last))
-            self._last = OrderedDict[str, Answered]()
+            self._last = OrderedDict()
         self._put_behind(_Batch(keys))
 
     def _put_behind(self, batch: "_Batch") -> None:

@@ -126,28 +126,15 @@ class Body(NamedTuple):
         return cls(payload, len(payload))
 
 
-class PlainForm(NamedTuple):
-    """What is the same in all plain frames under the same tags: those without etag or compression.
+PlainForm: TypeAlias = tuple[bytes, int, bytes, int, slice]
+"""What is the same in all plain frames under the same tags, those without etag or compression: how
+they begin, and the checksum of that, on which that of the rest goes on; the tags as they stand
+after the header; where the payload begins, and where it is in what the rest's checksum is of."""
 
-    Attributes:
-        head: How they begin.
-        checksum: That of the head, on which that of the rest goes on.
-        tags: The tags as they stand after the header.
-        start: Where the payload begins.
-        payload: Where that is in what the rest's checksum is of.
-    """
-
-    head: bytes
-    checksum: int
-    tags: bytes
-    start: int
-    payload: slice
-
-
-_UNTAGGED: Final = PlainForm(
-    *_PLAIN_HEADS[0], b"", HEADER_BYTES, slice(HEADER_BYTES - _BOUND, None)
-)
-NO_FORM: Final = PlainForm(b"", 0, b"", 0, slice(0))
+_UNTAGGED: Final[PlainForm] = (
+    *_PLAIN_HEADS[0], b"", HEADER_BYTES, slice(HEADER_BYTES - _BOUND, None),
+)  # fmt: skip
+NO_FORM: Final[PlainForm] = b"", 0, b"", 0, slice(0)
 """That of no frame."""
 
 
@@ -311,9 +298,9 @@ def plain_form(tags: tuple[tuple[str, bytes], ...]) -> PlainForm:
     """Return what a plain frame under some tags looks like."""
     if not tags:
         return _UNTAGGED
-    packed = pack_tags(tags)
+    packed, (head, checksum) = pack_tags(tags), _PLAIN_HEADS[len(tags)]
     start = HEADER_BYTES + len(packed)
-    return PlainForm(*_PLAIN_HEADS[len(tags)], packed, start, slice(start - _BOUND, None))
+    return head, checksum, packed, start, slice(start - _BOUND, None)
 
 
 def _no_frame(raw: bytes) -> FrameError:
