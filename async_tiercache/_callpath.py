@@ -12,20 +12,37 @@ import functools
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from functools import partial
 from types import CodeType
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 from async_tiercache._clock import SYSTEM_CLOCK, fastest_clock
 from async_tiercache._context import LoadContext
 from async_tiercache._family import Alias
 from async_tiercache._inside import CURRENT, RUNNING
 from async_tiercache._ledger import Ledger
-from async_tiercache._look import Look, Waiter
+from async_tiercache._look import Look, Waiter, Wanted
 from async_tiercache._parts import EXACT, RESERVED, Arguments, Parts
 from async_tiercache._table import Found, Table, tuple_of
 from async_tiercache.abc import Clock
 
 Missed: TypeAlias = Callable[[str, str], list[str]]
 """Returns the lines for what is no hit, from the source of what was found, and of where."""
+
+
+class Shortcut(NamedTuple):
+    """What a call begins a look with by itself, where all calls of a function want the same.
+
+    Attributes:
+        admit: Lets it through, or raises.
+        text: Makes the text of its key, from the values and `self`.
+        begin: Begins the look.
+        wanted: What it wants.
+    """
+
+    admit: Callable[[], object]
+    text: Callable[[Arguments, Any], str]
+    begin: Callable[[Wanted, str, Alias], tuple[Look, Waiter] | None]
+    wanted: Wanted
+
 
 _SPACE: Final[dict[str, Any]] = {
     **{f"{RESERVED}{kind.__name__}": kind for kind in EXACT},
@@ -51,6 +68,7 @@ class CallPath:
         table: Where slots are found by the bare arguments; `None` always goes through `read`.
         look: Looks into L2 for a call that is no hit, from `self`, the values, what was found, and
             where it was looked for if that is known.
+        shortcut: What does so at once, if that needs no more than the key; `None` asks `look`.
         join: Lets a call wait with others that have the same arguments, if it may.
         read: Answers a call that had no value from there.
         peek: Answers who does not wait, from `self` and the values, where the table cannot.
@@ -75,6 +93,7 @@ class CallPath:
         table: Table | None,
         *,
         look: Callable[[Any, Arguments, object, Alias | None], tuple[Look, Waiter] | None],
+        shortcut: Shortcut | None,
         join: Callable[[Look], Waiter | None],
         read: Callable[[Any, Arguments, Look | None], Coroutine[Any, Any, Any]],
         peek: Callable[[Any, Arguments], Any],
@@ -90,6 +109,7 @@ class CallPath:
         self._table = table
         self._proven, self._keeps = proven, keeps
         self._read = read
+        self._short = shortcut is not None
         tell, self._now = _time_of(clock, exact=proven)
         self._space: dict[str, Any] = {
             **parts.defaults,
@@ -105,6 +125,8 @@ class CallPath:
             f"{RESERVED}ledger": ledger,
             f"{RESERVED}recheck": recheck,
         }
+        if shortcut is not None:
+            self._space.update({f"{RESERVED}{k}": v for k, v in shortcut._asdict().items()})
         self._of_class: dict[type, tuple[CodeType, dict[str, Any]]] = {}
         values = tuple_of(parts.names)
         self._values = f"{parts.owner}, {values}"
@@ -175,8 +197,23 @@ class CallPath:
         if self._table is not None and self._table.by_text:
             found = None  # It asks whose the slot is; a peek leaves that to its caller.
         seen = _seen(self._now, keeps=self._keeps) if self._proven else None
-        missed = partial(_missed_lines, self._values, seen)
+        missed = partial(_missed_lines, self._values, seen, self._begins)
         return [f"async def {RESERVED}call({self._parts.header}):", *self._lines(found, missed)]
+
+    def _begins(self, found: str, alias: str) -> list[str]:
+        """Return the lines that begin a look, and the source of that.
+
+        Args:
+            found: The source of what was found; whatever that is knows the text of the key.
+            alias: That of where.
+        """
+        if not self._short or alias == "None":
+            return [f"{RESERVED}look({self._values}, {found}, {alias})"]
+        key = f"{RESERVED}text({tuple_of(self._parts.names)}, {self._parts.owner})"
+        if found != "None":
+            # Equal arguments have equal texts, or they would not be in the table.
+            key = f"{key} if {found} is None else {found}.key"
+        return [f"{RESERVED}admit()", f"{RESERVED}begin({RESERVED}wanted, {key}, {alias})"]
 
     def _peek_lines(self, found: Found | None) -> list[str]:
         """Return the source of `peek`."""
@@ -224,7 +261,9 @@ def _seen(clock: str, *, keeps: bool) -> str:
     return f"{slot} is not None and ({now} := {clock})"
 
 
-def _missed_lines(values: str, seen: str | None, found: str, alias: str) -> list[str]:
+def _missed_lines(
+    values: str, seen: str | None, begins: Missed, found: str, alias: str
+) -> list[str]:
     """Return the lines that answer what is no hit.
 
     They are no coroutine of their own, which would be one more of each reader of a stampede.
@@ -233,7 +272,8 @@ def _missed_lines(values: str, seen: str | None, found: str, alias: str) -> list
     Args:
         values: The source of `self` and the values.
         seen: That of `_seen`; `None` without other servers.
-        found: That of what was found; it may be a look.
+        begins: Returns the lines that begin a look; the last is an expression for that.
+        found: The source of what was found; it may be a look.
         alias: That of where.
     """
     read = f"return await {RESERVED}read({values}, None)"
@@ -258,9 +298,11 @@ def _missed_lines(values: str, seen: str | None, found: str, alias: str) -> list
         f"    and ({waiter} := {RESERVED}join({look})) is not None):",
         *_indented(waits),
     ]
+    *before, look_begun = begins(found, alias)
     return [
         *(joins if found == slot else ()),
-        f"{begun} = {RESERVED}look({values}, {found}, {alias})",
+        *before,
+        f"{begun} = {look_begun}",
         f"if {begun} is None:",
         f"    {read}",
         f"{look}, {waiter} = {begun}",

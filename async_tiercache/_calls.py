@@ -18,7 +18,7 @@ from async_tiercache._families import Families
 from async_tiercache._family import Load
 from async_tiercache._gatherer import Gatherer, found_of
 from async_tiercache._inside import CURRENT, RUNNING
-from async_tiercache._look import Look
+from async_tiercache._look import Look, Wanted
 from async_tiercache._options import MISSING, Policy, PolicyFields
 from async_tiercache._report import Report
 from async_tiercache._runner import awaited
@@ -154,10 +154,11 @@ class Calls:
         alone, opened = taking_context(loader)
         if core.goes_around(uncommitted=core.commits.scope is not None):
             return cast("R", await awaited(partial(alone, LoadContext()), key))
-        loop = core.admit()
+        core.admit()
         family = self._families.direct_of(returned_by(loader), policy, policy_fields)
         text, under = self._text(key), core.tenancy.tags(checked_tags(tags))
-        begun = core.looks.begin(family, text, under, loop, opened)
+        wanted = Wanted(family, under, opened)
+        begun = core.looks.begin(wanted, text) if core.looks.on else None
         looked: Look | None = None
         if begun is not None:
             looked, waiter = begun

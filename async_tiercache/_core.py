@@ -9,6 +9,7 @@ import contextlib
 import logging
 import os
 import weakref
+from asyncio import get_running_loop
 from functools import partial
 from math import inf
 from typing import Final, Literal
@@ -18,6 +19,7 @@ from async_tiercache._blocks import Blocks
 from async_tiercache._bulkhead import Bulkhead
 from async_tiercache._bus import Bus
 from async_tiercache._commits import Commits
+from async_tiercache._door import Door
 from async_tiercache._events import Event, TierChanged
 from async_tiercache._explain import Explainer
 from async_tiercache._fence import Fences
@@ -103,6 +105,7 @@ class Core:
         self.state: Literal["new", "open", "closed", "forked"] = "new"
         self.notices = Notices(observers, has_remote=self.has_remote)
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._door = Door()
         self._closing: asyncio.Task[None] | None = None
         self._remote = remote or NullRemote(clock)
         self.tasks = Tasks()
@@ -259,6 +262,7 @@ class Core:
             flights=self.flights,
             log=log,
             clock=self.clock,
+            door=self._door,
             admit=self.admit,
         )
         self.looks = Looks(
@@ -394,8 +398,8 @@ class Core:
             CacheClosedError: The cache was closed, or belongs to the parent of this process.
             UsageError: Another loop that is still running uses the cache.
         """
-        loop = asyncio.get_running_loop()
-        if self.state == "open" and loop is self._loop:
+        loop = get_running_loop()
+        if loop is self._door.loop:
             return loop
         if self.state in {"closed", "forked"}:
             raise self._over()
@@ -457,6 +461,8 @@ class Core:
             if self.state == "open" and self.enabled:
                 self._look_after()
         self._loop = loop
+        if self.state == "open":
+            self._door.loop = loop
 
     async def open(self) -> None:
         """Connect and start serving from L1; a Redis that is down is no error."""
@@ -465,8 +471,9 @@ class Core:
         if self.state != "new":
             again = "was closed" if self.state == "closed" else "has been entered already"
             raise UsageError(f"The cache {again}", hint="Enter each TierCache once.")
-        self._bind(asyncio.get_running_loop())
-        self.state = "open"
+        loop = asyncio.get_running_loop()
+        self._bind(loop)
+        self.state, self._door.loop = "open", loop
         try:
             if self.has_remote and self.enabled:
                 await self._connect()
@@ -519,8 +526,7 @@ class Core:
         """
         loop = asyncio.get_running_loop()
         if self.state in {"new", "open"}:
-            self.state = "closed"
-            self.followers.admit_anew()
+            self.state, self._door.loop = "closed", None
             self.tiers.store = None
             if self.store is not None:
                 self.store.clear()
@@ -552,8 +558,7 @@ class Core:
         """
         if self.state == "new" and self._loop is None:
             return
-        self.state = "forked"
-        self.followers.admit_anew()
+        self.state, self._door.loop = "forked", None
         self.tiers.store = None
         self.runner.restart()
         if self.store is not None:

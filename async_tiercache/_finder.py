@@ -45,7 +45,7 @@ STATE_SECONDS: Final = 60.0
 
 A = TypeVar("A", bound=Ask)
 R = TypeVar("R")
-AtOnce: TypeAlias = Callable[[Iterable[tuple[A, Content]], States], Iterable[tuple[A, Content]]]
+AtOnce: TypeAlias = Callable[[Sequence[A], Sequence[Content], States], Iterable[tuple[A, Content]]]
 SurveyAtOnce: TypeAlias = Callable[
     [Survey, Mapping[str, tuple[str, ...]], Sequence[Content], States],
     Iterable[tuple[Look, Content]],
@@ -250,9 +250,13 @@ class Finder:
         states = self._settled(tags, reading.states)
         # What is remembered of the namespace is asked for only where a part does not answer.
         states.learned = whole
-        held: Iterable[tuple[A, Content]] = zip(asked, reading.contents, strict=True)
+        held: Iterable[tuple[A, Content]] = (
+            zip(asked, reading.contents, strict=True)
+            if at_once is None
+            else at_once(asked, reading.contents, states)
+        )
         named: list[Frame] = []
-        for ask, content in held if at_once is None else at_once(held, states):
+        for ask, content in held:
             frame = self._taken_in(ask, content, states)
             if frame is not None:
                 named.append(frame)

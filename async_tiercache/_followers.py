@@ -5,14 +5,16 @@ those who come while it is under way.
 """
 
 import asyncio
+from asyncio import Future
 from collections.abc import Callable
 from functools import partial
 
-from async_tiercache._family import Alias, Family
+from async_tiercache._door import Door
+from async_tiercache._family import Alias
 from async_tiercache._flight import Flight
 from async_tiercache._flights import Flights
 from async_tiercache._ledger import Ledger
-from async_tiercache._look import Home, Look, Waiter
+from async_tiercache._look import Home, Look, Waiter, Wanted
 from async_tiercache._options import MISSING
 from async_tiercache._outcome import ABANDONED, Outcome
 from async_tiercache._read_log import ReadLog
@@ -29,17 +31,18 @@ class Followers:
         flights: What they follow.
         log: Is told of their answers.
         clock: The clock of this process.
-        admit: Lets a call through, and returns the loop that it runs on.
+        door: Says whether a call may come in at once.
+        admit: Lets any other through.
     """
 
     __slots__ = (
         "_admit",
+        "_door",
         "_flights",
         "_home",
         "_ledger",
         "_listened",
         "_log",
-        "_loop",
         "_monotonic",
         "_view",
     )
@@ -52,7 +55,8 @@ class Followers:
         flights: Flights,
         log: ReadLog,
         clock: Clock,
-        admit: Callable[[], asyncio.AbstractEventLoop],
+        door: Door,
+        admit: Callable[[], object],
     ) -> None:
         self._view = view
         self._ledger = ledger
@@ -60,26 +64,23 @@ class Followers:
         self._log = log
         self._listened = log.listened
         self._monotonic = clock.monotonic
+        self._door = door
         self._admit = admit
         self._home = Home()
-        # That of the last call which was let through, for as long as others on it are, too.
-        self._loop: asyncio.AbstractEventLoop | None = None
 
-    def begin(
-        self, family: Family, key: str, tags: tuple[str, ...], alias: Alias | None
-    ) -> tuple[Look, Waiter] | None:
+    def begin(self, wanted: Wanted, key: str, alias: Alias | None) -> tuple[Look, Waiter] | None:
         """Let a reader follow the flight of a key; `None` if it has to see for itself.
 
         Args:
-            family: The key's family.
+            wanted: What the reader wants.
             key: The key's text.
-            tags: The tags that the value must stand under.
             alias: Where a compiled call path looks for the slot of the key.
 
         Returns:
             What it waits with, and a future of the value, or of that where there is none for it.
         """
-        flight = None if family.bound else self._view.find(key, tags, family)
+        family = wanted.family
+        flight = None if family.bound else self._view.find(key, wanted.tags, family)
         if flight is None or flight.outcome is not None or flight.offered is not None:
             # What a caller's own object loads is not for others to wait for; nor does anybody wait
             # where something is offered.
@@ -107,9 +108,9 @@ class Followers:
         Args:
             look: What they wait with, a look or what follows a flight.
         """
-        loop, flight = asyncio.get_running_loop(), look.flight
-        if loop is not self._loop:
-            loop = self._loop = self._admit()
+        flight = look.flight
+        if asyncio.get_running_loop() is not self._door.loop:
+            self._admit()
         if flight is not None and (
             # What may be followed then may be now, if nothing has happened to any tag since.
             look.epoch is not self._ledger.epoch
@@ -117,7 +118,7 @@ class Followers:
             or not flight.joinable
         ):
             return None
-        waiter: Waiter = loop.create_future()
+        waiter: Waiter = Future()
         look.waiters.append(waiter)
         if self._listened:
             look.note_came(waiter, self._monotonic())
@@ -134,13 +135,8 @@ class Followers:
 
     def forget(self) -> None:
         """Drop those who belong to a loop that is gone."""
-        self.admit_anew()
         self._home.forget()
         self._home = Home()
-
-    def admit_anew(self) -> None:
-        """Let no call through any more because another one was."""
-        self._loop = None
 
     def _lead(self, look: Look, flight: Flight) -> None:
         seat = flight.wait()

@@ -38,17 +38,67 @@ class Came(NamedTuple):
     context: Context
 
 
+class Wanted:
+    """What a reader wants, whatever the key; one object for all calls that want the same.
+
+    Args:
+        family: The key's family.
+        tags: The tags that the value must stand under.
+        opened: Whether the loader may name more.
+    """
+
+    __slots__ = ("family", "opened", "tags")
+
+    def __init__(self, family: Family, tags: tuple[str, ...], opened: bool) -> None:
+        self.family = family
+        self.tags = tags
+        self.opened = opened
+
+
+class Terms:
+    """What looks have in common that begin in one tick and want the same.
+
+    Args:
+        home: Where they are.
+        wanted: What their readers want.
+        tags: The tags of that, and those that the loader has named before.
+        moment: When they began, as the ledger knows it.
+        began: When the first of them began, monotonic.
+        many: Whether a batch waits for them, which then calls `leave`.
+    """
+
+    __slots__ = ("began", "home", "many", "moment", "tags", "wanted")
+
+    def __init__(
+        self,
+        home: "Home",
+        wanted: Wanted,
+        tags: tuple[str, ...],
+        moment: Moment,
+        began: float,
+        *,
+        many: bool = False,
+    ) -> None:
+        self.home = home
+        self.wanted = wanted
+        self.tags = tags
+        self.moment = moment
+        self.began = began
+        self.many = many
+
+
 class Look(Ask):
     """What readers ask about one key.
 
-    Attributes:
-        family: The key's family.
-        declared: The tags that the value must stand under.
-        tags: These, and those that its loader has named before.
-        moment: When it began, as the ledger knows it.
-        began: When it began, monotonic.
+    Args:
+        terms: What it has in common with others.
+        key: The key's text.
         alias: Where a compiled call path looks for the slot of this key.
-        many: Whether a batch waits for it, which then calls `leave`.
+        waiters: Those who wait already.
+
+    Attributes:
+        terms: As given.
+        alias: As given.
         value: The value, if there is a fresh one.
         waiters: Get the value. Else the first of them gets the look, and begins a flight, whose
             outcome the others have.
@@ -62,69 +112,45 @@ class Look(Ask):
 
     # `_abandon` tells the flight that nobody waits any more; `_gone` counts those who do not.
     __slots__ = (
-        "_abandon",
-        "_gone",
-        "_home",
-        "_opened",
-        "alias",
-        "began",
-        "came",
-        "declared",
-        "epoch",
-        "family",
-        "flight",
-        "many",
-        "moment",
-        "tags",
-        "value",
-        "waiters",
-    )
+        "_abandon", "_gone", "alias", "came", "epoch", "flight", "terms", "value", "waiters",
+    )  # fmt: skip
 
     epoch: object
 
-    def __init__(  # noqa: PLR0917 - by names, each read would take longer
-        self,
-        home: "Home",
-        family: Family,
-        key: str,
-        declared: tuple[str, ...],
-        tags: tuple[str, ...],
-        moment: Moment,
-        began: float,
-        opened: bool,
-        alias: Alias | None = None,
-    ) -> None:
+    def __init__(self, terms: Terms, key: str, alias: Alias | None, waiters: list[Waiter]) -> None:
         # Not by the base class, which would cost each read a call more.
         self.found = None
         self.error = None
-        self._home = home
-        self.family = family
-        self.key = key
-        self.declared = declared
-        self.tags = tags
-        self.moment = moment
-        self.began = began
-        self._opened = opened
         self._basis = None
+        self.key = key
+        self.terms = terms
         self.alias = alias
-        self.many = False
         self.value: Any = MISSING
-        self.waiters: list[Waiter] = []
+        self.waiters = waiters
         self.came: dict[Waiter, Came] | None = None
         self._gone = 0
         self.flight: Flight | None = None
-        home.by_key[key] = self
-        if home.surveys:
-            home.take(key)
-        if alias is not None:
-            alias[0].slots[alias[1]] = self
 
     @classmethod
-    def at(cls, home: "Home", family: Family, basis: Basis) -> "Look":
-        """Return a look that asks nothing, at what rests on a basis."""
-        look = cls(home, family, basis.key, basis.declared, (*basis.tags,), _NEVER, 0.0, False)
+    def at(cls, home: "Home", family: Family, basis: Basis, *, many: bool = False) -> "Look":
+        """Return the look of a key that asks nothing, at what rests on a basis."""
+        wanted = Wanted(family, basis.declared, False)
+        look = cls(Terms(home, wanted, (*basis.tags,), _NEVER, 0.0, many=many), basis.key, None, [])
         look._basis = basis
+        look.stand()
         return look
+
+    def stand(self) -> None:
+        """Be the look of the key."""
+        home = self.terms.home
+        home.by_key[self.key] = self
+        if home.surveys:
+            home.take(self.key)
+
+    @property
+    def family(self) -> Family:
+        """The key's family."""
+        return self.terms.wanted.family
 
     @property
     def basis(self) -> Basis:
@@ -132,7 +158,9 @@ class Look(Ask):
         basis = self._basis
         if basis is None:
             # Most looks are answered without.
-            basis = self.moment.basis(self.key, self.declared, self.tags, opened=self._opened)
+            terms = self.terms
+            declared, opened = terms.wanted.tags, terms.wanted.opened
+            basis = terms.moment.basis(self.key, declared, terms.tags, opened=opened)
             self._basis = basis
         return basis
 
@@ -154,7 +182,7 @@ class Look(Ask):
     @property
     def current(self) -> bool:
         """Whether nobody else has asked L2 for the key since."""
-        return self._home.by_key.get(self.key) is self
+        return self.terms.home.by_key.get(self.key) is self
 
     def note_came(self, waiter: Waiter, since: float) -> None:
         """Note where a reader comes from, who is the one that runs now.
@@ -177,24 +205,25 @@ class Look(Ask):
 
     def hide(self) -> None:
         """Be found by no compiled call path any more."""
-        alias = self.alias
-        if alias is not None:
-            aliases, arguments = alias
-            if aliases.slots.get(arguments) is self:
-                del aliases.slots[arguments]
+        if self.alias is not None:
+            aliases, arguments = self.alias
+            slots = aliases.slots
+            if slots.get(arguments) is self:
+                del slots[arguments]
 
     def leave(self) -> None:
         """Be the look of the key no more."""
         if self.current:
-            del self._home.by_key[self.key]
+            del self.terms.home.by_key[self.key]
 
     def settle(self, found: Found) -> None:
         """Leave the question to a flight, with what was found if that still counts."""
         self.found = found
         self.hide()
-        if not self.many:
-            self._home.settled.append(self)
-        if self.family.bound or self.many:
+        terms = self.terms
+        if not terms.many:
+            terms.home.settled.append(self)
+        if terms.wanted.family.bound or terms.many:
             # What a caller's own object loads is not for others to wait for.
             self.wake()
         else:
@@ -329,12 +358,11 @@ class Survey:
         """Return a key's own look; `None` if somebody else has asked L2 for it since."""
         look = self.looks.get(key)
         if look is None and self.owns(key):
-            declared, tags = self._declared[key], self.tags[key]
-            look = Look(
-                self.home, self.family, key, declared, tags, self.moment, self._began, self._opened
-            )
-            look.many = True
-            self.looks[key] = look
+            wanted = Wanted(self.family, self._declared[key], self._opened)
+            tags, moment = self.tags[key], self.moment
+            terms = Terms(self.home, wanted, tags, moment, self._began, many=True)
+            look = self.looks[key] = Look(terms, key, None, [])
+            look.stand()
         return look
 
     def left(self) -> list[Look]:

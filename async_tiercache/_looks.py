@@ -10,6 +10,7 @@ answers would be on their way, and the older one might come last.
 """
 
 import asyncio
+from asyncio import Future, InvalidStateError
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -25,7 +26,7 @@ from async_tiercache._flights import Flights
 from async_tiercache._followers import Followers
 from async_tiercache._inside import RUNNING, inside
 from async_tiercache._ledger import Ledger
-from async_tiercache._look import Home, Look, Survey, Waiter
+from async_tiercache._look import Home, Look, Survey, Terms, Waiter, Wanted
 from async_tiercache._options import MISSING
 from async_tiercache._plain import Plain, PlainFrames, entry_of
 from async_tiercache._read_log import ReadLog
@@ -74,9 +75,12 @@ class Looks:
         self._followers = followers
         self._releasing = fences.releasing
         self._log = log
+        self._listened = log.listened
         self._monotonic = clock.monotonic
         self._plain = PlainFrames(namespace, clock.random)
         self._home = Home()
+        self._terms: Terms | None = None
+        self._kinds = 0
         self._gathered: list[Look] = []
         self._tags: dict[str, None] = {NAMESPACE: None}
         self._scheduled = False
@@ -84,69 +88,79 @@ class Looks:
         self._under_way = 0
         self._rests: list[asyncio.Future[None]] = []
 
-    def begin(  # noqa: PLR0917 - by names, each read would take longer
-        self,
-        family: Family,
-        key: str,
-        tags: tuple[str, ...],
-        loop: asyncio.AbstractEventLoop,
-        opened: bool,
-        alias: Alias | None = None,
+    def begin(
+        self, wanted: Wanted, key: str, alias: Alias | None = None
     ) -> tuple[Look, Waiter] | None:
         """Let a reader look for a key; `None` if that is no case for a look.
 
         Args:
-            family: The key's family.
+            wanted: What the reader wants.
             key: The key's text.
-            tags: The tags that the value must stand under.
-            loop: The loop on which this runs.
-            opened: Whether the loader may name more.
             alias: Where a compiled call path looks for the slot of the key.
 
         Returns:
             The look, and a future of the value, or of the look where only a flight can tell.
         """
         store = self._tiers.store
-        if (
-            not self.on
-            or (store is not None and key in store)
+        if (store is not None and key in store) or (
             # A read inside of a load needs to know what its value rests on.
-            or (RUNNING and inside() is not None)
+            RUNNING and inside() is not None
         ):
             return None
         if key in self._flights:
-            return self._followers.begin(family, key, tags, alias)
-        if family.misses_in_a_row >= MANY_MISSES or key in self._releasing:
+            return self._followers.begin(wanted, key, alias)
+        if wanted.family.misses_in_a_row >= MANY_MISSES or key in self._releasing:
             return None
-        now, home = self._monotonic(), self._home
-        look = home.by_key.get(key)
-        if look is None and home.surveys:
-            look = home.surveyed(key)
-        joined = look is not None and self._may_join(look, family, tags, now)
-        if look is None or not joined:
-            asked = (*tags, *family.named.get(key, ())) if family.named else tags
-            moment = self._ledger.latest or self._ledger.moment
-            look = Look(home, family, key, tags, asked, moment, now, opened, alias)
-            self._gathered.append(look)
-            if asked or opened:
-                self._tags.update(dict.fromkeys((TAG_EPOCH, *asked) if opened else asked))
-        elif alias is not None:
-            look.be_found(alias)
-        waiter: Waiter = loop.create_future()
-        look.waiters.append(waiter)
-        if self._log.listened:
-            look.note_came(waiter, now)
-        if not joined and not self._scheduled:
-            self._ask(loop)
+        home, terms = self._home, self._terms
+        waiter: Waiter = Future()
+        if key in home.by_key or home.surveys:
+            look = self._joined(wanted, key, alias, waiter)
+            if look is not None:
+                return look, waiter
+            home.take(key)
+        if terms is None or terms.wanted is not wanted or terms.moment is not self._ledger.latest:
+            terms = self._terms_of(wanted, key)
+        look = home.by_key[key] = Look(terms, key, alias, [waiter])
+        if alias is not None:
+            aliases, arguments = alias
+            aliases.slots[arguments] = look
+        self._gathered.append(look)
+        if self._listened:
+            look.note_came(waiter, self._monotonic())
+        if not self._scheduled:
+            self._ask()
         return look, waiter
 
-    def _may_join(self, look: Look, family: Family, tags: tuple[str, ...], now: float) -> bool:
-        """Return whether a reader may have what a look is going to find."""
+    def _terms_of(self, wanted: Wanted, key: str) -> Terms:
+        """Return the terms of a look that begins now, which others may have, too."""
+        named = wanted.family.named
+        tags = (*wanted.tags, *named.get(key, ())) if named else wanted.tags
+        terms = Terms(self._home, wanted, tags, self._ledger.moment, self._monotonic())
+        if tags or wanted.opened:
+            self._tags.update(dict.fromkeys((TAG_EPOCH, *tags) if wanted.opened else tags))
+        self._kinds += 1
+        if not named:
+            self._terms = terms
+        return terms
+
+    def _joined(self, wanted: Wanted, key: str, alias: Alias | None, waiter: Waiter) -> Look | None:
+        """Return the look of a key that a reader has joined, if it may have what that will find."""
+        home, ledger, now = self._home, self._ledger, self._monotonic()
+        look = home.by_key.get(key) or home.surveyed(key)
         # One that was overtaken brings nothing.
-        if look.found is not None or look.family is not family or look.declared != tags:
-            return False
-        ledger = self._ledger
-        return now < ledger.proof_deadline or now - look.began < ledger.join_seconds
+        if look is None or look.found is not None:
+            return None
+        theirs, began = look.terms.wanted, look.terms.began
+        if theirs.family is not wanted.family or theirs.tags != wanted.tags:
+            return None
+        if not (now < ledger.proof_deadline or now - began < ledger.join_seconds):
+            return None
+        if alias is not None:
+            look.be_found(alias)
+        look.waiters.append(waiter)
+        if self._listened:
+            look.note_came(waiter, now)
+        return look
 
     @asynccontextmanager
     async def asked(
@@ -179,8 +193,8 @@ class Looks:
 
         It is `current` until somebody else asks; then what was found may be older than theirs.
         """
-        look = Look.at(self._home, family, basis)
-        look.many, look.found = True, UNKNOWN
+        look = Look.at(self._home, family, basis, many=True)
+        look.found = UNKNOWN
         return look
 
     def detach(self, key: str) -> None:
@@ -197,9 +211,9 @@ class Looks:
         self._home.forget()
         self._home = Home()
         self._followers.forget()
-        self._gathered, self._tags = [], {NAMESPACE: None}
+        self._gathered, self._terms, self._tags = [], None, {NAMESPACE: None}
         self._scheduled = self._alone = False
-        self._under_way = 0
+        self._under_way = self._kinds = 0
         self._rests = []
 
     @property
@@ -230,7 +244,7 @@ class Looks:
                 keys = {key: tags for key, tags in keys.items() if not survey.owns(key)}
         return keys
 
-    def _ask(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _ask(self) -> None:
         """Ask what has gathered, when the loop has come to all who are ready.
 
         Or at once, as long as nobody else has come: then to wait is two ticks for nothing.
@@ -239,18 +253,21 @@ class Looks:
             self._ask_gathered()
         else:
             self._scheduled = True
-            loop.call_soon(self._ask_gathered)
+            asyncio.get_running_loop().call_soon(self._ask_gathered)
 
     def _ask_gathered(self) -> None:
         self._scheduled = False
-        looks, self._gathered = self._gathered, []
+        looks, self._gathered, self._terms = self._gathered, [], None
+        terms = looks[0].terms if self._kinds == 1 else None
+        self._kinds = 0
         tags = self._tags
         if len(tags) > 1:
             self._tags = {NAMESPACE: None}
         self._home.leave_settled()
         self._alone = len(looks) == 1 and not self._under_way
         self._under_way += 1
-        self._finder.begin(looks, tags, self._answered, partial(self._end, self._home, looks))
+        answered, ended = partial(self._answered, terms), partial(self._end, self._home, looks)
+        self._finder.begin(looks, tags, answered, ended)
 
     def _end(self, home: Home, looks: Sequence[Look]) -> None:
         if home is self._home:
@@ -285,13 +302,18 @@ class Looks:
             contents: What L2 holds for each.
             states: The states of their tags.
         """
-        ledger = self._ledger
-        found: dict[str, Any] = {}
-        keeps = self._tiers.store is not None
+        ledger, keeps = self._ledger, self._tiers.store is not None
         whole = keeps or ledger.floored
         rows = zip(keys, keys.values(), contents, strict=True)
-        left = self._plain.open(survey.family, rows, states, found, whole=whole)
+        opened, passed_over = self._plain.open(survey.family, rows, states, whole=whole)
         self._finder.learn(survey.basis_of(keys), states)
+        found = dict(zip(keys, opened, strict=True))
+        left: list[tuple[str, Content]] = []
+        if passed_over:
+            texts = [*keys]
+            left = [(texts[place], contents[place]) for place in passed_over]
+            for key, _ in left:
+                del found[key]
         # Not before all are decoded: the code of a user's class may do anything.
         if ledger.moment is not survey.moment or ledger.floored or survey.taken:
             held = dict(zip(keys, contents, strict=True))
@@ -341,79 +363,119 @@ class Looks:
             look = survey.look(key)
             if look is None:
                 continue
-            if look.waiting and not self._answered(((look, content),), states):
+            if look.waiting and not self._answered(look.terms, [look], [content], states):
                 survey.values[key] = look.value
             else:
                 looks.append((look, content))
         return looks
 
     def _answered(
-        self, held: Iterable[tuple[Look, Content]], states: States
+        self,
+        terms: Terms | None,
+        looks: Sequence[Look],
+        contents: Sequence[Content],
+        states: States,
     ) -> list[tuple[Look, Content]]:
         """Answer looks for which L2 holds a plain frame of a fresh value, as it does for most.
+
+        Args:
+            terms: Those of all, if they have the same.
+            looks: The looks.
+            contents: What L2 holds for each.
+            states: The states of their tags.
 
         Returns:
             Those that this leaves, each with what L2 holds.
         """
-        held = list(held)
-        families = {look.family for look, _ in held}
+        if terms is not None:
+            tags = [terms.tags] * len(looks)
+            return self._answered_alike(terms.wanted.family, looks, tags, contents, states)
+        rows: dict[Family, list[tuple[Look, tuple[str, ...], Content]]] = {}
+        for look, content in zip(looks, contents, strict=True):
+            rows.setdefault(look.family, []).append((look, look.terms.tags, content))
         left: list[tuple[Look, Content]] = []
-        for family in families:
-            mine = held
-            if len(families) > 1:
-                mine = [(look, content) for look, content in held if look.family is family]
-            left += self._answered_alike(family, mine, states)
+        for family, mine in rows.items():
+            some, tags, held = map(list, zip(*mine, strict=True))
+            left += self._answered_alike(family, some, tags, held, states)
         return left
 
     def _answered_alike(
-        self, family: Family, held: Sequence[tuple[Look, Content]], states: States
+        self,
+        family: Family,
+        looks: Sequence[Look],
+        tags: Sequence[tuple[str, ...]],
+        contents: Sequence[Content],
+        states: States,
     ) -> list[tuple[Look, Content]]:
         """Answer looks of one family; return those that this leaves."""
         by_key, ledger, keeps = self._home.by_key, self._ledger, self._tiers.store is not None
-        # Of two that look for a key under other tags, the later one is the key's look.
-        latest = {each[0].key: each for each in held}
-        rows = [(key, look.tags, content) for key, (look, content) in latest.items()]
-        found: dict[str, Plain] = {}
-        self._plain.open(family, rows, states, found, whole=True)
-        floored = ledger.floored
+        copies = family.limits.isolation == "copy"
+        whole = keeps or copies or ledger.floored
+        keys = [look.key for look in looks]
+        rows = zip(keys, tags, contents, strict=True)
+        opened, _ = self._plain.open(family, rows, states, whole=whole)
+        # Not before all are decoded: the code of a user's class may do anything.
+        floored, taken_in = ledger.floored, keeps or not states.learned
+        given = 0
         # To call `list[...]` would raise an error inside, and take as long as decoding the value.
         left: list[tuple[Look, Content]] = []
-        for look, content in held:
-            key = look.key
-            plain = found.get(key)
+        for key, look, content, plain in zip(keys, looks, contents, opened, strict=True):
+            terms = look.terms
             if (
-                plain is None
+                plain is MISSING
                 or by_key.get(key) is not look
-                or not (look.moment is ledger.latest or ledger.holds(look.basis))
-                or (floored and ledger.is_below_floor(key, plain[3][1]))
+                or not (terms.moment is ledger.latest or ledger.holds(look.basis))
+                or (floored and ledger.is_below_floor(key, plain[3][1] if whole else -inf))
             ):
                 left.append((look, content))
                 continue
             del by_key[key]
             if look.alias is not None:
-                look.hide()
-            if keeps or look.tags or not states.learned:
-                self._take_in(family, look.basis, plain, states)
-                self._tiers.link(family, key, look.alias, look.declared)
-            self._give(look, plain)
+                # As `hide` does, which would be a call for each.
+                aliases, arguments = look.alias
+                slots = aliases.slots
+                if slots.get(arguments) is look:
+                    del slots[arguments]
+            if taken_in or terms.tags:
+                self._take_in(look, plain, states)
+            if copies or look.came is not None:
+                self._give(look, plain if whole else (plain,))
+                continue
+            look.value = value = plain[0] if whole else plain
+            waiters = look.waiters
+            given += len(waiters)
+            for waiter in waiters:
+                try:
+                    waiter.set_result(value)
+                except InvalidStateError:  # Cancelled: to ask each costs more.
+                    given -= 1
+        if given:
+            self._log.note_hits(family, keys, given)
         return left
 
-    def _take_in(self, family: Family, basis: Basis, plain: Plain, states: States) -> None:
+    def _take_in(self, look: Look, plain: Any, states: States) -> None:
         """Let the ledger know the states of tags, and L1 a value that was found under them."""
+        basis, family, tiers = look.basis, look.family, self._tiers
         if basis.tags or not states.learned:
             self._finder.learn(basis, states)
-        if self._tiers.store is not None:
+        if tiers.store is not None:
             entry, l1_ttl = entry_of(family, plain, states), family.limits.l1_ttl
-            self._tiers.keep(basis, family, entry, l1_ttl=l1_ttl, early=plain[1])
+            tiers.keep(basis, family, entry, l1_ttl=l1_ttl, early=plain[1])
+            tiers.link(family, look.key, look.alias, look.terms.wanted.tags)
 
-    def _give(self, look: Look, plain: Plain) -> None:
-        """Give a value to all who wait for it."""
+    def _give(self, look: Look, plain: Sequence[Any]) -> None:
+        """Give a value to all who wait for it, each its own or in its own context.
+
+        Args:
+            look: What they wait for.
+            plain: What was found; its value at least, where they may share that.
+        """
         family, came, given = look.family, look.came, 0
         look.value = value = plain[0]
         for waiter in look.waiters:
             if waiter.done():
                 continue
-            joined = look.many or given > 0
+            joined = look.terms.many or given > 0
             if joined and family.limits.isolation == "copy":
                 value = family.codec.decode(plain[3][5])
             waiter.set_result(value)
@@ -423,4 +485,4 @@ class Looks:
                 note = partial(self._log.note_hit, joined=joined, started=since)
                 context.run(note, family, look.key)
         if given and came is None:
-            self._log.note_hits(family, look.key, given)
+            self._log.note_hits(family, (look.key,), given)

@@ -13,7 +13,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from typing import Any, TypeAlias
 
-from async_tiercache._callpath import CallPath
+from async_tiercache._callpath import CallPath, Shortcut
 from async_tiercache._context import LoadContext, context_parameter
 from async_tiercache._core import Core
 from async_tiercache._explain import Explanation
@@ -21,7 +21,7 @@ from async_tiercache._families import Families
 from async_tiercache._family import Alias, Family, Load
 from async_tiercache._gatherer import Part
 from async_tiercache._inside import CURRENT
-from async_tiercache._look import Look, Waiter
+from async_tiercache._look import Look, Waiter, Wanted
 from async_tiercache._options import MISSING, Limits
 from async_tiercache._parts import EXACT, Arguments, Parts, parts_of
 from async_tiercache._report import Report
@@ -92,23 +92,25 @@ class Operations:
         families.scopes[maker.name][maker.definer] = scope
         counts, returned = families.counts_of(maker.name), self.hints.get("return")
         self._generic = returned if maker.is_method and is_generic(returned) else None
-        bound, self._families = maker.is_method and via is None, dict[type, Family]()
-        self.family = Family(maker.name, limits, codec, bound=bound, counts=counts)
+        self._bound, self._families = maker.is_method and via is None, dict[type, Family]()
+        self.family = Family(maker.name, limits, codec, bound=self._bound, counts=counts)
         families.know(codec, limits)
         signature = signature_of(function)
         parts = parts_of(signature, self.hints, is_method=maker.is_method, context=context)
         self.names = parts.names
         self.keyed = [place for place, name in enumerate(parts.names) if name in maker.parameters]
         self._table = self._table_of(parts)
-        # The tags of every call, where it has no tenant and no codec of its own either.
-        alike = not core.tenancy.on and self._generic is None
-        self._same_tags = self._tags.fixed if alike else None
+        # What every call wants, where it has no tenant, and no codec or tags of its own either.
+        self._wanted, same = None, self._tags.fixed
+        if same is not None and not core.tenancy.on and self._generic is None:
+            self._wanted = Wanted(self.family, same, self.takes_context)
         self.path = CallPath(
             function,
             parts,
             self._table,
             look=self.look,
-            join=self.join if bound else core.followers.join,
+            shortcut=self._shortcut(),
+            join=self.join if self._bound else core.followers.join,
             read=self.read,
             peek=self._peek,
             hits_left=counts.l1_hits_left,
@@ -136,6 +138,14 @@ class Operations:
         text = partial(maker.again, core.tenancy.prefix())
         return Table(parts, maker.parameters, text=text, texts=texts)
 
+    def _shortcut(self) -> Shortcut | None:
+        """Return how the compiled path looks into L2 without `look`, if it may."""
+        looks, wanted = self.core.looks, self._wanted
+        # Inside of `after_commit` what runs on its caller's object is not looked for.
+        if not looks.on or wanted is None or self._bound:
+            return None
+        return Shortcut(self.core.admit, self.maker.text, looks.begin, wanted)
+
     def look(
         self, owner: Any, values: Arguments, found: object, alias: Alias | None
     ) -> tuple[Look, Waiter] | None:
@@ -151,23 +161,21 @@ class Operations:
             The look, and a future of the value, or of the look where `read` is to go on with it;
             `None` if only `read` can tell.
         """
-        core, family, tags = self.core, self.family, self._same_tags
-        looks = core.looks
-        if not looks.on or (family.bound and self.uncommitted):
+        looks, wanted = self.core.looks, self._wanted
+        if not looks.on or (self._bound and self.uncommitted):
             return None
-        loop = core.admit()
-        if isinstance(found, Look):
-            # Equal arguments have equal texts, or they would not be in the table.
-            key = found.key
-        elif tags is not None:
-            key = self.maker.text(values, owner)
-        else:
-            key = self.text(owner, values)
-        if tags is None:
+        self.core.admit()
+        # Equal arguments have equal texts, or they would not be in the table.
+        key = found.key if found is not None and isinstance(found, Look) else None
+        if wanted is None:
             family, tags = self.family_of(owner), self.tags_of(owner, values)
+            wanted = Wanted(family, tags, self.takes_context)
+            key = key or self.text(owner, values)
+        elif key is None:
+            key = self.maker.text(values, owner)
         if alias is None and self._table is not None:
             alias = self._table.alias(owner, values)
-        return looks.begin(family, key, tags, loop, self.takes_context, alias)
+        return looks.begin(wanted, key, alias)
 
     def join(self, look: Look) -> Waiter | None:
         """Let a call wait with others of the same arguments; `None` if only `look` can tell.

@@ -5,23 +5,38 @@ value is fresh and not due. What is anything else is left to the judge, who tell
 """
 
 from collections.abc import Callable, Collection, Iterable
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
+from zlib import crc32
 
 from async_tiercache._ask import States
 from async_tiercache._entry import Entry, Header
 from async_tiercache._family import Family
-from async_tiercache._options import Limits
-from async_tiercache.abc import Content
-from async_tiercache.codecs.frame import Opened, digests_of, pack_tags, unpack_plain
+from async_tiercache._options import MISSING, Limits
+from async_tiercache.codecs.frame import (
+    BOUND,
+    HEADER_BYTES,
+    LATEST,
+    LONGEST_LOAD,
+    NO_FORM,
+    STAMPED,
+    digests_of,
+    plain_form,
+    unpack_fields,
+)
 from async_tiercache.policies.freshness import MAX_DRAW, early_at
 
 Pairs: TypeAlias = tuple[tuple[str, bytes], ...]
-Plain: TypeAlias = tuple[Any, float, Pairs, Opened]
-"""A value, when it is due for a refresh, its tags with their ids, and what `unpack_plain` says."""
-Row: TypeAlias = tuple[str, Collection[str], Content]
-"""A key, the tags that its value must stand under, and what L2 holds for it."""
+Plain: TypeAlias = tuple[
+    Any, float, Pairs, tuple[bytes, float, float, float, float, bytes | memoryview]
+]
+"""A value, when it is due for a refresh, its tags with their ids, and of its frame the entry id,
+when it was created, until when it is fresh and stale, the load seconds, and the payload."""
+Row: TypeAlias = tuple[str, Collection[str], Any]
+"""A key, the tags that its value must stand under, and what L2 holds for it, a `Content`."""
 Terms: TypeAlias = tuple[bytes, bytes, Callable[[bytes | memoryview], Any]]
 """The fingerprint of the schema, the ids of the namespace, and what decodes."""
+
+_LITTLE: Final = 4096  # bytes
 
 
 class PlainFrames:
@@ -39,55 +54,70 @@ class PlainFrames:
         self._random = random
 
     def open(
-        self,
-        family: Family,
-        rows: Iterable[Row],
-        states: States,
-        found: dict[str, Any],
-        *,
-        whole: bool,
-    ) -> list[tuple[str, Content]]:
-        """Open the plain frames of some rows; return the keys of the others with what they hold.
+        self, family: Family, rows: Iterable[Row], states: States, *, whole: bool
+    ) -> tuple[list[Any], list[int]]:
+        """Open the plain frames of some rows.
 
         Args:
             family: The keys' family.
             rows: The keys, each with its tags and what L2 holds.
             states: The states of the tags.
-            found: Is given by key what was found, a `Plain`.
             whole: Or only the value of each, if not, so that no more is kept of so many.
+
+        Returns:
+            For each row a `Plain`, or its value, or `MISSING`; and the places of the last.
         """
-        terms = _terms(family, states.namespace)
-        if terms is None:
-            return [(key, content) for key, _, content in rows]
-        fingerprint, namespace, decode = terms
+        fingerprint, namespace, decode = _terms(family, states.namespace)
         digests, limits, now = self._digests, family.limits, states.read_at
         # Whatever is fresh for longer than this is not due, however the draw is.
         horizon, share = now + limits.l1_ttl, MAX_DRAW * limits.early
-        known: Collection[str] = ()
-        pairs: Pairs | None = ()
-        packed = b""
-        left: list[tuple[str, Content]] = []
-        for key, tags, content in rows:
+        known: Collection[str] | None = None
+        pairs: Pairs | None = None
+        # With their types in the call they would take longer than a frame.
+        left: list[int] = []
+        opened: list[Any] = []
+        head, head_checksum, packed, start, paid = NO_FORM
+        for key, tags, frame in rows:
             try:
                 if tags is not known:
-                    under = states.pairs(tags)
-                    packed = pack_tags(under or ())
-                    known, pairs = tags, under
-                if pairs is not None and isinstance(content, bytes):
-                    binding = fingerprint + digests[key] + namespace
-                    fields = unpack_plain(content, binding, len(pairs), packed)
-                    if fields is not None:
-                        _, created, early, _, load_seconds, payload = fields
-                        if horizon + share * load_seconds >= early:
-                            early = self._due_at(limits, created, early, load_seconds)
-                        if now < early:
+                    pairs = states.pairs(tags)
+                    form = NO_FORM if pairs is None else plain_form(pairs)
+                    head, head_checksum, packed, start, paid = form
+                    known = tags
+                if frame is not None:
+                    # What is no bytes, or too few, raises.
+                    begin, entry_id, created, fresh, stale, load, stamped, checksum, bound, size = (
+                        unpack_fields(frame)
+                    )
+                    # A view costs more than a copy of little.
+                    rest = (frame if size <= _LITTLE else memoryview(frame))[BOUND]
+                    if (
+                        begin == head
+                        and bound == fingerprint + digests[key] + namespace
+                        and len(frame) - start == size
+                        and crc32(frame[STAMPED]) == stamped
+                        and crc32(rest, head_checksum) == checksum
+                        and (not packed or frame.startswith(packed, HEADER_BYTES))
+                        # Floats, for an int compares more slowly.
+                        and 0.0 <= created <= fresh <= stale <= LATEST
+                        and 0.0 <= load <= LONGEST_LOAD
+                    ):
+                        early = fresh
+                        if horizon + share * load < fresh or now < (
+                            early := self._due_at(limits, created, fresh, load)
+                        ):
+                            payload = rest[paid]
                             value = decode(payload)
-                            found[key] = (value, early, pairs, fields) if whole else value
+                            if whole:
+                                fields = entry_id, created, fresh, stale, load, payload
+                                value = value, early, pairs, fields
+                            opened.append(value)
                             continue
             except Exception:  # noqa: BLE001, S110 - the finder tells what it is
                 pass
-            left.append((key, content))
-        return left
+            left.append(len(opened))
+            opened.append(MISSING)
+        return opened, left
 
     def _due_at(
         self, limits: Limits, created_at: float, fresh_until: float, load_seconds: float
@@ -101,14 +131,14 @@ class PlainFrames:
         )
 
 
-def _terms(family: Family, namespace: bytes | None) -> Terms | None:
-    """Return on what terms the frames of a family are plain; `None` if none is."""
-    if namespace is None:
-        return None
+def _terms(family: Family, namespace: bytes | None) -> Terms:
+    """Return on what terms the frames of a family are plain; those of no frame if none is."""
     try:
-        return family.codec.fingerprint, namespace, family.codec.decode
-    except Exception:  # noqa: BLE001 - of a user's annotation; the finder tells what it is
-        return None
+        if namespace is not None:
+            return family.codec.fingerprint, namespace, family.codec.decode
+    except Exception:  # noqa: BLE001, S110 - of a user's annotation; the finder tells what it is
+        pass
+    return b"", b"", family.codec.decode
 
 
 def entry_of(family: Family, plain: Plain, states: States) -> Entry:

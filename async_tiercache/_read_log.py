@@ -12,6 +12,8 @@ from async_tiercache.abc import Clock, Observer
 
 Answered: TypeAlias = tuple[Tier, State]
 _L2_HIT: Final[Answered] = ("l2", "fresh")
+_FEW: Final = 4
+"""Keys that are noted one by one."""
 MAX_READS: Final = 1_000  # keys of which it is remembered how they were last read
 
 
@@ -52,7 +54,7 @@ class ReadLog:
         self._advise = advise
         self._notify = notify
         # Its oldest are taken out again and again, which a plain dict searches for each time.
-        self._last = OrderedDict[str, Answered]()
+        self._last: OrderedDict[str, Answered] = OrderedDict()
         # Those before, by batches: to note each of their keys would cost more than to read it.
         self._before = deque[_Batch]()
         self._known = 0
@@ -93,19 +95,27 @@ class ReadLog:
 
     def note_hit(self, family: Family, key: str, *, joined: bool, started: float) -> None:
         """Do so for a fresh value of L2."""
-        self.note_hits(family, key, 1)
+        self.note_hits(family, (key,), 1)
         if self._notify is not None:
             self._tell(family, key, _L2_HIT, joined=joined, started=started)
 
     def note_hit_keys(self, family: Family, keys: Collection[str], *, started: float) -> None:
         """Do so for the fresh values of several keys, which must stay as they are."""
-        family.counts.l2_hits += len(keys)
-        if self._last:
-            self._put_behind(_Batch(self._last, self._last))
-            self._last = OrderedDict[str, Answered]()
-        self._put_behind(_Batch(keys))
+        self.note_hits(family, keys, len(keys))
         for key in keys if self._notify is not None else ():
             self._tell(family, key, _L2_HIT, joined=False, started=started)
+
+    def note_hits(self, family: Family, keys: Collection[str], readers: int) -> None:
+        """Do so for all readers of several keys, while nobody is told; the keys must stay."""
+        family.counts.l2_hits += readers
+        if len(keys) < _FEW:
+            for key in keys:
+                self._remember(key, _L2_HIT)
+            return
+        if self._last:
+            self._put_behind(_Batch(self._last, self._last))
+            self._last = OrderedDict()
+        self._put_behind(_Batch(keys))
 
     def _put_behind(self, batch: "_Batch") -> None:
         before = self._before
@@ -113,14 +123,6 @@ class ReadLog:
         self._known += len(batch.keys)
         while self._known > MAX_READS and len(before) > 1:
             self._known -= len(before.popleft().keys)
-
-    def note_hits(self, family: Family, key: str, readers: int) -> None:
-        """Do so for several readers of it, while nobody is told."""
-        family.counts.l2_hits += readers
-        last = self._last
-        last[key] = _L2_HIT
-        if len(last) > MAX_READS:
-            last.popitem(last=False)
 
     def _remember(self, key: str, answered: Answered) -> None:
         last = self._last

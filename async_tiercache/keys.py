@@ -350,7 +350,11 @@ class KeyMaker:
         """
         try:
             if self._only is not None:
-                text = self._format % canonical(args[self._only])
+                value = args[self._only]
+                try:
+                    text = self._format % (value if type(value) is int else canonical(value))
+                except ValueError:  # An int of too many digits: that says so.
+                    text = self._format % canonical(value)
             else:
                 texts = map(canonical, args if self._in_order else self._picked(args, owner))
                 start = (class_name(type(owner)),) if self._by_class else ()

@@ -60,7 +60,9 @@ _HEAD: Final = struct.Struct(">3s3B")
 _STAMP: Final = struct.Struct(">16sdddf")
 _BINDING: Final = struct.Struct(f">8s16s{PAIR_BYTES}sI")
 _LAYOUT: Final = struct.Struct(f">3s3B16sdddfII8s16s{PAIR_BYTES}sI")
-_unpack_plain: Final = struct.Struct(f">6s16sdddfII{8 + 16 + PAIR_BYTES}sI").unpack_from
+unpack_fields: Final = struct.Struct(f">6s16sdddfII{8 + 16 + PAIR_BYTES}sI").unpack_from
+"""Returns of a frame its head, the fields and the checksum of its stamp, the checksum of the rest,
+what binds it to schema, key and namespace, and the size of its payload."""
 _TAG_SIZE: Final = struct.Struct(">H")
 _CHECKSUM: Final = struct.Struct(">I")
 
@@ -68,11 +70,12 @@ STAMP_BYTES: Final = _STAMP.size + _CHECKSUM.size
 HEADER_BYTES: Final = _LAYOUT.size
 _STAMP_END: Final = STAMP_OFFSET + _STAMP.size
 _BOUND: Final = _STAMP_END + 2 * _CHECKSUM.size
-_LITTLE: Final = 4096  # bytes
 _KEPT_DIGESTS: Final = 4096
 # Made once: a slice of a frame else makes one each time.
-_STAMPED: Final = slice(STAMP_OFFSET, _STAMP_END)
-_REST: Final = slice(_BOUND, None)
+STAMPED: Final = slice(STAMP_OFFSET, _STAMP_END)
+"""What the stamp's checksum is of."""
+BOUND: Final = slice(_BOUND, None)
+"""What the other checksum is of, after the head."""
 
 _MAGIC: Final = b"VT"
 _VERSION: Final = b"VT\x03"
@@ -80,8 +83,8 @@ _MSGPACK: Final = 1
 _LEASE_PREFIX: Final = b"L"
 # A token and, by the server's clock in milliseconds, the time until which it counts.
 _BLOCK: Final = re.compile(rb"B(?:.{16}[0-9]{13})+", re.DOTALL)
-_LATEST: Final = 253_402_300_800.0  # the year 10000: no entry is created or ends later
-_LONGEST_LOAD: Final = 1e9
+LATEST: Final = 253_402_300_800.0  # the year 10000: no entry is created or ends later
+LONGEST_LOAD: Final = 1e9
 _LARGEST: Final = 2**32 - 1
 _LONGEST_ETAG: Final = 255
 
@@ -99,9 +102,6 @@ _PLAIN_HEADS: Final = tuple(
 )
 _NO_EXTRAS: Final = ("", 0, HEADER_BYTES)
 
-Opened: TypeAlias = tuple[bytes, float, float, float, float, bytes | memoryview]
-"""Of a plain frame: the entry id, when it was created, until when it is fresh and stale, the load
-seconds, and the payload."""
 Refusal: TypeAlias = Literal["frame", "key", "format", "compression", "dictionary"]
 
 
@@ -124,6 +124,18 @@ class Body(NamedTuple):
     def plain(cls, payload: bytes | memoryview) -> "Body":
         """Return the body of a payload that stands in its frame as it is."""
         return cls(payload, len(payload))
+
+
+PlainForm: TypeAlias = tuple[bytes, int, bytes, int, slice]
+"""What is the same in all plain frames under the same tags, those without etag or compression: how
+they begin, and the checksum of that, on which that of the rest goes on; the tags as they stand
+after the header; where the payload begins, and where it is in what the rest's checksum is of."""
+
+_UNTAGGED: Final[PlainForm] = (
+    *_PLAIN_HEADS[0], b"", HEADER_BYTES, slice(HEADER_BYTES - _BOUND, None),
+)  # fmt: skip
+NO_FORM: Final[PlainForm] = b"", 0, b"", 0, slice(0)
+"""That of no frame."""
 
 
 class FrameError(DecodeError):
@@ -282,42 +294,13 @@ def unpack(frame: bytes, *, key_digest: bytes) -> tuple[Header, Body]:
     return header, Body(payload, plain_bytes, compression, dictionary_id)
 
 
-def unpack_plain(frame: bytes, binding: bytes, count: int, tags: bytes) -> Opened | None:
-    """Return what is in a frame that is just as expected, for half of what `unpack` costs.
-
-    Args:
-        frame: The bytes.
-        binding: The fingerprint, the digest of the key and the ids of the namespace.
-        count: How many tags it has.
-        tags: These, as `pack_tags` packs them.
-
-    Returns:
-        What is in it; `None` if anything is otherwise: it may still be a frame then, with an etag
-        or a compressed payload.
-    """
-    length, start = len(frame), HEADER_BYTES + len(tags)
-    if length < start:
-        return None
-    head, head_checksum = _PLAIN_HEADS[count]
-    begin, entry_id, created, fresh, stale, load, stamp_checksum, checksum, bound, size = (
-        _unpack_plain(frame)
-    )
-    # A view costs more than a copy of little.
-    rest = (frame if length <= _LITTLE else memoryview(frame))[_REST]
-    if (
-        begin != head
-        or bound != binding
-        or crc32(frame[_STAMPED]) != stamp_checksum
-        or crc32(rest, head_checksum) != checksum
-        or length - start != size
-        or (count and not frame.startswith(tags, HEADER_BYTES))
-        # Floats, for an int compares more slowly.
-        or not 0.0 <= created <= _LATEST
-        or not 0.0 <= fresh <= stale <= _LATEST
-        or not 0.0 <= load <= _LONGEST_LOAD
-    ):
-        return None
-    return entry_id, created, fresh, stale, load, rest[start - _BOUND :]
+def plain_form(tags: tuple[tuple[str, bytes], ...]) -> PlainForm:
+    """Return what a plain frame under some tags looks like."""
+    if not tags:
+        return _UNTAGGED
+    packed, (head, checksum) = pack_tags(tags), _PLAIN_HEADS[len(tags)]
+    start = HEADER_BYTES + len(packed)
+    return head, checksum, packed, start, slice(start - _BOUND, None)
 
 
 def _no_frame(raw: bytes) -> FrameError:
@@ -402,10 +385,10 @@ def _encoded_etag(etag: str) -> bytes:
 
 def _problem(created_at: float, fresh_until: float, stale_until: float, load: float) -> str:
     # NaN fails every comparison, so it is refused without a test of its own.
-    if not 0 <= created_at <= _LATEST:
+    if not 0 <= created_at <= LATEST:
         return "the time of creation is out of range"
-    if not 0 <= fresh_until <= stale_until <= _LATEST:
+    if not 0 <= fresh_until <= stale_until <= LATEST:
         return "the times of expiry are out of order or out of range"
-    if not 0 <= load <= _LONGEST_LOAD:
+    if not 0 <= load <= LONGEST_LOAD:
         return "the load time is out of range"
     return ""

@@ -28,7 +28,7 @@ import struct
 from collections.abc import Callable
 from datetime import date, datetime, time, timedelta, timezone, tzinfo
 from decimal import Decimal
-from functools import cache, partial
+from functools import cache
 from importlib import import_module
 from types import NoneType
 from typing import Any, Final, Self, TypeAlias, cast
@@ -214,13 +214,13 @@ class _Level:
         self._deeper = deeper
         self._idle: list[Any] = []
         # timestamp=3: msgpack's own timestamp, which is never written, reads as a datetime too.
-        self.unpack: Unpack = partial(
-            _msgpack.unpackb,
-            ext_hook=self.restore,
-            strict_map_key=False,
-            use_list=True,
-            timestamp=3,
-        )
+        # A partial would make a dict of these at each call, which costs more than one more call.
+        unpackb, restore = _msgpack.unpackb, self.restore
+
+        def unpack(payload: bytes | memoryview) -> Any:
+            return unpackb(payload, ext_hook=restore, strict_map_key=False, timestamp=3)
+
+        self.unpack: Unpack = unpack
 
     def pack(self, value: Any) -> bytes:
         # A packer is taken out while it works: another thread, or a property that encodes, makes

@@ -59,7 +59,7 @@ class TypedCodec:
         self._to_wire = guard(node.encode, node.schema)
         self._from_wire = guard(node.decode, node.schema)
         self._easy = node.decode.easy
-        self._quick_unpack: Unpack | None = None
+        self._quick_unpack: Unpack = self._first_unpack
 
     def __repr__(self) -> str:
         return f"<TypedCodec {self.schema}>"
@@ -100,7 +100,7 @@ class TypedCodec:
         """
         try:
             try:
-                data = (self._quick_unpack or self._find_quick_unpack())(payload)
+                data = self._quick_unpack(payload)
             except Exception:  # noqa: BLE001 - it is judged by the other one
                 data = unpack(payload)
             # What is as it comes from the wire needs no call for that.
@@ -112,10 +112,10 @@ class TypedCodec:
                 f"stored bytes are not a value of {self.schema}: {type(error).__name__}"
             ) from error
 
-    def _find_quick_unpack(self) -> Unpack:
+    def _first_unpack(self, payload: bytes | memoryview, /) -> Any:
         # Not before something is decoded: that imports msgspec.
-        self._quick_unpack = found = quick_unpack()
-        return found
+        self._quick_unpack = quick_unpack()
+        return self._quick_unpack(payload)
 
 
 def codec_for(annotation: Any, *, schema_version: str = "0") -> TypedCodec:

@@ -23,10 +23,8 @@ from async_tiercache.codecs.frame import (
     digest_key,
     is_lease,
     pack,
-    pack_tags,
     stamp,
     unpack,
-    unpack_plain,
 )
 from async_tiercache.errors import EncodeError
 from async_tiercache.tags import MAX_HELD
@@ -322,26 +320,3 @@ def test_a_bounded_number_of_digests_is_kept() -> None:
         assert len(digests) <= 4_096
 
     assert digests["0"] == first == digest_key("shop", "0")
-
-
-@pytest.mark.parametrize("count", [0, 1])
-@pytest.mark.parametrize("size", [7, 5_000])
-def test_a_plain_frame_is_opened_at_once_unless_a_byte_of_it_is_another(
-    count: int, size: int
-) -> None:
-    """As slowly it would be, whatever is damaged: the short way believes no more."""
-    pairs = (("user:42", IDS),)[:count]
-    frame = pack(HEADER._replace(tags=pairs), Body.plain(b"x" * size), **BINDING)
-    binding, tags = HEADER.fingerprint + KEY + IDS, pack_tags(pairs)
-
-    opened = unpack_plain(frame, binding, count, tags)
-
-    assert opened is not None
-    assert opened[:5] == HEADER[:5]
-    assert bytes(opened[5]) == b"x" * size
-    for place in [*range(HEADER_BYTES + len(tags)), len(frame) - 1]:
-        damaged = bytearray(frame)
-        damaged[place] ^= 1
-        assert unpack_plain(bytes(damaged), binding, count, tags) is None
-    for cut in (0, HEADER_BYTES - 1, len(frame) - 1):
-        assert unpack_plain(frame[:cut], binding, count, tags) is None

@@ -5,6 +5,7 @@ import sys
 from collections.abc import AsyncIterator
 from typing import Any
 
+import msgspec
 import pytest
 import pytest_asyncio
 
@@ -14,6 +15,7 @@ from async_tiercache._basis import Basis
 from async_tiercache._family import Family
 from async_tiercache._look import Home, Look
 from async_tiercache._options import Limits
+from async_tiercache.abc import Invalidation
 from async_tiercache.backends.null import NullRemote
 from async_tiercache.codecs import codec_for
 from async_tiercache.errors import ConfigurationError
@@ -215,6 +217,86 @@ async def test_a_reader_whose_value_has_no_codec_has_an_error_of_its_own(
 
     assert isinstance(values.pop(place), ConfigurationError)
     assert values == [f"row {key}" for key in KEYS if key != place]
+
+
+@pytest.mark.parametrize("happens", ["invalidated", "shown"])
+async def test_what_happens_while_values_are_decoded_counts(
+    make_cache: MakeCache, other: TierCache, happens: str
+) -> None:
+    """Whether a value may be given is decided when all are decoded, not before each."""
+    cache = await make_cache(l1=None)
+    decoded: list[int] = []
+    stored = [0, 1, 2]
+
+    class Row(msgspec.Struct):
+        number: int
+
+        def __post_init__(self) -> None:
+            decoded.append(self.number)
+            if decoded == [*stored, 0, 1, 2]:
+                ledger = cache._core.ledger
+                if happens == "invalidated":
+                    ledger.overtake("row:0")
+                else:
+                    ledger.raise_floor("row:0", 1.0)
+
+    readers: list[Any] = []
+    for each in (other, cache):
+
+        async def row(key: int) -> Row:
+            return Row(key)
+
+        readers.append(each.cached("row:{key}")(row))
+    await soon(asyncio.gather(*map(readers[0], (0, 1, 2))))
+    await settled(other)
+    assert decoded == stored
+
+    await soon(asyncio.gather(*map(readers[1], (0, 1, 2))))
+
+    assert decoded[: len(stored) + 3] == [*stored, 0, 1, 2]
+    assert set(decoded[len(stored) + 3 :]) == {0}
+
+
+@pytest.mark.parametrize(
+    "record",
+    [Invalidation(bytes(16), ("tagged:1",)), Invalidation(bytes(16), tags=("t",))],
+    ids=["its key", "its tag"],
+)
+async def test_looks_of_one_tick_began_each_at_its_own_moment(
+    cache: TierCache, record: Invalidation
+) -> None:
+    """What comes between them has happened to the one, and not to the other."""
+
+    @cache.cached("tagged:{key}", tags=["t"])
+    async def read(key: int) -> str:
+        return f"row {key}"
+
+    ledger, by_key = cache._core.ledger, cache._core.looks._home.by_key
+    before = asyncio.ensure_future(read(1))
+    asyncio.get_running_loop().call_soon(ledger.apply, record)
+    after = asyncio.ensure_future(read(2))
+    await asyncio.sleep(0)
+
+    assert [ledger.holds(by_key[f"tagged:{key}"].basis) for key in (1, 2)] == [False, True]
+    assert list(await soon(asyncio.gather(before, after))) == ["row 1", "row 2"]
+
+
+async def test_who_was_cancelled_is_neither_answered_nor_counted(
+    cache: TierCache, wire: Wire
+) -> None:
+    """Others who wait for the same value are."""
+    row = reader_of(cache)
+    held = wire.hold_reply("GET")
+    readers = [asyncio.ensure_future(row(1)) for _ in range(3)]
+    await soon(held.reached.wait())
+    readers[1].cancel()
+    await ticks()
+    wire.let_pass("GET")
+
+    values = await soon(asyncio.gather(*readers, return_exceptions=True))
+
+    assert [type(value) for value in values] == [str, asyncio.CancelledError, str]
+    assert cache.statistics().l2_hits == 2
 
 
 def waiter_of(task: Any) -> Any:
