@@ -69,7 +69,8 @@ OPERATION_LIMIT: Final = 0.25
 SECRET_BYTES: Final = 32
 
 _CONTENT: Final = frozenset({bytes, NoneType})
-_READING: Final[Callable[[tuple[Any, Any]], Reading]] = partial(tuple.__new__, Reading)
+_tuple: Final[Any] = tuple
+_READING: Final[Callable[[tuple[Any, Any]], Reading]] = partial(_tuple.__new__, Reading)
 """Makes one without the function that its class has for that."""
 _SCANNED: Final = 1000  # names that a server looks at in one turn of a scan
 
