@@ -54,7 +54,7 @@ class ReadLog:
         self._advise = advise
         self._notify = notify
         # Its oldest are taken out again and again, which a plain dict searches for each time.
-        self._last = OrderedDict[str, Answered]()
+        self._last: OrderedDict[str, Answered] = OrderedDict()
         # Those before, by batches: to note each of their keys would cost more than to read it.
         self._before = deque[_Batch]()
         self._known = 0
