@@ -178,10 +178,11 @@ class Commits:
     async def _make(self, changes: dict[Name, Change]) -> None:
         # All of them begin before the first is told: whoever is cancelled in between must leave
         # nothing old behind.
-        begun = list[Invalidation]()
+        begun: list[Invalidation] = []
         windows = {change for change in changes.values() if isinstance(change, float)}
         for soft in (None, *sorted(windows)):
-            keys, tags = list[str](), list[str]()
+            keys: list[str] = []
+            tags: list[str] = []
             for (kind, text), change in changes.items():
                 if soft == (change if isinstance(change, float) else None):
                     (keys if kind == "key" else tags).append(text)

@@ -123,7 +123,7 @@ class Fences:
     def begin_to_take(self, key: str, *, instead_of: bytes | None = None) -> Claim[bytes | None]:
         """Ask for a lease as `take` does; its turn is that of what is asked now."""
         lease = _token()
-        claim = Claim[bytes | None](Fence.of_lease(key, lease))
+        claim: Claim[bytes | None] = Claim(Fence.of_lease(key, lease))
         if instead_of is None and self._prompt is not None and self._guard.up:
             try:
                 heard = partial(self._heard, claim)

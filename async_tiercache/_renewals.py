@@ -72,12 +72,13 @@ class Renewals(Generic[T]):
             item: What `renew` is given.
         """
         self._by_name[name] = _Held(name, item, self._clock.monotonic() + self._period)
-        if self._keeper is None and not self._keepers.closing:
+        # One that has ended is of no use, although nobody may have been told of that yet.
+        awake = self._keeper is not None and not self._keeper.done()
+        if not awake and not self._keepers.closing:
             # Not in the context of a caller, which would be kept alive for as long as any load.
             self._keeper = Context().run(
                 self._keepers.start, self._keep(), name="tiercache-renewals"
             )
-            self._keeper.add_done_callback(self._left)
 
     def end(self, name: bytes) -> None:
         """Prolong it no longer."""
@@ -94,10 +95,6 @@ class Renewals(Generic[T]):
     async def aclose(self) -> None:
         """Prolong nothing any more."""
         await self._keepers.cancel()
-
-    def _left(self, keeper: "asyncio.Task[None]") -> None:
-        if self._keeper is keeper:
-            self._keeper = None
 
     async def _keep(self) -> None:
         """Sleep until the first is due, as long as there is one."""

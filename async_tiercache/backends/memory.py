@@ -111,7 +111,7 @@ class MemoryStore:
             place: The place.
             count: How many will do.
         """
-        found = list[Slot]()
+        found: list[Slot] = []
         if place >= 0:
             found, place = self.index.some(place, count)
             place = place or -1

@@ -67,6 +67,26 @@ async def test_what_was_let_go_before_its_time_is_not_prolonged() -> None:
     assert prolonged.times == [("second", 1.4), ("third", 7.4)]
 
 
+async def test_what_begins_just_when_the_sleeper_leaves_is_prolonged() -> None:
+    """It has ended, and its end has been told to nobody yet."""
+    clock = FakeClock()
+    prolonged = Prolonged(clock)
+    renewals = renewals_of(prolonged, Tasks())
+    renewals.begin(b"1", "first")
+
+    async def begin() -> None:
+        await clock.sleep(1.0)  # as the sleeper does, who has come before
+        renewals.begin(b"2", "second")
+
+    beginning = asyncio.ensure_future(begin())
+    renewals.end(b"1")
+    await clock.advance(2.5)
+    await beginning
+    await renewals.aclose()
+
+    assert prolonged.times == [("second", 2.0)]
+
+
 async def test_what_is_lost_is_prolonged_no_more() -> None:
     """The others are."""
     clock = FakeClock()

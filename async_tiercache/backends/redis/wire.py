@@ -107,7 +107,7 @@ class Turn:
         if self.sentinel:
             replies.pop()
         if len(replies) != len(self.commands):
-            answers, replies = iter(replies), list[Any]()
+            answers, replies = iter(replies), []
             for command in self.commands:
                 if type(command) is Asking:
                     next(answers)
