@@ -128,16 +128,10 @@ class CallPath:
         if shortcut is not None:
             self._space.update({f"{RESERVED}{k}": v for k, v in shortcut._asdict().items()})
         self._of_class: dict[type, tuple[CodeType, dict[str, Any]]] = {}
-        values = tuple_of(parts.names)
-        self._values = f"{parts.owner}, {values}"
+        self._values = f"{parts.owner}, {tuple_of(parts.names)}"
         found = self._found()
         space = self._compiled(
-            *self._call_lines(found),
-            *self._peek_lines(found),
-            f"def {RESERVED}collect({parts.header}):",
-            f"    return {parts.owner}, {values}",
-            f"def {RESERVED}invoke({RESERVED}owner, {RESERVED}values, {RESERVED}context):",
-            f"    return {RESERVED}function({parts.call})",
+            *self._call_lines(found), *self._peek_lines(found), *self._other_lines()
         )
         for name in ("peek", "collect"):  # errors about wrong arguments name them
             space[f"{RESERVED}{name}"].__qualname__ = function.__qualname__
@@ -219,6 +213,15 @@ class CallPath:
         """Return the source of `peek`."""
         missed = partial(_unpeeked_lines, self._values)
         return [f"def {RESERVED}peek({self._parts.header}):", *self._lines(found, missed)]
+
+    def _other_lines(self) -> list[str]:
+        """Return the source of `collect` and `invoke`."""
+        return [
+            f"def {RESERVED}collect({self._parts.header}):",
+            f"    return {self._values}",
+            f"def {RESERVED}invoke({RESERVED}owner, {RESERVED}values, {RESERVED}context):",
+            f"    return {RESERVED}function({self._parts.call})",
+        ]
 
     def _lines(self, found: Found | None, missed: Missed) -> list[str]:
         """Return the lines that answer a hit, or else as it is said."""

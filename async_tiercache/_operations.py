@@ -81,11 +81,8 @@ class Operations:
         context = context_parameter(function, self.hints)
         kind = TextMaker if KeyText in self.hints.values() else KeyMaker
         maker = kind(function, template, exclude=exclude, scope=scope, hidden=context)
-        if via is not None and not maker.is_method:
-            raise ConfigurationError(
-                f"{maker.name} is no method, so via= has no object to open",
-                hint="Open what the load needs inside the function.",
-            )
+        if via is not None:
+            _check_via(maker)
         self.maker, self.takes_context = maker, context is not None
         families.claim(maker.name, function, template)
         self._tags = TagMaker(function, tags, hidden=context)
@@ -411,6 +408,19 @@ class Operations:
             self._families[kind] = family
             self._known.know(codec, mine.limits)
         return family
+
+
+def _check_via(maker: KeyMaker) -> None:
+    """Refuse `via=` of what is no method.
+
+    Raises:
+        ConfigurationError: It is a function.
+    """
+    if not maker.is_method:
+        raise ConfigurationError(
+            f"{maker.name} is no method, so via= has no object to open",
+            hint="Open what the load needs inside the function.",
+        )
 
 
 def key_of_load() -> str:

@@ -33,8 +33,9 @@ Plain: TypeAlias = tuple[
 when it was created, until when it is fresh and stale, the load seconds, and the payload."""
 Row: TypeAlias = tuple[str, Collection[str], Any]
 """A key, the tags that its value must stand under, and what L2 holds for it, a `Content`."""
-Terms: TypeAlias = tuple[bytes, bytes, Callable[[bytes | memoryview], Any]]
-"""The fingerprint of the schema, the ids of the namespace, and what decodes."""
+Terms: TypeAlias = tuple[bytes, bytes, Callable[[bytes | memoryview], Any], float, float]
+"""The fingerprint of the schema, the ids of the namespace, what decodes, and until when a frame is
+fresh that is surely not due, beside so many times what its load has taken."""
 
 _LITTLE: Final = 4096  # bytes
 
@@ -56,21 +57,17 @@ class PlainFrames:
     def open(
         self, family: Family, rows: Iterable[Row], states: States, *, whole: bool
     ) -> tuple[list[Any], list[int]]:
-        """Open the plain frames of some rows.
+        """Return what the plain frames of some rows hold, and the places of other rows.
 
         Args:
             family: The keys' family.
             rows: The keys, each with its tags and what L2 holds.
             states: The states of the tags.
-            whole: Or only the value of each, if not, so that no more is kept of so many.
-
-        Returns:
-            For each row a `Plain`, or its value, or `MISSING`; and the places of the last.
+            whole: Whether a `Plain` of each is returned, and not only its value, so that no more
+                is kept of so many; for other rows it is `MISSING`.
         """
-        fingerprint, namespace, decode = _terms(family, states.namespace)
+        fingerprint, namespace, decode, horizon, share = _terms(family, states)
         digests, limits, now = self._digests, family.limits, states.read_at
-        # Whatever is fresh for longer than this is not due, however the draw is.
-        horizon, share = now + limits.l1_ttl, MAX_DRAW * limits.early
         known: Collection[str] | None = None
         pairs: Pairs | None = None
         # With their types in the call they would take longer than a frame.
@@ -81,8 +78,7 @@ class PlainFrames:
             try:
                 if tags is not known:
                     pairs = states.pairs(tags)
-                    form = NO_FORM if pairs is None else plain_form(pairs)
-                    head, head_checksum, packed, start, paid = form
+                    head, head_checksum, packed, start, paid = plain_form(pairs)
                     known = tags
                 if frame is not None:
                     # What is no bytes, or too few, raises.
@@ -103,9 +99,9 @@ class PlainFrames:
                         and 0.0 <= load <= LONGEST_LOAD
                     ):
                         early = fresh
-                        if horizon + share * load < fresh or now < (
-                            early := self._due_at(limits, created, fresh, load)
-                        ):
+                        if horizon + share * load >= fresh:
+                            early = self._due_at(limits, created, fresh, load)
+                        if now < early:
                             payload = rest[paid]
                             value = decode(payload)
                             if whole:
@@ -131,14 +127,18 @@ class PlainFrames:
         )
 
 
-def _terms(family: Family, namespace: bytes | None) -> Terms:
+def _terms(family: Family, states: States) -> Terms:
     """Return on what terms the frames of a family are plain; those of no frame if none is."""
+    limits, namespace, fingerprint = family.limits, states.namespace, b""
+    # Whatever is fresh for longer than this is not due, however the draw is.
+    horizon, share = states.read_at + limits.l1_ttl, MAX_DRAW * limits.early
     try:
-        if namespace is not None:
-            return family.codec.fingerprint, namespace, family.codec.decode
-    except Exception:  # noqa: BLE001, S110 - of a user's annotation; the finder tells what it is
-        pass
-    return b"", b"", family.codec.decode
+        fingerprint = family.codec.fingerprint
+    except Exception:  # noqa: BLE001 - of a user's annotation; the finder tells what it is
+        namespace = None
+    if namespace is None:
+        return b"", b"", family.codec.decode, horizon, share
+    return fingerprint, namespace, family.codec.decode, horizon, share
 
 
 def entry_of(family: Family, plain: Plain, states: States) -> Entry:

@@ -6,6 +6,7 @@ A read that L1 cannot answer joins or starts a flight, which `_pilot` runs.
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from async_tiercache._basis import Basis
 from async_tiercache._events import Operation
 from async_tiercache._family import Alias, Family, Load
 from async_tiercache._flight import Flight
@@ -185,20 +186,9 @@ class Reader:
                 joined = outcome.error is not None or not self._view.is_ahead(flight, outcome)
             if flight is None or not joined:
                 slot = slot if known else self._view.slot(key, load.tags, family=family)
-                known = False
-                found, basis = self._view.found(looked, slot), None
-                if looked is not None and found is not None:
-                    basis = looked.basis
-                flight = self._pilot.begin(
-                    family,
-                    key,
-                    slot,
-                    tags=load.tags,
-                    opened=load.open,
-                    forced=forced,
-                    many=False,
-                    basis=basis,
-                )
+                found, known = self._view.found(looked, slot), False
+                basis = looked.basis if looked is not None and found is not None else None
+                flight = self._begun(family, key, slot, load, basis, forced=forced)
                 self._followers.follow(looked, flight)
                 looked = None
                 outcome = await self._pilot.lead(flight, family, load, found)
@@ -220,6 +210,28 @@ class Reader:
             if flight.proving is not None:
                 await proven([flight])
             return Answer(flight, outcome, joined)
+
+    def _begun(
+        self,
+        family: Family,
+        key: str,
+        slot: Slot | None,
+        load: Load,
+        basis: Basis | None,
+        *,
+        forced: bool,
+    ) -> Flight:
+        """Return a flight that begins here, which later readers join."""
+        return self._pilot.begin(
+            family,
+            key,
+            slot,
+            tags=load.tags,
+            opened=load.open,
+            forced=forced,
+            many=False,
+            basis=basis,
+        )
 
     def peek(
         self, family: Family, key: str, tags: tuple[str, ...], alias: Alias | None

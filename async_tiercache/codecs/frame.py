@@ -294,8 +294,10 @@ def unpack(frame: bytes, *, key_digest: bytes) -> tuple[Header, Body]:
     return header, Body(payload, plain_bytes, compression, dictionary_id)
 
 
-def plain_form(tags: tuple[tuple[str, bytes], ...]) -> PlainForm:
-    """Return what a plain frame under some tags looks like."""
+def plain_form(tags: tuple[tuple[str, bytes], ...] | None) -> PlainForm:
+    """Return what a plain frame under some tags looks like; `NO_FORM` for `None`."""
+    if tags is None:
+        return NO_FORM
     if not tags:
         return _UNTAGGED
     packed, (head, checksum) = pack_tags(tags), _PLAIN_HEADS[len(tags)]

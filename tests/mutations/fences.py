@@ -323,7 +323,7 @@ FENCES: Final = (
         before="            or flight.operation is not None\n",
         after="",
         named=(
-            "tests/core/test_freshness_of_reads.py::test_refreshes_share_the_value_of_a_load_that_begins_after_all_of_them",
+            "tests/core/test_refreshes.py::test_refreshes_share_the_value_of_a_load_that_begins_after_all_of_them",
         ),
         note="The simulator is promised nothing about a refresh.",
     ),
@@ -335,7 +335,7 @@ FENCES: Final = (
         before="        flight.began_at = self._tiers.now()\n",
         after="",
         named=(
-            "tests/core/test_freshness_of_reads.py::test_a_refresh_that_shares_another_has_nothing_that_was_loaded_before_it",
+            "tests/core/test_refreshes.py::test_a_refresh_that_shares_another_has_nothing_that_was_loaded_before_it",
         ),
         note="The simulator is promised nothing about a refresh.",
     ),

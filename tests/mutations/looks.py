@@ -7,6 +7,7 @@ from tests.mutations.mutation import Mutation
 _LOOKS: Final = "async_tiercache/_looks.py"
 _FOLLOWING: Final = "async_tiercache/_followers.py"
 _TESTS: Final = "tests/core/test_looks.py::"
+_OVERTAKEN: Final = "tests/core/test_overtaken_looks.py::"
 _FOLLOWERS: Final = "tests/core/test_followers.py::"
 _SURVEYS: Final = "tests/core/test_surveys.py::"
 
@@ -31,10 +32,10 @@ LOOKS: Final = (
         before="by_key.get(key) is not look",
         after="by_key.setdefault(key, look) is None",
         named=(
-            f"{_TESTS}test_a_batch_overtakes_a_look",
-            f"{_TESTS}test_a_get_overtakes_a_look",
-            f"{_TESTS}test_a_reader_of_another_function_overtakes_a_look",
-            f"{_TESTS}test_a_reader_joins_no_old_look_without_a_proof",
+            f"{_OVERTAKEN}test_a_batch_overtakes_a_look",
+            f"{_OVERTAKEN}test_a_get_overtakes_a_look",
+            f"{_OVERTAKEN}test_a_reader_of_another_function_overtakes_a_look",
+            f"{_OVERTAKEN}test_a_reader_joins_no_old_look_without_a_proof",
         ),
     ),
     Mutation(
@@ -98,7 +99,7 @@ LOOKS: Final = (
         file="async_tiercache/_pilot.py",
         before="        self._looks.detach(key)\n",
         after="",
-        named=(f"{_TESTS}test_a_batch_overtakes_a_look",),
+        named=(f"{_OVERTAKEN}test_a_batch_overtakes_a_look",),
     ),
     Mutation(
         name="look-get",
@@ -107,7 +108,7 @@ LOOKS: Final = (
         file=_LOOKS,
         before="look = Look.at(self._home, family, basis, many=True)",
         after="look = Look.at(Home(), family, basis, many=True)",
-        named=(f"{_TESTS}test_a_get_overtakes_a_look",),
+        named=(f"{_OVERTAKEN}test_a_get_overtakes_a_look",),
     ),
     Mutation(
         name="get-current",
@@ -116,7 +117,7 @@ LOOKS: Final = (
         file="async_tiercache/_getter.py",
         before="                if claim.current:\n",
         after="                if True:\n",
-        named=(f"{_TESTS}test_a_get_that_was_overtaken_keeps_nothing",),
+        named=(f"{_OVERTAKEN}test_a_get_that_was_overtaken_keeps_nothing",),
     ),
     Mutation(
         name="look-floor",
@@ -137,7 +138,7 @@ LOOKS: Final = (
         file=_LOOKS,
         before="now < ledger.proof_deadline or now - began < ledger.join_seconds",
         after="bool(ledger)",
-        named=(f"{_TESTS}test_a_reader_joins_no_old_look_without_a_proof",),
+        named=(f"{_OVERTAKEN}test_a_reader_joins_no_old_look_without_a_proof",),
     ),
     Mutation(
         name="join-proof",
@@ -147,7 +148,7 @@ LOOKS: Final = (
         before="{seen} < {RESERVED}ledger.epoch.deadline",
         after="{seen} is not None",
         named=(
-            f"{_TESTS}test_a_reader_joins_no_old_look_without_a_proof",
+            f"{_OVERTAKEN}test_a_reader_joins_no_old_look_without_a_proof",
             f"{_FOLLOWERS}test_without_a_proof_an_old_load_is_followed_by_nobody",
         ),
     ),
@@ -188,7 +189,7 @@ LOOKS: Final = (
         file="async_tiercache/_view.py",
         before="looked.found if looked.current and self._ledger.holds(looked.basis) else None",
         after="looked.found if self._ledger.holds(looked.basis) else None",
-        named=(f"{_TESTS}test_a_reader_joins_no_old_look_without_a_proof",),
+        named=(f"{_OVERTAKEN}test_a_reader_joins_no_old_look_without_a_proof",),
     ),
 )
 """Each of them, taken out."""

@@ -4,20 +4,14 @@ Holds one string per key and one per tag; what else there is, and how all is cal
 """
 
 import asyncio
-import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
 from secrets import token_bytes
-from types import NoneType
 from typing import Any, Final, Literal
 
 from redis.asyncio.cluster import RedisCluster
 from redis.asyncio.sentinel import SentinelConnectionPool
 from redis.exceptions import (
-    AskError,
-    ClusterCrossSlotError,
-    NoPermissionError,
-    OutOfMemoryError,
     TryAgainError,
 )
 
@@ -46,32 +40,33 @@ from async_tiercache.backends.redis.cluster import Cluster
 from async_tiercache.backends.redis.cluster_bus import ClusterBus
 from async_tiercache.backends.redis.connections import connection_of
 from async_tiercache.backends.redis.directory import Directory
-from async_tiercache.backends.redis.failures import NodeDownError, is_down
+from async_tiercache.backends.redis.failures import NodeDownError
 from async_tiercache.backends.redis.line import WAIT_SECONDS, Line
 from async_tiercache.backends.redis.names import Names
+from async_tiercache.backends.redis.replies import (
+    OPERATION_LIMIT,
+    PromptRead,
+    PromptTake,
+    content_of,
+    contents_of,
+    state_in,
+    translated,
+)
 from async_tiercache.backends.redis.route import Route
 from async_tiercache.backends.redis.runs import Runs
 from async_tiercache.backends.redis.sentinel import MasterWires
-from async_tiercache.backends.redis.turns import Read, Turns
+from async_tiercache.backends.redis.turns import Turns
 from async_tiercache.backends.redis.wires import Wires
 from async_tiercache.errors import (
     ConfigurationError,
     TierError,
-    TierPartError,
     TierRefusedError,
 )
-from async_tiercache.tags import STATE_BYTES
 
 MAX_TOGETHER: Final = 1024
 """Names that are read by one command."""
-OPERATION_LIMIT: Final = 0.25
-"""How long one turn to Redis may take, in seconds."""
 SECRET_BYTES: Final = 32
 
-_CONTENT: Final = frozenset({bytes, NoneType})
-_tuple: Final[Any] = tuple
-_READING: Final[Callable[[tuple[Any, Any]], Reading]] = partial(_tuple.__new__, Reading)
-"""Makes one without the function that its class has for that."""
 _SCANNED: Final = 1000  # names that a server looks at in one turn of a scan
 
 
@@ -164,10 +159,10 @@ class RedisRemote:
             held = await self._read_in_parts(route, asked)
         else:
             try:
-                held = _contents(await route.submit("MGET", *asked))
+                held = contents_of(await route.submit("MGET", *asked))
             except Exception as error:
-                raise _translated(error) from error
-        return Reading(held[: len(keys)], [_state(each) for each in held[len(keys) :]])
+                raise translated(error) from error
+        return Reading(held[: len(keys)], [state_in(each) for each in held[len(keys) :]])
 
     def begin_read(
         self,
@@ -180,7 +175,7 @@ class RedisRemote:
         route = self._on_loop()
         if not isinstance(route, Turns) or len(keys) + len(tags) > MAX_TOGETHER:
             return False
-        route.hasten(_Read(self._names.all_of(keys, tags), len(keys), heard))
+        route.hasten(PromptRead(self._names.all_of(keys, tags), len(keys), heard))
         return True
 
     async def _read_in_parts(self, route: Route, names: list[str]) -> list[Content]:
@@ -190,8 +185,8 @@ class RedisRemote:
         held: list[Content] = []
         for reply in await _all(submitted):
             if isinstance(reply, BaseException):
-                raise _translated(reply) from reply
-            held += _contents(reply)
+                raise translated(reply) from reply
+            held += contents_of(reply)
         return held
 
     async def _read_each(self, route: Route, names: list[str]) -> list[Content]:
@@ -204,12 +199,12 @@ class RedisRemote:
                 down = reply
                 held.append(UNREACHED)
             elif isinstance(reply, BaseException):
-                raise _translated(reply) from reply
+                raise translated(reply) from reply
             else:
                 reached += 1
-                held.append(_content(reply))
+                held.append(content_of(reply))
         if down is not None and not reached:
-            raise _translated(down) from down
+            raise translated(down) from down
         return held
 
     async def ensure(self, tags: Sequence[str], seconds: float, /) -> list[bytes | None]:
@@ -236,7 +231,7 @@ class RedisRemote:
         else:
             held = await self._ask(replace(instead_of))
         # A repeated command finds what its lost first try has put there.
-        return None if held == token else _content(held)
+        return None if held == token else content_of(held)
 
     def begin_take(
         self,
@@ -251,7 +246,7 @@ class RedisRemote:
         if not isinstance(route, Turns):
             return False
         name, life = self._names.key(key), _milliseconds(seconds)
-        route.enqueue(("SET", name, token, "NX", "GET", "PX", life), _Take(token, heard))
+        route.enqueue(("SET", name, token, "NX", "GET", "PX", life), PromptTake(token, heard))
         return True
 
     async def seize(self, key: str, token: bytes, seconds: float, /) -> bool:
@@ -284,7 +279,9 @@ class RedisRemote:
             both = [names.key(key), names.waiters(key)]
             life = _milliseconds(WAIT_SECONDS)
             try:
-                return _content(await self._ask(scripts.run(route, scripts.WAIT, both, held, life)))
+                return content_of(
+                    await self._ask(scripts.run(route, scripts.WAIT, both, held, life))
+                )
             except TierRefusedError as error:
                 # Their slot is on its way to another node, which has but one of them.
                 if not isinstance(error.__cause__, TryAgainError):
@@ -364,7 +361,7 @@ class RedisRemote:
         # Where the server has lost it, the one that the others have is put back.
         mine = self._secret or token_bytes(SECRET_BYTES)
         submit = self._on_loop().submit
-        held = _content(await self._ask(submit("SET", self._names.secret, mine, "NX", "GET")))
+        held = content_of(await self._ask(submit("SET", self._names.secret, mine, "NX", "GET")))
         if held is not None and len(held) != SECRET_BYTES:
             raise TierRefusedError("Redis holds what is no secret of ours", tier="l2")
         self._secret = mine if held is None else held
@@ -393,12 +390,12 @@ class RedisRemote:
         for _, error in failed:
             if not isinstance(error, NodeDownError):
                 assert error is not None
-                raise _translated(error) from error
+                raise translated(error) from error
         if failed:
             keys = tuple(key for part, _ in failed for key in part.keys)
             tags = tuple(tag for part, _ in failed for tag in part.tags)
             assert failed[0].error is not None
-            raise _translated(failed[0].error, keys, tags) from failed[0].error
+            raise translated(failed[0].error, keys, tags) from failed[0].error
 
     async def _write(
         self, script: str, key: str, arguments: tuple[Any, ...], mark: bytes | None
@@ -490,87 +487,14 @@ class RedisRemote:
     async def _last_message(self, instead: bytes) -> bytes | None:
         """Return the id of the last message, after putting another where there is none."""
         submit = self._on_loop().submit
-        return _content(await self._ask(submit("SET", self._names.last, instead, "NX", "GET")))
+        return content_of(await self._ask(submit("SET", self._names.last, instead, "NX", "GET")))
 
     async def _ask(self, reply: Awaitable[Any]) -> Any:
         """Await a reply and translate what redis-py raises."""
         try:
             return await reply
         except Exception as error:
-            raise _translated(error) from error
-
-
-class _Read(Read):
-    """Calls back with what was read, where a future would wait for a tick of the loop.
-
-    Args:
-        names: What is read.
-        keys: How many of the names are keys; the others are tags.
-        heard: Is called once.
-    """
-
-    __slots__ = ("_heard", "_keys")
-
-    def __init__(
-        self, names: Sequence[str], keys: int, heard: Callable[[Reading | TierError], None]
-    ) -> None:
-        super().__init__(("MGET", *names))
-        self._keys = keys
-        self._heard = heard
-
-    def set_result(self, result: Any, /) -> None:
-        """Hand the contents on."""
-        self.told, keys = True, self._keys
-        try:
-            held = _contents(result)
-        except TierError as error:
-            self._heard(error)
-            return
-        self._heard(_READING((held[:keys], [_state(each) for each in held[keys:]])))
-
-    def set_exception(self, exception: Exception, /) -> None:
-        """Hand on what the error means."""
-        self.told = True
-        self._heard(_translated(exception))
-
-
-class _Take:
-    """Calls back with what a key holds instead of a lease.
-
-    Args:
-        token: The lease; a repeated command finds what its lost first try has put there.
-        heard: Is called once.
-    """
-
-    __slots__ = ("_heard", "_over", "_token")
-
-    def __init__(
-        self, token: bytes, heard: Callable[[bytes | TierError | Literal[False] | None], None]
-    ) -> None:
-        self._token = token
-        self._heard = heard
-        self._over = False
-
-    def done(self) -> bool:
-        """Return whether it was called."""
-        return self._over
-
-    def set_result(self, result: Any, /) -> None:
-        """Hand on what the key holds."""
-        self._over = True
-        try:
-            held = None if result == self._token else _content(result)
-        except TierError as error:
-            self._heard(error)
-        else:
-            self._heard(held)
-
-    def set_exception(self, exception: Exception, /) -> None:
-        """Hand on what the error means."""
-        self._over = True
-        # Another type takes a script, which `take` sends.
-        other = str(exception).startswith("WRONGTYPE")
-        self._heard(False if other else _translated(exception))
+            raise translated(error) from error
 
 
 async def _all(replies: Sequence[asyncio.Future[Any]]) -> list[Any]:
@@ -587,51 +511,6 @@ async def _all(replies: Sequence[asyncio.Future[Any]]) -> list[Any]:
         for reply in replies[len(results) :]:
             reply.cancel()
     return results
-
-
-def _translated(
-    error: BaseException, keys: tuple[str, ...] = (), tags: tuple[str, ...] = ()
-) -> TierError:
-    """Return what an error of redis-py means to the cache."""
-    if isinstance(error, NodeDownError):
-        text = f"Redis serves in part: {error}"
-        return TierPartError(text, tier="l2", keys=keys, tags=tags)
-    # Not what is about this one command: one text says once what is the matter.
-    said = re.split(r",? (?:with args|script:)", str(error), maxsplit=1)[0].rstrip(".")
-    if isinstance(error, OutOfMemoryError):
-        hint = "Set maxmemory-policy allkeys-lru or allkeys-lfu, or give it more memory."
-        return TierRefusedError(f"Redis is full: {said}", tier="l2", hint=hint)
-    if isinstance(error, NoPermissionError):
-        hint = "docs/concepts/redis.md has the commands that its user needs."
-        return TierRefusedError(f"Redis refused: {said}", tier="l2", hint=hint)
-    if isinstance(error, AskError | ClusterCrossSlotError):
-        hint = "Use redis+cluster:// or a RedisCluster."
-        return TierRefusedError("Redis refused: it is a node of a Cluster", tier="l2", hint=hint)
-    if not is_down(error):
-        return TierRefusedError(f"Redis refused: {said}", tier="l2")
-    if isinstance(error, TypeError | ValueError):
-        # No command could be made of it, whatever the server does.
-        return TierRefusedError(f"Redis was not asked: {error}", tier="l2")
-    if isinstance(error, TimeoutError):
-        return TierError(f"Redis did not answer in {OPERATION_LIMIT} s", tier="l2")
-    return TierError(f"Redis is out of reach: {error}", tier="l2")
-
-
-def _content(reply: Any) -> bytes | None:
-    """Return what a key holds, if it is that."""
-    if reply is None or isinstance(reply, bytes):
-        return reply
-    raise TierError(f"Redis answered a read with {type(reply).__name__}", tier="l2")
-
-
-def _contents(replies: list[Any]) -> list[Content]:
-    """Return what keys hold."""
-    return replies if _CONTENT.issuperset(map(type, replies)) else list(map(_content, replies))
-
-
-def _state(held: Content) -> Content:
-    """Return the state of a tag, if its name holds one."""
-    return held if held is UNREACHED or (held is not None and len(held) == STATE_BYTES) else None
 
 
 def _seen(reply: "asyncio.Future[Any]") -> None:

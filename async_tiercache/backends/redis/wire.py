@@ -107,12 +107,17 @@ class Turn:
         if self.sentinel:
             replies.pop()
         if len(replies) != len(self.commands):
-            answers, replies = iter(replies), []
-            for command in self.commands:
-                if type(command) is Asking:
-                    next(answers)
-                replies.append(next(answers))
+            replies = self._own(replies)
         self.answered(replies)
+
+    def _own(self, replies: list[Any]) -> list[Any]:
+        """Return the replies to the commands, without those to what was asked in front of some."""
+        answers, own = iter(replies), replies[:0]
+        for command in self.commands:
+            if type(command) is Asking:
+                next(answers)
+            own.append(next(answers))
+        return own
 
 
 Lost: TypeAlias = "Callable[[Wire, list[Turn], Exception], None]"
