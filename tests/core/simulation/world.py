@@ -14,7 +14,7 @@ from async_tiercache.codecs.frame import (
     unpack,
 )
 from async_tiercache.errors import LoadCancelledError, LoadTimeoutError
-from async_tiercache.testing import NEVER, Fate, Journey, SimulatedClock, Simulator
+from async_tiercache.testing import NEVER, Fate, Journey, SimulatedClock, Simulator, settled
 from tests.core.simulation.model import PLAN, Claim, Model, Plan, SourceError
 from tests.core.simulation.process import (
     BOUND,
@@ -196,9 +196,12 @@ class World:
     async def _hand_over(
         self, reader: Process, token: str, versions: dict[str, int], begun: float
     ) -> None:
-        if await reader.cache.apply(token):
-            # What was put since the invalidation began has come after it here, too.
-            self._claim(reader, begun, versions, done=False)
+        with self.model.disturbing(versions):
+            if await reader.cache.apply(token):
+                # What was put since the invalidation began has come after it here, too.
+                self._claim(reader, begun, versions, done=False)
+                # What L2 has not confirmed is repeated from here, also over what is put meanwhile.
+                await settled(reader.cache)
 
     def clear(self, process: int) -> None:
         """Change all rows, then invalidate everything."""
