@@ -35,6 +35,7 @@ class Served:
         fields: What requests carry.
         from_l2: Whether each response is to come from Redis.
         apart: Whether another process than the child is what is driven.
+        repeats: How often it is timed in each round: one differs from the next by three hundredths.
     """
 
     case: str
@@ -43,6 +44,7 @@ class Served:
     fields: Mapping[str, str] = field(default_factory=lambda: BROWSER)
     from_l2: bool = False
     apart: bool = False
+    repeats: int = 1
     _requests: int = field(default=0, init=False)
     _at_first: dict[str, Any] = field(default_factory=dict[str, Any], init=False)
 
@@ -113,8 +115,12 @@ class Hall:
         for turn in range(effort.rounds if effort.scale >= 1 else min(3, effort.rounds)):
             for index in range(len(subjects)):
                 number = (index + turn) % len(subjects)
-                pair = (floor, subjects[number])
-                pairs[number].append(await _times(pair, seconds, subject_first=turn % 2 == 1))
+                subject = subjects[number]
+                for again in range(subject.repeats if effort.scale >= 1 else 1):
+                    first = (turn + again) % 2 == 1
+                    pairs[number].append(
+                        await _times((floor, subject), seconds, subject_first=first)
+                    )
         for subject in subjects:
             await subject.check()
         clocks: tuple[ClockName, ClockName] = ("wall", "cpu")

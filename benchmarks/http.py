@@ -153,6 +153,8 @@ async def sockets(effort: Effort) -> list[Claim | Result]:
             here.serve("FastAPI, uncached", "fastapi"),
         )
         asking = {**BROWSER, "If-None-Match": ETAG.decode()}
+        # A bar is held against it that leaves less room than two rounds differ by.
+        l1 = replace(l1, repeats=3)
         unchanged = replace(l1, case=FROM_L1_304, fields=asking)
         timed = await here.measure([l1, unchanged, *others], effort)
     hits = {result.clock: result for result in timed if result.case == FROM_L1}
