@@ -1,7 +1,6 @@
 """What overtakes a look: "old" has been read for it, and others have shown "new" since."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -14,40 +13,12 @@ from tests.core.source import KEY, Source, function_of, soon, ticks
 from tests.core.wire import MESSAGE, Wire
 
 BOUND = 2.0
-KEYS = range(5)
-
-
-@pytest_asyncio.fixture
-async def stored(other: TierCache) -> None:
-    """Let L2 hold a value for each key, put there by another process."""
-    for key in KEYS:
-        await reader_of(other)(key)
-    await settled(other)
 
 
 @pytest.fixture
 def wire(server: MemoryServer) -> Wire:
     """Return the connections of the cache that reads."""
     return Wire(server)
-
-
-@pytest_asyncio.fixture
-async def cache(make_cache: MakeCache, wire: Wire, stored: None) -> AsyncIterator[TierCache]:
-    """Return a cache that has nothing in L1."""
-    cache = await make_cache(client=wire.client)
-    await settled(cache)
-    wire.sent.clear()
-    yield cache
-
-
-def reader_of(cache: TierCache, **options: Any) -> Any:
-    """Return a cached function."""
-
-    @cache.cached("row:{key}", **options)
-    async def row(key: int) -> str:
-        return f"row {key}"
-
-    return row
 
 
 class Held:
