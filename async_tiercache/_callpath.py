@@ -82,6 +82,9 @@ class CallPath:
     Attributes:
         call: Takes the function's place: an L1 hit at once, anything else through `read`.
         peek: Takes the same arguments, and awaits nothing.
+        peek_past: Takes the text of a key, a value, and the text of another key: a peek at the
+            former, and where that value is there, one at the latter; `None` where L1 is not looked
+            into by texts.
         collect: Takes the same arguments; returns `self` (or `None`) and the values.
         invoke: Calls the original with `self`, the values and the load context.
     """
@@ -130,15 +133,15 @@ class CallPath:
         self._of_class: dict[type, tuple[CodeType, dict[str, Any]]] = {}
         self._values = f"{parts.owner}, {tuple_of(parts.names)}"
         found = self._found()
-        space = self._compiled(
-            *self._call_lines(found), *self._peek_lines(found), *self._other_lines()
-        )
+        lines = (*self._call_lines(found), *self._peek_lines(found), *self._past_lines(found))
+        space = self._compiled(*lines, *self._other_lines())
         for name in ("peek", "collect"):  # errors about wrong arguments name them
             space[f"{RESERVED}{name}"].__qualname__ = function.__qualname__
         self.call: Callable[..., Coroutine[Any, Any, Any]] = functools.wraps(function)(
             space[f"{RESERVED}call"]
         )
         self.peek: Callable[..., Any] = space[f"{RESERVED}peek"]
+        self.peek_past: Callable[[str, object, str], Any] | None = space.get(f"{RESERVED}peek_past")
         self.collect: Callable[..., tuple[Any, Arguments]] = space[f"{RESERVED}collect"]
         self.invoke: Callable[[Any, Arguments, LoadContext], Coroutine[Any, Any, Any]] = space[
             f"{RESERVED}invoke"
@@ -213,6 +216,15 @@ class CallPath:
         """Return the source of `peek`."""
         missed = partial(_unpeeked_lines, self._values)
         return [f"def {RESERVED}peek({self._parts.header}):", *self._lines(found, missed)]
+
+    def _past_lines(self, found: Found | None) -> list[str]:
+        """Return the source of `peek_past`, if there is one."""
+        if found is None or self._table is None or not self._table.by_text:
+            return []
+        return [
+            f"def {RESERVED}peek_past({RESERVED}key, {RESERVED}passed, {RESERVED}beyond):",
+            *_indented(_past_lines(found[0], self._now, proven=self._proven)),
+        ]
 
     def _other_lines(self) -> list[str]:
         """Return the source of `collect` and `invoke`."""
@@ -345,6 +357,32 @@ def _hit_lines(
         f"        {slot}.visited = {RESERVED}next({RESERVED}hits_left)",
         f"        return {slot}.value",
         *missed(slot, alias),
+    ]
+
+
+def _past_lines(slots: str, clock: str, *, proven: bool) -> list[str]:
+    """Return the lines that answer from two slots, one of which tells where the other is.
+
+    What one look at the time, and at the tasks that load, does not settle is left to two peeks.
+    """
+    key, passed, beyond = f"{RESERVED}key", f"{RESERVED}passed", f"{RESERVED}beyond"
+    first, slot, now = f"{RESERVED}first", f"{RESERVED}slot", f"{RESERVED}now"
+    good = "{1} < {0}.epoch.deadline" if proven else "{0}.epoch.over is None"
+    good += " and {1} < {0}.soft_deadline"
+    return [
+        f"try: {first}, {slot} = {slots}[{key}], {slots}[{beyond}]",
+        f"except {RESERVED}KeyError: pass",
+        "else:",
+        f"    {now} = {clock}",
+        f"    if ({first}.value is {passed}",
+        f"        and {good.format(first, now)}",
+        f"        and {good.format(slot, now)}",
+        f"        and (not {RESERVED}running or {RESERVED}current() is None)):",
+        f"        {first}.visited = {RESERVED}next({RESERVED}hits_left)",
+        f"        {slot}.visited = {RESERVED}next({RESERVED}hits_left)",
+        f"        return {slot}.value",
+        f"{first} = {RESERVED}peek({key})",
+        f"return {RESERVED}peek({beyond}) if {first} is {passed} else {first}",
     ]
 
 
