@@ -64,21 +64,18 @@ class Leads:
     """The keys to which a record leads: most lead to one, for which a dict would be much larger.
 
     Args:
-        record: The record.
         values: What the first request had in the fields that tell the variants apart.
         key: The key of its variant.
 
     Attributes:
-        name: The field that tells them apart; if several do, a text that names none.
-        first: What the first request had there.
+        first: What the first request had in those fields.
         key: The key of its variant.
         others: The keys of the others.
     """
 
-    __slots__ = ("first", "key", "name", "others")
+    __slots__ = ("first", "key", "others")
 
-    def __init__(self, record: Variants, values: Selecting, key: KeyText) -> None:
-        self.name = record.names[0] if len(record.names) == 1 else b""
+    def __init__(self, values: Selecting, key: KeyText) -> None:
         self.first = values
         self.key = key
         self.others: dict[Selecting, KeyText] | None = None
@@ -100,44 +97,80 @@ class Leads:
         return key
 
 
+class Way:
+    """Where the record of a URL is found, and where it has led the last request.
+
+    Args:
+        key: The key of the record.
+
+    Attributes:
+        key: That.
+        record: The record, if it leads by one field; `None` if it does not, or is not known.
+        name: The field.
+        value: What the last request had there.
+        below: The key to which that has led.
+    """
+
+    __slots__ = ("below", "key", "name", "record", "value")
+
+    def __init__(self, key: KeyText) -> None:
+        self.key = self.below = key
+        self.record: Variants | None = None
+        self.name = b""
+        self.value: bytes | None = None
+
+
 class Keys:
     """The keys of requests.
 
     Args:
         max_variants: So many variants of a URL are told apart.
-        heeded: Fields of requests that tell of whether their records are at hand.
+        unusual: Fields that no request has whose record may be at hand.
+        conditions: Those that say what is to be answered from it.
         lists: Whether blanks around commas tell no variants apart.
 
     Attributes:
-        of_urls: The key of each URL.
+        of_urls: The way to the response of each URL.
         of_variants: By the id of a record, the keys to which it leads.
-        heeded: Those, with all by which a record in `of_variants` tells its variants apart: who
+        heeded: Both, with all by which a record in `of_variants` tells its variants apart: who
             finds records there needs no others of a request.
         searched: The keys of paths whose URLs share responses.
     """
 
-    def __init__(self, max_variants: int, heeded: Iterable[bytes], *, lists: bool) -> None:
+    def __init__(
+        self,
+        max_variants: int,
+        unusual: Iterable[bytes],
+        conditions: frozenset[bytes],
+        *,
+        lists: bool,
+    ) -> None:
         self._max_variants = max_variants
         self._lists = lists
-        self.of_urls: Bounded[Url, KeyText] = Bounded()
+        self.of_urls: Bounded[Url, Way] = Bounded()
         self.of_variants: Bounded[bytes, Leads] = Bounded()
-        self.heeded = {b"host", *heeded}
+        self.heeded = {b"host", *unusual, *conditions}
+        self._conditions = conditions
         self._varying: set[bytes] = set()
         self._names: Bounded[str, tuple[bytes, ...]] = Bounded()
         self.searched: Bounded[str, None] = Bounded()
 
     def of(self, scope: Scope, fields: Mapping[bytes, bytes]) -> KeyText:
         """Return by what the record of a request's URL is found, or that of its path."""
+        return self.way(scope, fields).key
+
+    def way(self, scope: Scope, fields: Mapping[bytes, bytes]) -> Way:
+        """Return the way to what answers a request."""
         host, sent, path = fields.get(b"host"), scope.get("raw_path"), scope["path"]
         query = scope["query_string"]
         url = (scope["scheme"], host, sent, path, query)
-        key = self.of_urls.get(url)
-        if key is None:
+        way = self.of_urls.get(url)
+        if way is None:
             key = path_key(scope)
-            key = key if key in self.searched else url_key(scope)
+            way = Way(key if key in self.searched else url_key(scope))
             if _size((host, sent or path, query)) <= _LONGEST:
-                self.of_urls.add(url, key)
-        return key
+                self.of_urls.add(url, way)
+        return way
 
     def below(self, record: Pointer, scope: Scope, fields: Mapping[bytes, bytes]) -> KeyText | None:
         """Return the key to which a record leads a request; `None` if to one too many.
@@ -145,13 +178,14 @@ class Keys:
         Args:
             record: The record.
             scope: The request.
-            fields: At least those of its fields that are heeded.
+            fields: At least those of its fields that are heeded; conditions may be left out.
         """
         if type(record) is Searches:
             return _key(_digest(scope, rule=record.rule), f"{record.record_id.hex()}:")
         known, names = self.of_variants.get(record.record_id), record.names
         if known is None:
             self._heed(names)
+        if known is None or not self._conditions.isdisjoint(names):
             fields = joined(scope["headers"])
         asked = [fields.get(each) for each in names]
         # Most name one field; a tuple of it, and its hash, would cost as much as the rest.
@@ -165,12 +199,31 @@ class Keys:
             found = self._led(record, values, digest)
         return found
 
+    def lead(
+        self, way: Way, record: Variants, fields: Mapping[bytes, bytes], below: KeyText
+    ) -> None:
+        """Let requests for a URL that have the same in one field go straight where one was led.
+
+        Not by a condition, which is not among the fields by which they are looked for.
+
+        Args:
+            way: The way of that one.
+            record: The record of the URL.
+            fields: Those of its fields that are heeded.
+            below: The key to which it was led.
+        """
+        name = record.names[0]
+        value = fields.get(name)
+        if name not in self._conditions and len(value or b"") <= _LONGEST:
+            way.record, way.name, way.value, way.below = record, name, value, below
+
     def _heed(self, names: tuple[bytes, ...]) -> None:
         """Have an eye on fields of requests by which variants are told apart."""
         if not self.heeded.issuperset(names):
             if len(self._varying) + len(names) > _HEEDED:
                 # An application that names ever others has no use for what was worked out.
                 self.of_variants.clear()
+                self.of_urls.clear()
                 self.heeded -= self._varying
                 self._varying.clear()
             self._varying |= {*names} - self.heeded
@@ -180,7 +233,7 @@ class Keys:
         """Return the key of a variant, if it is not one too many."""
         known = self.of_variants.get(record.record_id)
         if known is None:
-            return self.of_variants.add(record.record_id, Leads(record, values, _key(digest))).key
+            return self.of_variants.add(record.record_id, Leads(values, _key(digest))).key
         # Those of a record that is asked about are not forgotten for others': they count.
         self.of_variants.add(record.record_id, known)
         found = known.get(values)

@@ -13,7 +13,7 @@ from async_tiercache.http.fields import Fields
 from async_tiercache.http.stored import StoredResponse
 from async_tiercache.keys import KeyText
 from async_tiercache_integrations._http_fill import FILL, Fill
-from async_tiercache_integrations._http_keys import Bounded, Scope
+from async_tiercache_integrations._http_keys import Bounded, Scope, Way
 from async_tiercache_integrations._http_origin import Origin
 from async_tiercache_integrations._http_records import (
     NOT_STORED,
@@ -64,31 +64,35 @@ class Lookup:
         operations: Operations = self._record.__tiercache__
         self._is_loading = operations.is_loading
         self._try_refresh = operations.try_refresh
-        self._peek: Callable[[KeyText], Record | Missing] = self._record.peek
+        self.peek: Callable[[KeyText], Record | Missing] = self._record.peek
+        self.peek_past: Callable[[KeyText, Record | None, KeyText], Record | Missing]
+        self.peek_past = operations.path.peek_past or self._peek_past
 
-    def at_hand(self, scope: Scope, fields: Mapping[bytes, bytes]) -> StoredResponse | None:
-        """Return what memory has for a request, by those of its fields that are heeded."""
-        # What `keys` would say is looked up here where it is known: two calls less for each hit.
-        keys, peek = self._keys, self._peek
-        try:
-            key = keys.of_urls[
-                scope["scheme"], fields[b"host"], scope["raw_path"], scope["path"],
-                scope["query_string"],
-            ]  # fmt: skip
-        except KeyError:
-            key = keys.of(scope, fields)
-        record = peek(key)
-        while type(record) is not StoredResponse:
-            if type(record) is not Variants and type(record) is not Searches:
+    def _peek_past(self, key: KeyText, passed: Record | None, beyond: KeyText) -> Record | Missing:
+        """Return what memory has under a key, or if that is `passed`, under another one."""
+        record = self.peek(key)
+        return self.peek(beyond) if record is passed else record
+
+    def below(
+        self, record: Any, way: Way, scope: Scope, fields: Mapping[bytes, bytes]
+    ) -> StoredResponse | None:
+        """Return what memory has for a request where its URL's record leads.
+
+        Args:
+            record: What was found for the URL.
+            way: What is known of the URL.
+            scope: The request.
+            fields: Those of its fields that are heeded.
+        """
+        first = record
+        while type(record) is Variants or type(record) is Searches:
+            key = self._keys.below(record, scope, fields)
+            if key is None:
                 return None
-            leads = keys.of_variants.get(record.record_id)
-            if leads is not None and leads.first == fields.get(leads.name):
-                record = peek(leads.key)
-            elif (below := keys.below(record, scope, fields)) is not None:
-                record = peek(below)
-            else:
-                return None
-        return record
+            if record is first and type(record) is Variants and len(record.names) == 1:
+                self._keys.lead(way, record, fields, key)
+            record = self.peek(key)
+        return record if type(record) is StoredResponse else None
 
     async def find(self, fill: Fill) -> Record | None:
         """Return what answers a request; `None` if it has asked the application itself."""

@@ -7,7 +7,7 @@ that is there. Whatever ends the record ends them all.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any, Final, Literal, TypeAlias
 
 from async_tiercache import TierCache
@@ -18,14 +18,15 @@ from async_tiercache.abc import Clock
 from async_tiercache.http.control import RequestControl, request_control
 from async_tiercache.http.fields import Fields, joined
 from async_tiercache.http.negotiation import Normaliser
-from async_tiercache.http.status import CacheStatus, Forwarded
-from async_tiercache.http.stored import Answer, Ready, StoredResponse, answer_of
+from async_tiercache.http.status import Forwarded
+from async_tiercache.http.stored import StoredResponse, answer_of
 from async_tiercache.http.target import authority_of, groups_of
 from async_tiercache.tags import tag_texts
 from async_tiercache_integrations._http_carrier import CarriedBy, Carrier
 from async_tiercache_integrations._http_counts import HttpStatistics, counts_of, http_statistics
 from async_tiercache_integrations._http_edge import Edge
 from async_tiercache_integrations._http_fill import PARTIAL, Fill
+from async_tiercache_integrations._http_hits import Hits
 from async_tiercache_integrations._http_keys import (
     Keys,
     Scope,
@@ -120,7 +121,7 @@ def http_private() -> None:
         remarks.private = True
 
 
-class ResponseCache:
+class ResponseCache(Hits):
     """Keeps the responses of an application to `GET` that may be shared, and answers from them.
 
     Responses that are not stored are streamed as they come, and so are the others to the client
@@ -198,12 +199,11 @@ class ResponseCache:
         check_parts(app, cache, edge)
         check_choices(profile, name, clients, groups, read_your_writes)
         check_clock(clock)
-        self._unusual = _UNUSUAL if clients == "ignore" else _UNUSUAL | _ASKING
+        unusual = _UNUSUAL if clients == "ignore" else _UNUSUAL | _ASKING
         self._cache = cache
-        self._counts = counts_of(cache)
         core = cache._core  # noqa: SLF001 - a part of the whole, if of another package
         chosen = PROFILES[profile]
-        self._origin = Origin(
+        origin = Origin(
             app=app,
             profile=chosen,
             rules=checked_rules(rules),
@@ -212,10 +212,8 @@ class ResponseCache:
             detail=checked_detail(detail),
             edge=edge,
             collects=checked_switch(collect_tags, name="collect_tags"),
-            keys=Keys(
-                checked_variants(max_variants), self._unusual | CONDITIONS, lists=chosen.lists
-            ),
-            counts=self._counts,
+            keys=Keys(checked_variants(max_variants), unusual, CONDITIONS, lists=chosen.lists),
+            counts=counts_of(cache),
             targets=targets_of(name, profile),
             clock=clock,
             etags=checked_switch(etags, name="etags"),
@@ -229,53 +227,13 @@ class ResponseCache:
         self._carrier = None
         if read_your_writes is not None:
             self._carrier = Carrier(read_your_writes, name or "tiercache")
-        self._heeded = self._origin.keys.heeded
-        self._prepares = self._carrier is not None or bool(self._normalisers) or callable(detail)
-        self._hit = _telling_hits(None if detail is None else name)
-        self._lookup = Lookup(cache, self._origin)
-        self._wall = clock.wall
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:  # noqa: C901, PLR0912 - see below
-        """Answer a request, or let the application do so."""
-        if self._prepares or scope["type"] != "http" or scope["method"] != "GET":
-            scope = await self._prepared(scope, receive, send)
-            if scope is None:
-                return
-        # In one piece with the rest, as more of this is: a call would cost a hit a twentieth. And
-        # a dict of all fields would cost it more than the loop.
-        heeded, unusual = self._heeded, self._unusual
-        fields: dict[bytes, bytes] = {}
-        for name, value in scope["headers"]:
-            if name in heeded:
-                if name in unusual or name in fields:
-                    break
-                fields[name] = value
-        else:
-            held = self._lookup.at_hand(scope, fields)
-            if held is not None:
-                now = self._wall()
-                ready: Ready | None
-                try:
-                    ready = held.ready  # `getattr` with a default would be one
-                except AttributeError:
-                    ready = None
-                if ready is None or ready.by is not self or not ready.since <= now < ready.until:
-                    ready = held.readied(self._hit, by=self, now=now)
-                if ready is not None:
-                    tag = fields.get(b"if-none-match")
-                    if tag == ready.tag:
-                        self._counts.not_modified += 1
-                        status, told, body = 304, ready.fields_of_304.copy(), b""
-                    elif tag is None and b"if-modified-since" not in fields:
-                        self._counts.whole += 1
-                        status, told, body = held.status, ready.fields.copy(), held.body
-                    else:
-                        said = self._hit(int(held.fresh_until - now))
-                        status, told, body = self._told(held, fields, said, now=now)
-                    await send({"type": START, "status": status, "headers": told})
-                    await send({"type": BODY, "body": body})
-                    return
-        await self._handle(Fill(self._origin, scope, receive, send))
+        super().__init__(
+            Lookup(cache, origin),
+            origin,
+            unusual=unusual,
+            prepares=self._carrier is not None or bool(self._normalisers) or callable(detail),
+            name=None if detail is None else name,
+        )
 
     async def _prepared(self, scope: Any, receive: Any, send: Any) -> Any:
         """Return a plain request as it is looked for; `None` if another has been answered."""
@@ -381,31 +339,6 @@ class ResponseCache:
         status, told, body = self._told(record, fill.fields, said, method=method, now=now)
         await fill.send({"type": START, "status": status, "headers": told})
         await fill.send({"type": BODY, "body": body})
-
-    def _told(
-        self,
-        record: StoredResponse,
-        asked: Mapping[bytes, bytes],
-        said: Fields,
-        *,
-        method: str = "GET",
-        now: float,
-    ) -> Answer:
-        """Count a request that is answered from what is stored, and return with what.
-
-        Args:
-            record: That.
-            asked: The request's fields.
-            said: What is to be said besides.
-            method: The request's.
-            now: The present.
-        """
-        status, fields, body = answer_of(record, method, asked, now=now)
-        if status == 304:
-            self._counts.not_modified += 1
-        else:
-            self._counts.whole += 1
-        return status, [*fields, *said], body
 
     async def _answer_validated(
         self, fill: Fill, record: StoredResponse, asked: RequestControl | None
@@ -554,16 +487,6 @@ class ResponseCache:
 def _authority(scope: Scope) -> bytes:
     """Return the host that a request is for, in the one spelling of it."""
     return authority_of(scope["scheme"].encode(), host_of(scope).encode("latin-1"))
-
-
-def _telling_hits(name: str | None) -> Callable[[int], Fields]:
-    """Return what tells of a hit which is fresh for so many seconds, if anything shall."""
-
-    @lru_cache(maxsize=4096)
-    def told(ttl: int) -> Fields:
-        return () if name is None else ((b"cache-status", CacheStatus(name, ttl=ttl).encode()),)
-
-    return told
 
 
 def _is_for(fill: Fill, record: StoredResponse) -> bool:

@@ -447,6 +447,41 @@ async def test_a_request_that_is_over_is_not_made_again(
     assert [len(each.messages) for each in (first, second)] == [2, 3]
 
 
+@pytest.mark.parametrize(
+    ("conditions", "status"),
+    [
+        ([("if-none-match", '"a"')], 304),
+        ([("if-none-match", '"b"')], 200),
+        ([("if-none-match", '"b"'), ("if-none-match", '"a"')], 304),
+        ([("if-none-match", '"a"'), ("if-none-match", '"b"')], 304),
+        ([("if-none-match", '"b"'), ("if-none-match", '"c"')], 200),
+        ([("if-none-match", '"a"'), ("if-modified-since", "Mon, 30 Nov 2020 06:00:00 GMT")], 304),
+        ([("if-modified-since", "Mon, 30 Nov 2020 06:00:00 GMT"), ("if-none-match", '"a"')], 304),
+        ([("if-none-match", '"b"'), ("if-modified-since", "Mon, 30 Nov 2026 06:00:00 GMT")], 200),
+        ([("if-modified-since", "Mon, 30 Nov 2026 06:00:00 GMT")], 304),
+        ([("if-modified-since", "Mon, 30 Nov 2020 06:00:00 GMT")], 200),
+        ([("if-modified-since", "Mon, 30 Nov 2026 06:00:00 GMT")] * 2, 200),
+        ([("if-none-match", '"a"'), ("range", "bytes=0-1")], 304),
+        ([("if-none-match", '"b"'), ("range", "bytes=0-1")], 206),
+    ],
+)
+async def test_all_conditions_count_that_a_client_sends(
+    app: ResponseCache,
+    origin: Origin,
+    cache: TierCache,
+    conditions: list[tuple[str, str]],
+    status: int,
+) -> None:
+    """In whatever order and number; a date only where there is no tag (RFC 9110, 13.2.2)."""
+    date = "Mon, 30 Nov 2026 06:00:00 GMT"
+    origin.fields = [FRESH, ("etag", '"a"'), ("last-modified", date), ("date", date)]
+    await fetch(app)
+    await settled(cache)
+
+    assert [(await fetch(app, *conditions)).status for _ in range(2)] == [status] * 2
+    assert origin.calls == 1
+
+
 async def test_a_status_may_be_of_an_enumeration(
     app: ResponseCache, origin: Origin, cache: TierCache
 ) -> None:

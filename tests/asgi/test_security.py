@@ -323,6 +323,13 @@ async def test_long_texts_of_clients_are_not_remembered(
     assert len(known) == 2
     assert len(repr((known.first, known.others))) < 300
 
+    for _ in range(2):
+        await fetch(app, ("cookie", f"0{long}"))
+        await settled(cache)
+    assert (await fetch(app, ("cookie", f"0{long}"))).hit
+    (way,) = keys.of_urls.values()
+    assert not way.value
+
 
 @pytest.mark.parametrize(
     "fields",

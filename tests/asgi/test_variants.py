@@ -85,6 +85,47 @@ async def test_an_application_may_name_ever_other_fields(
     assert len(app._origin.keys.heeded) < 2 * _HEEDED
 
 
+@pytest.mark.parametrize(
+    "names", ["if-none-match", "if-modified-since", "if-none-match, accept-language"]
+)
+async def test_variants_may_differ_by_a_condition(
+    cache: TierCache, clock: FakeClock, names: str
+) -> None:
+    """It is looked for apart from the fields by which most variants are found."""
+    origin = Origin(FRESH, ("vary", names))
+    app = ResponseCache(origin, cache=cache, clock=clock)
+    condition = names.partition(",")[0]
+
+    for calls, value in enumerate(("", '"a"', '"b"', ""), 1):
+        for _ in range(3):
+            await fetch(app, *([(condition, value)] if value else []))
+            assert origin.calls == min(calls, 3)
+
+
+async def test_each_request_finds_its_own_variant(cache: TierCache, clock: FakeClock) -> None:
+    """Whichever the last one for the URL has found, and none after the record has ended."""
+    origin = Origin(FRESH, LANGUAGE)
+    app = ResponseCache(origin, cache=cache, clock=clock)
+
+    async def speak() -> None:
+        origin.parts = [dict(origin.seen[-1]["headers"]).get(b"accept-language", b"none")]
+
+    origin.within = speak
+    asked = [*speaking("de", "en"), None]
+    for _ in range(2):
+        for each in (*asked, *reversed(asked), *asked):
+            fields = () if each is None else (each,)
+            for _ in range(2):
+                found = await fetch(app, *fields)
+                assert found.body == (b"none" if each is None else each[1].encode())
+        assert found.hit
+        calls = origin.calls
+        key = app._origin.keys.of(origin.seen[-1], {b"host": b"example.org"})
+        await cache.invalidate(keys=[key])
+        assert not (await fetch(app)).hit
+        assert origin.calls == calls + 1
+
+
 async def test_spellings_of_one_wish_share_a_variant(cache: TierCache, clock: FakeClock) -> None:
     """Case and space mean nothing in such a list; in other fields they may."""
     origin = Origin(FRESH, ("vary", "accept-language, x-shop"))
