@@ -324,11 +324,13 @@ def _hit_lines(
     """Return the lines that answer a hit, or else as it is said, if they can tell."""
     slots, alias = found
     slot, recheck = f"{RESERVED}slot", f"{RESERVED}recheck({RESERVED}slot)"
-    good = f"{slot}.epoch.over is None or {recheck}"
+    # While loads run, only the context tells whether this is read inside of one.
+    over, outside = f"{slot}.epoch.over", f"{RESERVED}current() is None"
+    good = f"{over} is None or ({outside} and (not {over} or {recheck}))"
     if proven:
         clock = f"({RESERVED}now := {clock})"
         proof = f"{RESERVED}now < {slot}.epoch.deadline"
-        good = f"{proof} or ({recheck} and {proof})"
+        good = f"({proof} or ({recheck} and {proof})) and (not {RESERVED}running or {outside})"
     # An argument without a hash cannot be in the table; the key's text has the last word.
     missing = f"{RESERVED}KeyOrTypeError" if table.unsafe else f"{RESERVED}KeyError"
     return [
@@ -339,9 +341,7 @@ def _hit_lines(
         f"    {slot} = None",
         "else:",
         f"    if ({clock} < {slot}.soft_deadline",
-        f"        and ({good})",
-        # While loads run, only the context tells whether this is read inside of one.
-        f"        and (not {RESERVED}running or {RESERVED}current() is None)):",
+        f"        and ({good})):",
         f"        {slot}.visited = {RESERVED}next({RESERVED}hits_left)",
         f"        return {slot}.value",
         *missed(slot, alias),
