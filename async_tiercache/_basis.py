@@ -7,7 +7,7 @@ from array import array
 from collections.abc import Collection, Mapping
 from collections.abc import Set as AbstractSet
 from math import inf
-from typing import Final, Literal, NamedTuple
+from typing import Final, NamedTuple
 
 from async_tiercache.abc import NAMESPACE, TAG_EPOCH
 
@@ -25,14 +25,22 @@ class Epoch:
 
     Attributes:
         deadline: Until when that may be served, monotonic; in the past once the span is over.
-        over: `True` once it is, and `None` until then, which is what code asks for fastest.
+        over: `True` once it is. Until then `False` while loaders are at work, in which memory
+            answers nothing, and `None` while there is none, which is what code asks for fastest.
     """
 
     __slots__ = ("deadline", "over")
 
     def __init__(self, deadline: float) -> None:
         self.deadline = deadline
-        self.over: Literal[True] | None = None
+        self.over: bool | None = None
+
+    def next(self) -> "Epoch":
+        """Let nothing be served any more that was checked under it; return the one after it."""
+        after = Epoch(self.deadline)
+        after.over = self.over
+        self.end()
+        return after
 
     def end(self) -> None:
         """Let nothing be served any more that was checked under it."""

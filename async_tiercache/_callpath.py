@@ -336,11 +336,13 @@ def _hit_lines(
     """Return the lines that answer a hit, or else as it is said, if they can tell."""
     slots, alias = found
     slot, recheck = f"{RESERVED}slot", f"{RESERVED}recheck({RESERVED}slot)"
-    good = f"{slot}.epoch.over is None or {recheck}"
+    # While loads run, only the context tells whether this is read inside of one.
+    over, outside = f"{slot}.epoch.over", f"{RESERVED}current() is None"
+    good = f"{over} is None or ({outside} and (not {over} or {recheck}))"
     if proven:
         clock = f"({RESERVED}now := {clock})"
         proof = f"{RESERVED}now < {slot}.epoch.deadline"
-        good = f"{proof} or ({recheck} and {proof})"
+        good = f"({proof} or ({recheck} and {proof})) and (not {RESERVED}running or {outside})"
     # An argument without a hash cannot be in the table; the key's text has the last word.
     missing = f"{RESERVED}KeyOrTypeError" if table.unsafe else f"{RESERVED}KeyError"
     return [
@@ -351,9 +353,7 @@ def _hit_lines(
         f"    {slot} = None",
         "else:",
         f"    if ({clock} < {slot}.soft_deadline",
-        f"        and ({good})",
-        # While loads run, only the context tells whether this is read inside of one.
-        f"        and (not {RESERVED}running or {RESERVED}current() is None)):",
+        f"        and ({good})):",
         f"        {slot}.visited = {RESERVED}next({RESERVED}hits_left)",
         f"        return {slot}.value",
         *missed(slot, alias),
@@ -367,17 +367,19 @@ def _past_lines(slots: str, clock: str, *, proven: bool) -> list[str]:
     """
     key, passed, beyond = f"{RESERVED}key", f"{RESERVED}passed", f"{RESERVED}beyond"
     first, slot, now = f"{RESERVED}first", f"{RESERVED}slot", f"{RESERVED}now"
-    good = "{1} < {0}.epoch.deadline" if proven else "{0}.epoch.over is None"
-    good += " and {1} < {0}.soft_deadline"
+    # While loads run, only the context tells whether this is read inside of one.
+    outside = f"{RESERVED}current() is None"
+    good = f"({{0}}.epoch.over is None or ({outside} and not {{0}}.epoch.over))"
+    if proven:
+        good = f"{{1}} < {{0}}.epoch.deadline and (not {RESERVED}running or {outside})"
     return [
         f"try: {first}, {slot} = {slots}[{key}], {slots}[{beyond}]",
         f"except {RESERVED}KeyError: pass",
         "else:",
         f"    {now} = {clock}",
         f"    if ({first}.value is {passed}",
-        f"        and {good.format(first, now)}",
-        f"        and {good.format(slot, now)}",
-        f"        and (not {RESERVED}running or {RESERVED}current() is None)):",
+        f"        and {now} < {first}.soft_deadline and {good.format(first, now)}",
+        f"        and {now} < {slot}.soft_deadline and {good.format(slot, now)}):",
         f"        {first}.visited = {RESERVED}next({RESERVED}hits_left)",
         f"        {slot}.visited = {RESERVED}next({RESERVED}hits_left)",
         f"        return {slot}.value",

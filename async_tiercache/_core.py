@@ -12,6 +12,7 @@ import weakref
 from asyncio import get_running_loop
 from functools import partial
 from math import inf
+from threading import Lock
 from typing import Final, Literal
 
 from async_tiercache._batch_reader import BatchReader
@@ -29,7 +30,7 @@ from async_tiercache._flights import Flights
 from async_tiercache._followers import Followers
 from async_tiercache._getter import Getter
 from async_tiercache._guard import Guard
-from async_tiercache._inside import keep_nothing
+from async_tiercache._inside import TOLD, keep_nothing, watch
 from async_tiercache._invalidator import Invalidator
 from async_tiercache._judge import Judge
 from async_tiercache._ledger import Ledger
@@ -115,6 +116,7 @@ class Core:
         self.compressor = Compressor(partial(self.notices.advise, "compression"))
         self.flights = Flights(self._remote.now)
         self.ledger = Ledger()
+        watch(self.ledger)
         self.guard = Guard(self._remote.probe, clock, self._tier_changed, self.notices.refused)
         self._fences = Fences(self._remote, self.guard, self.tasks, clock)
         self.tokens = Tokens(remote, self.guard, clock)
@@ -573,6 +575,7 @@ _CORES: "weakref.WeakSet[Core]" = weakref.WeakSet()
 
 
 def _after_fork() -> None:
+    TOLD.lock = Lock()  # A thread of the parent may hold the other.
     for core in list(_CORES):
         core.disown()
 

@@ -3,9 +3,12 @@
 import asyncio
 from collections.abc import Sequence
 from contextvars import ContextVar
+from threading import Lock
 from typing import Final
+from weakref import ref
 
 from async_tiercache._flight import Flight, Loading
+from async_tiercache._ledger import Ledger
 from async_tiercache.abc import NAMESPACE, TAG_EPOCH
 from async_tiercache.errors import RecursiveLoadError
 
@@ -14,11 +17,60 @@ CURRENT: Final[ContextVar[Loading | None]] = ContextVar("tiercache_loading", def
 
 
 RUNNING: Final[list[Loading]] = []
-"""The loaders at work in this process, of whatever cache: a hit is inside of none if there is none.
+"""The loaders at work in this process, of whatever cache: if there is none, no read is inside.
 
 What one cache holds may be read inside of a load of another, so it is not for each cache to know.
-A list, since each hit asks whether it is empty, which is fastest for one.
+A list, since with a bus each hit asks whether it is empty, which is fastest for one.
 """
+
+
+class Told:
+    """Who is told whether there is any: without a bus a hit asks no more than its epoch.
+
+    Attributes:
+        ledgers: Those whose epochs are told.
+        lock: Held meanwhile, for other threads have loaders, too: the end of the last one must not
+            meet the begin of the next.
+    """
+
+    def __init__(self) -> None:
+        self.ledgers: list[ref[Ledger]] = []
+        self.lock = Lock()
+
+    def tell(self, *, over: bool | None) -> None:
+        """Let the present epochs say so."""
+        # A copy: one of them may go meanwhile.
+        for each in self.ledgers.copy():
+            ledger = each()
+            if ledger is not None:
+                ledger.epoch.over = over
+
+
+TOLD: Final = Told()
+
+
+def watch(ledger: Ledger) -> None:
+    """Let the epochs of a ledger say from now on whether loaders are at work."""
+    with TOLD.lock:
+        TOLD.ledgers.append(ref(ledger, TOLD.ledgers.remove))
+        ledger.epoch.over = False if RUNNING else None
+
+
+def begin_loading(loading: Loading) -> None:
+    """Note that a loader is at work."""
+    with TOLD.lock:
+        RUNNING.append(loading)
+        if len(RUNNING) == 1:
+            TOLD.tell(over=False)
+
+
+def end_loading(loading: Loading) -> None:
+    """Note that a loader is not at work any more; it may have been noted before."""
+    with TOLD.lock:
+        if loading in RUNNING:
+            RUNNING.remove(loading)
+            if not RUNNING:
+                TOLD.tell(over=None)
 
 
 def inside() -> Loading | None:

@@ -47,6 +47,7 @@ class Ledger:
     """
 
     __slots__ = (
+        "__weakref__",
         "_base",
         "_blocked_keys",
         "_blocked_tags",
@@ -215,8 +216,7 @@ class Ledger:
     def _move(self) -> None:
         self._turn += 1
         self.latest = None
-        ended, self.epoch = self.epoch, Epoch(self.proof_deadline)
-        ended.end()
+        self.epoch = self.epoch.next()
 
     # What was shown.
 

@@ -18,7 +18,7 @@ from async_tiercache._fence import Fence, Fences
 from async_tiercache._flight import Flight, Loading
 from async_tiercache._flights import Flights
 from async_tiercache._gatherer import Part
-from async_tiercache._inside import CURRENT, RUNNING
+from async_tiercache._inside import CURRENT, RUNNING, begin_loading, end_loading
 from async_tiercache._options import MISSING
 from async_tiercache._tenancy import Tenancy
 from async_tiercache._tiers import Tiers
@@ -82,7 +82,7 @@ class Runner:
         self._refreshes.clear()
         for loading in RUNNING.copy():
             if loading.flights[0].home is self._flights:
-                RUNNING.remove(loading)
+                end_loading(loading)
 
     def count_refresh(self, task: "asyncio.Task[None]") -> None:
         """Count a refresh that nobody waits for until its task has ended."""
@@ -215,7 +215,7 @@ class Runner:
         counts.loads += 1
         loading = CURRENT.get()
         assert loading is not None
-        RUNNING.append(loading)
+        begin_loading(loading)
         ticks: list[None] = []
         asyncio.get_running_loop().call_soon(ticks.append, None)
         started = self._clock.monotonic()
@@ -226,8 +226,7 @@ class Runner:
             counts.load_errors += 1
             raise
         finally:
-            if loading in RUNNING:  # not after a `restart`
-                RUNNING.remove(loading)
+            end_loading(loading)
             seconds = self._clock.monotonic() - started
             for each in flights:
                 each.load_seconds = seconds

@@ -6,6 +6,7 @@ import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
+from email.utils import formatdate
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -52,8 +53,9 @@ FIELDS: Final[Fields] = [
     (b"cache-control", b"max-age=%d" % SECONDS),
     (b"etag", ETAG),
     (b"vary", b"accept-encoding"),
-    (b"date", b"Mon, 30 Nov 2026 06:00:00 GMT"),
+    (b"date", formatdate(usegmt=True).encode()),
 ]
+"""Of a response that is made now: one with an old date is as old, and to some caches stale."""
 
 
 @dataclass

@@ -14,7 +14,7 @@ def machine_line(machine: dict[str, Any]) -> str:
     """Return one line that says what the figures were measured on."""
     packages = ", ".join(f"{name} {version}" for name, version in machine["packages"].items())
     pgo = machine.get("pgo")  # older records do not say
-    build = "" if pgo is None else " (PGO)" if pgo else " (no PGO)"
+    build = "" if pgo is None else " (PGO)" if pgo else " (built without --enable-optimizations)"
     python = f"{machine['implementation']} {machine['python']}{build}"
     cores = f"{machine['cores']} cores, load {machine['load']}"
     return f"{python} on {machine['processor']}, {cores}\n{packages}"

@@ -1,4 +1,4 @@
-"""Ranges of a complete response (RFC 9110, 14): one at a time, which is what clients ask for."""
+"""Ranges of a response (RFC 9110, 14): one at a time, which is what clients ask for."""
 
 import re
 from collections.abc import Mapping
@@ -8,6 +8,7 @@ from async_tiercache.http.fields import Fields, date_of, lines_of
 from async_tiercache.http.rules import made_at
 
 _BYTES: Final = re.compile(rb"bytes=[ \t]*(\d{0,18})-(\d{0,18})[ \t]*", re.IGNORECASE)
+_SPELLED: Final = re.compile(rb"bytes=(?:(0|[1-9]\d{0,17})-(0|[1-9]\d{0,17})?|-[1-9]\d{0,17})")
 Whole: TypeAlias = Literal["whole"]
 Outside: TypeAlias = Literal["outside"]
 
@@ -70,6 +71,27 @@ def range_of(
     if begin >= size:
         return "outside"
     return Range(begin, min(int(last), size - 1) if last else size - 1, size)
+
+
+def asks_for_one_part(request: Mapping[bytes, bytes]) -> bool:
+    """Return whether a request asks for one part of whatever there is, in the usual spelling of it.
+
+    What is spelled in another way may mean something else to the application.
+
+    Args:
+        request: The request's fields, the lines of each joined.
+
+    Example:
+        >>> asks_for_one_part({b"range": b"bytes=0-99"})
+        True
+        >>> asks_for_one_part({b"range": b"bytes=0-99, 200-"})
+        False
+    """
+    found = _SPELLED.fullmatch(request.get(b"range", b""))
+    if found is None or b"if-range" in request:
+        return False
+    first, last = found.groups()
+    return last is None or int(first) <= int(last)
 
 
 def _is_current(request: Mapping[bytes, bytes], response: Fields, born_at: float) -> bool:

@@ -25,10 +25,10 @@ Refusal: TypeAlias = Literal[
 """Why a response is not stored."""
 
 UNDERSTOOD: Final = frozenset(
-    {200, 203, 204, 300, 301, 302, 303, 307, 308, 404, 405, 410, 414, 451, 501}
+    {200, 203, 204, 206, 300, 301, 302, 303, 307, 308, 404, 405, 410, 414, 451, 501}
 )
-"""Final status codes whose caching is understood, a part of a response (206) not among them."""
-HEURISTIC: Final = frozenset({200, 203, 204, 300, 301, 308, 404, 405, 410, 414, 501})
+"""Final status codes whose caching is understood."""
+HEURISTIC: Final = frozenset({200, 203, 204, 206, 300, 301, 308, 404, 405, 410, 414, 501})
 """Those that may be given a lifetime by who is silent about it (RFC 9110, 15.1)."""
 HEURISTIC_SHARE: Final = 0.1
 HEURISTIC_LIMIT: Final = 86_400.0
@@ -64,6 +64,7 @@ class Profile:
             is not known to be no list.
         first_age: Whether the first age counts where there are several, and nothing where that is
             none; otherwise what is not one age is older than anything.
+        parts: Whether a part that the application has made is stored for those who ask for it.
     """
 
     name: str
@@ -76,6 +77,7 @@ class Profile:
     strict: bool
     lists: bool
     first_age: bool
+    parts: bool
 
 
 ORIGIN_SAFE: Final = Profile(
@@ -89,6 +91,7 @@ ORIGIN_SAFE: Final = Profile(
     strict=True,
     lists=False,
     first_age=False,
+    parts=False,
 )
 """Stores what its origin has clearly meant to be shared, and nothing else."""
 RFC9111: Final = Profile(
@@ -102,6 +105,7 @@ RFC9111: Final = Profile(
     strict=False,
     lists=True,
     first_age=True,
+    parts=True,
 )
 """Stores all that a shared cache may."""
 
@@ -129,6 +133,11 @@ def refusal(
     """
     if method != "GET":
         return "method"
+    names = {name for name, _ in request}
+    if (status == 206 or b"range" in names) and not (
+        profile.parts and _is_part(names, status, response)
+    ):
+        return "status"
     understood = status in UNDERSTOOD
     if not understood and not (profile.any_status and _is_plain(status, control)):
         return "status"
@@ -139,7 +148,6 @@ def refusal(
         return "no-store"
     if control.private or (control.private_fields and not profile.private_fields):
         return "private"
-    names = {name for name, _ in request}
     if b"authorization" in names and not (
         control.public or control.must_revalidate or control.s_maxage is not None
     ):
@@ -150,6 +158,17 @@ def refusal(
         return "set-cookie"
     kept = lifetime is not None or _may_be_validated(status, response, control, profile)
     return None if kept else "lifetime"
+
+
+def _is_part(asked: Collection[bytes], status: int, response: Fields) -> bool:
+    """Return whether a response is the part that its request asks for, by these fields.
+
+    It is sent again as it came, to who asks for the very same: never combined with another one, and
+    never cut. So it need not fit into a whole (RFC 9111, 3.3 and 3.4; RFC 9110, 15.3.7.3).
+    """
+    said = lines_of(response, b"content-range")
+    is_range = len(said) == 1 and said[0].lower().startswith(b"bytes ")
+    return status == 206 and b"range" in asked and is_range
 
 
 def _is_field(field: tuple[bytes, bytes]) -> bool:
@@ -164,7 +183,7 @@ def _is_field(field: tuple[bytes, bytes]) -> bool:
 
 def _is_plain(status: int, control: ResponseControl) -> bool:
     """Return whether a status needs no understanding: its response is final, and of the whole."""
-    return 200 <= status <= 599 and status not in {206, 304, 416} and not control.must_understand
+    return 200 <= status <= 599 and status not in {304, 416} and not control.must_understand
 
 
 def _may_be_validated(

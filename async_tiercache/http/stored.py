@@ -23,6 +23,8 @@ _AGE: Final = b"age"
 _LENGTH: Final = b"content-length"
 _SELECTING: Final = frozenset({b"if-none-match", b"if-modified-since", b"range"})
 """A request without these is answered with the whole."""
+_CONDITIONAL: Final = frozenset({200, 206})
+"""A client that has one of these needs no other one like it (RFC 9111, 4.3.2)."""
 _OF_THE_WHOLE: Final = frozenset({_LENGTH, b"content-digest", b"content-md5"})
 """Fields of the content that is sent: a part has others than the whole (RFC 9530, 2)."""
 _NO_CONTENT: Final = frozenset({204, 304})
@@ -78,7 +80,7 @@ class _Answering:
 
 @dataclass(frozen=True, slots=True)
 class StoredResponse(_Answering):
-    """A complete response.
+    """A complete response, or a part of one as its application has made it.
 
     Attributes:
         status: Its status code.
@@ -260,7 +262,7 @@ def answer_of(
     age = _age_field(found.age(now))
     if method == "GET" and _SELECTING.isdisjoint(request):
         return found.status, [*found.fields, age], found.body
-    if found.status == 200 and is_unmodified(request, found.fields, now=now):
+    if found.status in _CONDITIONAL and is_unmodified(request, found.fields, now=now):
         return 304, [*fields_of_304(found.fields), age], b""
     if method == "HEAD":
         return found.status, [*found.fields, age], b""

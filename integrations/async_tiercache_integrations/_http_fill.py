@@ -10,13 +10,14 @@ from async_tiercache import LoadContext
 from async_tiercache._inside import tags_rested_on
 from async_tiercache.errors import RecursiveLoadError, TierCacheError, UsageError
 from async_tiercache.http.fields import Fields, joined
+from async_tiercache.http.ranges import asks_for_one_part
 from async_tiercache.http.status import Forwarded
 from async_tiercache.http.stored import StoredResponse
 from async_tiercache.http.target import EXACT, SearchRule, search_rule
 from async_tiercache.http.vary import vary_of
 from async_tiercache.keys import KeyText
 from async_tiercache.tags import checked_tags
-from async_tiercache_integrations._http_keys import Scope
+from async_tiercache_integrations._http_keys import Scope, parts_key
 from async_tiercache_integrations._http_origin import Message, Origin, Receive, Send
 from async_tiercache_integrations._http_records import (
     NOT_STORED,
@@ -35,7 +36,7 @@ Read: TypeAlias = Callable[[str], Awaitable[Record]]
 """Returns what is stored under a key."""
 
 PARTIAL: Final = frozenset({b"range", b"if-range"})
-"""Fields of requests that fill nothing: what they ask for may be small, and the whole large."""
+"""Fields of requests that do not make the whole: what they ask for may be small, and that large."""
 
 
 class Fill:
@@ -51,6 +52,7 @@ class Fill:
         fields: The request's fields, by name.
         key: The key of the record.
         by_path: Whether it began at the key of a path.
+        part: Whether the record is of parts that the application makes, not of the whole.
         trail: The keys of the records that have led here.
         search: What tells the URLs of the path apart that share responses, if they do.
         names: The fields that the URL's variants are told apart by; `None` where it has none, or
@@ -69,6 +71,7 @@ class Fill:
 
     # What most requests never change is not set for each of them.
     by_path = False
+    part = False
     trail: tuple[str, ...] = ()
     search: SearchRule | None = None
     names: tuple[bytes, ...] | None = None
@@ -108,8 +111,28 @@ class Fill:
 
     # Where the record is.
 
+    def for_part(self) -> "Fill | None":
+        """Return the same request for the very part that it asks for; `None` if none is kept.
+
+        Parts are what a `Vary: Range` would make of them, at a key of their own: each is sent only
+        to who asks for the same one, and all end with the record there.
+        """
+        if (
+            not self.origin.profile.parts
+            or self.scope["method"] != "GET"
+            or not asks_for_one_part(self.fields)
+        ):
+            return None
+        fill = Fill(self.origin, self.scope, self.receive, self.send)
+        if fill.by_path:
+            return None  # What ends one of such URLs would leave the parts of the others.
+        fill.key, fill.part = parts_key(self.scope), True
+        return fill
+
     def begin_again(self) -> bool:
         """Go to where a request begins by what was learnt since; return whether that is a path."""
+        if self.part:
+            return False
         keys, self.over = self.origin.keys, False
         self.key = keys.of(self.scope, self.fields)
         self.by_path = self.key in keys.searched
@@ -289,6 +312,8 @@ class Fill:
         names, search = vary_of(response.fields), search_rule(response.fields)
         if names is None or not self._is_at(search):
             return None
+        if self.part:
+            names = tuple(sorted({*names, b"range"}))
         if self.by_path and self.search is None:
             return Searches(token_bytes(16), search)
         if names and self.names is None:
@@ -302,14 +327,16 @@ class Fill:
         return self._same(self.scope, receive, send, stale)
 
     def behind(self, stale: StoredResponse) -> "Fill":
-        """Return a request for the whole of the same, which nobody waits for."""
-        headers = [each for each in self.scope["headers"] if each[0] not in PARTIAL]
-        scope = {**self.scope, "method": "GET", "headers": headers}
+        """Return a request for what is stored of the same, which nobody waits for."""
+        scope = {**self.scope, "method": "GET"}
+        if not self.part:
+            scope["headers"] = [each for each in scope["headers"] if each[0] not in PARTIAL]
         return self._same(scope, _silence(), _nobody, stale)
 
     def _same(self, scope: Scope, receive: Receive, send: Send, stale: StoredResponse) -> "Fill":
         fill = Fill(self.origin, scope, receive, send)
         fill.key, fill.by_path, fill.trail = self.key, self.by_path, self.trail
+        fill.part = self.part
         fill.search, fill.names, fill.stale = self.search, self.names, stale
         fill.variants = self.variants
         return fill

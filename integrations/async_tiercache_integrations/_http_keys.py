@@ -275,6 +275,11 @@ def path_key(scope: Scope) -> KeyText:
     return _key(_digest({**scope, "query_string": b""}), "path:")
 
 
+def parts_key(scope: Scope) -> KeyText:
+    """Return by what the parts are found that were made of what a request's URL stands for."""
+    return _key(_digest(scope), "parts:")
+
+
 def _key(digest: bytes, of: str = "") -> KeyText:
     # A sixth shorter than in hexadecimal digits; each is in memory as long as its response.
     return KeyText(f"http:{of}{urlsafe_b64encode(digest)[:-2].decode()}")
@@ -323,8 +328,20 @@ def _seen(scope: Scope, sent: bytes) -> str:
     return path.removeprefix(before.removesuffix(after)) if before.endswith(after) else path
 
 
-def keys_named(scope: Scope, response: Fields) -> Iterator[KeyText]:
-    """Yield the keys of other URLs of this origin that a change names as concerned."""
+def keys_ended(scope: Scope, response: Fields, *, parts: bool) -> list[KeyText]:
+    """Return the keys of the records that a change ends.
+
+    Args:
+        scope: The request that has made the change.
+        response: The fields of what has answered it.
+        parts: Whether parts are kept.
+    """
+    keys = (url_key, path_key, parts_key) if parts else (url_key, path_key)
+    return [*{key(each) for each in (scope, *_named(scope, response)) for key in keys}]
+
+
+def _named(scope: Scope, response: Fields) -> Iterator[Scope]:
+    """Yield requests for other URLs of this origin that a change names as concerned."""
     origin = origin_of(scope)
     base = origin + _sent(scope).decode("latin-1")
     for name in (b"location", b"content-location"):
@@ -336,4 +353,4 @@ def keys_named(scope: Scope, response: Fields) -> Iterator[KeyText]:
                     query = url.query.encode("latin-1")
                     named = {**scope, "raw_path": path, "query_string": query}
                     named["path"] = _seen(scope, path)
-                    yield from (url_key(named), path_key(named))
+                    yield named

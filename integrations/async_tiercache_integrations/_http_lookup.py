@@ -11,9 +11,10 @@ from async_tiercache._outcome import copy_of
 from async_tiercache.errors import LoadTimeoutError, RecursiveLoadError
 from async_tiercache.http.fields import Fields
 from async_tiercache.http.stored import StoredResponse
+from async_tiercache.http.target import groups_of
 from async_tiercache.keys import KeyText
 from async_tiercache_integrations._http_fill import FILL, Fill
-from async_tiercache_integrations._http_keys import Bounded, Scope, Way
+from async_tiercache_integrations._http_keys import Bounded, Scope, Way, keys_ended, origin_of
 from async_tiercache_integrations._http_origin import Origin
 from async_tiercache_integrations._http_records import (
     NOT_STORED,
@@ -21,6 +22,7 @@ from async_tiercache_integrations._http_records import (
     Record,
     Searches,
     Variants,
+    group_tag,
 )
 from async_tiercache_integrations._http_run import Outcome, Run
 
@@ -296,9 +298,24 @@ class Lookup:
     async def _validated_quietly(self, fill: Fill) -> None:
         await self.validated(fill)
 
-    async def end(self, key: str) -> None:
-        """Let a record be found no more."""
-        await self._record.invalidate(key)
+    async def end(self, *keys: str) -> None:
+        """Let records be found no more."""
+        await self._cache.invalidate(keys=keys)
+
+    async def end_named(self, scope: Scope, response: Fields) -> None:
+        """End the records that a change names as concerned (RFC 9111, 4.4; RFC 9875).
+
+        Args:
+            scope: The request that has made the change.
+            response: The fields of what has answered it.
+        """
+        origin = self._origin
+        await self.end(*keys_ended(scope, response, parts=origin.profile.parts))
+        named = groups_of(response, b"cache-group-invalidation") if origin.groups else ()
+        if named:
+            # What is in one may be current still, and is not served before a 304 has said so.
+            tags = [group_tag(origin_of(scope), group) for group in named]
+            await self._cache.invalidate(tags=tags, soft=0)
 
     async def _keep_below(self, fill: Fill, record: Record) -> None:
         """Keep what a request has made where its record leads."""
@@ -309,9 +326,10 @@ class Lookup:
         fill.over = True
         if fill.misled:
             # What has led here says something else than the response.
-            for key in fill.trail or (fill.key,):
+            ended = fill.trail or (fill.key,)
+            for key in ended:
                 self._origin.keys.forget(key)
-                await self.end(key)
+            await self.end(*ended)
         elif run.response is None and not self._search_again(fill):
             self._pass_on(fill.key)
         if run.named is not None and fill.kept:

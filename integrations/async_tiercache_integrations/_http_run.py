@@ -112,6 +112,8 @@ class Run:
 
     def __init__(self, fill: "Fill", before: "Run | None" = None) -> None:
         self.forwarded: Forwarded = "uri-miss" if fill.names is None else "vary-miss"
+        if fill.part:
+            self.forwarded = "miss"  # There may be other parts, which are no variants.
         if fill.stale is not None:
             self.forwarded = "stale"
         self.outcome = Outcome.AWAITED

@@ -20,7 +20,7 @@ from async_tiercache.http.fields import Fields, joined
 from async_tiercache.http.negotiation import Normaliser
 from async_tiercache.http.status import Forwarded
 from async_tiercache.http.stored import StoredResponse, answer_of
-from async_tiercache.http.target import authority_of, groups_of
+from async_tiercache.http.target import authority_of
 from async_tiercache.tags import tag_texts
 from async_tiercache_integrations._http_carrier import CarriedBy, Carrier
 from async_tiercache_integrations._http_counts import HttpStatistics, counts_of, http_statistics
@@ -31,10 +31,7 @@ from async_tiercache_integrations._http_keys import (
     Keys,
     Scope,
     host_of,
-    keys_named,
-    origin_of,
-    path_key,
-    url_key,
+    parts_key,
 )
 from async_tiercache_integrations._http_lookup import Lookup
 from async_tiercache_integrations._http_options import (
@@ -62,7 +59,7 @@ from async_tiercache_integrations._http_origin import (
     fields_of,
     read_again,
 )
-from async_tiercache_integrations._http_records import Record, group_tag
+from async_tiercache_integrations._http_records import NOT_STORED, Record
 from async_tiercache_integrations._http_rules import Rule
 from async_tiercache_integrations._http_run import Run
 from async_tiercache_integrations._http_terms import AUTHORIZATION, CONDITIONS
@@ -135,8 +132,8 @@ class ResponseCache(Hits):
             was clearly meant to be shared.
         max_body: Larger contents are not stored, in bytes, nor those that are larger than the
             `max_value_bytes` of the cache's policy.
-        max_variants: So many variants of a URL are stored by each process, as far as it remembers;
-            the requests for others pass by.
+        max_variants: So many variants of a URL are stored by each process, as far as it remembers,
+            and as many of its parts; the requests for others pass by.
         hosts: Those for which responses are stored, such as ``"shop.example"``, with the port if it
             is not that of the scheme; requests for others pass by. Without any, all hosts are.
         normalise: By name of a request field, what takes the place of its value, in front of the
@@ -270,12 +267,28 @@ class ResponseCache(Hits):
             await self._pass(scope, fill.receive, fill.send, detail="authorization")
         elif asked is not None and asked.no_store:
             await self._pass(scope, fill.receive, fill.send, "request", detail="no-store")
-        elif asked is not None and asked.only_if_cached:
-            await self._answer_held(fill, asked, await self._lookup.held(fill))
-        elif scope["method"] == "HEAD" or not PARTIAL.isdisjoint(fields):
-            await self._answer(fill, await self._lookup.held(fill), asked, fills=False)
+        elif (
+            scope["method"] == "HEAD"
+            or not PARTIAL.isdisjoint(fields)
+            or (asked is not None and asked.only_if_cached)
+        ):
+            await self._answer_unfilled(fill, asked)
         else:
             await self._answer(fill, await self._lookup.find(fill), asked)
+
+    async def _answer_unfilled(self, fill: Fill, asked: RequestControl | None) -> None:
+        """Answer a request that does not make the whole of what it is for."""
+        lookup = self._lookup
+        held = await lookup.held(fill)
+        part = fill.for_part() if held is NOT_STORED else None
+        if asked is not None and asked.only_if_cached:
+            if part is not None:
+                fill, held = part, await lookup.held(part)
+            await self._answer_held(fill, asked, held)
+        elif part is None:
+            await self._answer(fill, held, asked, fills=False)
+        else:
+            await self._answer(part, await lookup.find(part), asked)
 
     async def _answer(
         self,
@@ -430,7 +443,7 @@ class ResponseCache(Hits):
                 fields = fields_of(message)
                 said, held = joined(fields), joined(record.fields)
                 if any(name in said and said[name] != held.get(name) for name in _DESCRIBING):
-                    await self._lookup.end(fill.key)
+                    await self._lookup.end(fill.key, parts_key(fill.scope))
                 elif not _VALIDATORS.isdisjoint(said):
                     self._lookup.renew_behind(fill, record, fields, asked_at=asked_at)
             await send(message)
@@ -444,7 +457,7 @@ class ResponseCache(Hits):
             if message["type"] == START:
                 headers = fields_of(message)
                 if 200 <= message["status"] < 400:
-                    await self._end_named(scope, headers)
+                    await self._lookup.end_named(scope, headers)
                 if self._carrier is not None and (token := changes.token):
                     headers.append(self._carrier.sent(token, secure=scope["scheme"] == "https"))
                 message = {**message, "headers": headers}
@@ -452,17 +465,6 @@ class ResponseCache(Hits):
 
         with self._cache.changes() as changes:
             await self._pass(scope, receive, forward)
-
-    async def _end_named(self, scope: Scope, response: Fields) -> None:
-        """End the records that a change names as concerned (RFC 9111, 4.4; RFC 9875)."""
-        await self._cache.invalidate(
-            keys=[*{url_key(scope), path_key(scope), *keys_named(scope, response)}]
-        )
-        named = groups_of(response, b"cache-group-invalidation") if self._origin.groups else ()
-        if named:
-            # What is in one may be current still, and is not served before a 304 has said so.
-            tags = [group_tag(origin_of(scope), group) for group in named]
-            await self._cache.invalidate(tags=tags, soft=0)
 
     # Requests.
 

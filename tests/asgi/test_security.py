@@ -34,8 +34,10 @@ class Echo:
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer."""
-        start = {"type": "http.response.start", "status": 200, "headers": raw(self.fields)}
-        await send(start)
+        fields, status = [*self.fields], 200
+        if b"range" in dict(scope["headers"]):
+            fields, status = [*fields, ("content-range", "bytes 0-8/9")], 206
+        await send({"type": "http.response.start", "status": status, "headers": raw(fields)})
         await send({"type": "http.response.body", "body": echoed(scope["headers"])})
 
 
@@ -45,11 +47,11 @@ def echoed(headers: list[tuple[bytes, bytes]]) -> bytes:
 
 
 async def answers(
-    app: ResponseCache, names: tuple[str, ...], **options: Any
+    app: ResponseCache, names: tuple[str, ...], *more: tuple[str, str], **options: Any
 ) -> list[tuple[bytes, bytes]]:
     """Return what each client got, and what it should have got; each asks twice, in turn."""
     clients = [
-        [(name, f"{name}-of-{user}") for name in names] + [("host", host)]
+        [(name, f"{name}-of-{user}") for name in names] + [("host", host), *more]
         for user, host in itertools.product(USERS, HOSTS)
     ]
     found: list[tuple[bytes, bytes]] = []
@@ -78,11 +80,12 @@ async def answers(
 async def test_clients_are_told_apart(
     cache: TierCache, clock: FakeClock, profile: Any, names: tuple[str, ...], said: Any
 ) -> None:
-    """Two users of two hosts, whose responses say what they must."""
+    """Two users of two hosts, whose responses say what they must; parts of them, too."""
     app = ResponseCache(Echo(*said), cache=cache, clock=clock, profile=profile)
 
-    for got, meant in await answers(app, names):
-        assert got == meant
+    for more in ([("range", "bytes=0-8")], []):
+        for got, meant in await answers(app, names, *more):
+            assert got == meant
 
 
 @pytest.mark.parametrize(

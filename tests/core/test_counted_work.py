@@ -13,9 +13,10 @@ from async_tiercache.testing import settled
 
 VERSION: Final = sys.version_info[:2]
 INSTRUCTIONS: Final = {
-    (3, 11): {"f(x)": 31, "f(x, y, z)": 43, "method": 36, "get": 35},
-    (3, 12): {"f(x)": 29, "f(x, y, z)": 41, "method": 34, "get": 32},
-    (3, 13): {"f(x)": 31, "f(x, y, z)": 42, "method": 36, "get": 31},
+    (3, 11): {"f(x)": 29, "f(x, y, z)": 41, "method": 34, "get": 35},
+    (3, 12): {"f(x)": 27, "f(x, y, z)": 39, "method": 32, "get": 32},
+    (3, 13): {"f(x)": 28, "f(x, y, z)": 39, "method": 33, "get": 31},
+    (3, 14): {"f(x)": 30, "f(x, y, z)": 43, "method": 36, "get": 33},
 }
 """Of the whole hit, by the interpreter's minor version."""
 

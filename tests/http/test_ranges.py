@@ -5,7 +5,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from async_tiercache.http.fields import Fields, joined
-from async_tiercache.http.ranges import Range, content_range_outside, range_of
+from async_tiercache.http.ranges import (
+    Range,
+    asks_for_one_part,
+    content_range_outside,
+    range_of,
+)
 
 DATE = b"Sun, 06 Nov 1994 08:49:37 GMT"
 NOW = 784111777.0 + 60
@@ -103,3 +108,35 @@ def test_a_part_lies_within_the_content(asked: bytes, size: int) -> None:
     for text in (asked, b"bytes=" + asked):
         found = range_of({b"range": text}, [], size, born_at=NOW)
         assert isinstance(found, str) or 0 <= found.first <= found.last < size
+
+
+@pytest.mark.parametrize(
+    "asked", [b"bytes=0-0", b"bytes=0-", b"bytes=2-40", b"bytes=-5", b"bytes=0-%d" % 10**17]
+)
+def test_one_part_is_asked_for_in_one_spelling(asked: bytes) -> None:
+    """By all clients; not where it is only wanted if nothing has changed."""
+    assert asks_for_one_part({b"range": asked})
+    assert not asks_for_one_part({b"range": asked, b"if-range": b'"a"'})
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        b"", b"bytes", b"bytes=", b"bytes=-", b"bytes=-0", b"bytes=3-2", b"bytes=0-1,3-4",
+        b"bytes=0-1, bytes=0-1", b"bytes=00-1", b"bytes=0-01", b"bytes=-05", b"bytes= 0-1",
+        b"bytes=0-1 ", b"BYTES=0-1", b"lines=0-1", b"bytes=a-b", b"bytes=0-1\n",
+        b"bytes=0-%d" % 10**18, "bytes=0-\u0661".encode(),
+    ],
+)  # fmt: skip
+def test_what_may_be_read_in_two_ways_asks_for_no_part(asked: bytes) -> None:
+    """The application's reading of it would be another one's part."""
+    assert not asks_for_one_part({b"range": asked})
+    assert not asks_for_one_part({})
+
+
+@given(st.integers(0, 10**18), st.integers(0, 10**18), st.integers(0, 100))
+def test_who_asks_for_one_part_gets_no_whole(first: int, last: int, size: int) -> None:
+    """Both of them read the same."""
+    for text in (b"bytes=%d-%d" % (first, last), b"bytes=%d-" % first, b"bytes=-%d" % last):
+        if asks_for_one_part({b"range": text}):
+            assert range_of({b"range": text}, [], size, born_at=NOW) != "whole"

@@ -104,6 +104,25 @@ def test_a_final_status_may_be_stored_where_the_rfcs_are_made_full_use_of(status
         assert refused(FRESH, status=other, profile=RFC9111) == "status"
 
 
+@pytest.mark.parametrize("status", [200, 206, 299, 404, 416, 500])
+@pytest.mark.parametrize("asked", [[], [(b"range", b"bytes=0-4")]], ids=["whole", "part"])
+@pytest.mark.parametrize("said", [[b"bytes 0-4/9"], [], [b"bytes 0-4/9"] * 2, [b"rows 0-4/9"]])
+def test_a_part_is_stored_for_those_who_ask_for_one_and_nothing_else_is(
+    status: int, asked: Fields, said: list[bytes]
+) -> None:
+    """Where the RFCs are made full use of, and what range it is can be told."""
+    ranges = [(b"content-range", each) for each in said]
+    refusals = {
+        profile.name: refused(FRESH, *ranges, status=status, request=asked, profile=profile)
+        for profile in (ORIGIN_SAFE, RFC9111)
+    }
+
+    is_part = bool(asked) and status == 206 and said == [b"bytes 0-4/9"]
+    is_whole = not asked and status not in {206, 416}
+    assert refusals["rfc9111"] == (None if is_part or is_whole else "status")
+    assert refusals["origin-safe"] == (None if is_whole and status in {200, 404} else "status")
+
+
 @BOTH
 def test_what_must_be_understood_may_be_stored_though_others_must_not(profile: Profile) -> None:
     """RFC 9111, 5.2.2.3."""

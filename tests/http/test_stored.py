@@ -218,6 +218,20 @@ def test_a_client_that_has_it_gets_a_304() -> None:
     assert answered(a_response(ETAG, status=404), condition)[0] == 404
 
 
+def test_a_part_that_was_made_is_sent_as_it_is() -> None:
+    """Or not at all, to who has it: 206 is one of the two that a cache may do so with (4.3.2)."""
+    said = [ETAG, (b"content-range", b"bytes 4-9/10"), (b"content-length", b"5")]
+    response = a_response(*said, status=206, body=b"12345")
+
+    for asked in (b"bytes=-5", b"bytes=0-1", b"bytes=9-"):
+        status, fields, body = answered(response, (b"range", asked))
+        assert (status, body) == (206, b"12345")
+        assert {*fields.items()} == {*said, (b"age", b"7")}
+    condition = (b"if-none-match", b'"a"')
+    expected = (304, {b"etag": b'"a"', b"age": b"7"}, b"")
+    assert answered(response, condition, (b"range", b"bytes=-5")) == expected
+
+
 def test_a_part_is_sent_of_what_is_complete() -> None:
     """With the fields of the whole."""
     response = a_response(ETAG, (b"content-length", b"10"))

@@ -381,8 +381,8 @@ EVIDENCE: Final = (
         safeguard="A compiled call serves L1 only while the bus proves that nothing was missed.",
         guards="G3",
         file="async_tiercache/_callpath.py",
-        before='good = f"{proof} or ({recheck} and {proof})"',
-        after='good = f"{proof} or {recheck}"',
+        before='f"({proof} or ({recheck} and {proof})) and',
+        after='f"({proof} or {recheck}) and',
         named=(
             "tests/core/test_safeguards.py::test_a_compiled_call_does_not_serve_l1_beyond_the_proof",
         ),
