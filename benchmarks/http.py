@@ -20,7 +20,7 @@ from async_tiercache_integrations.cli.demo._claims import Claim, spell
 from benchmarks import _http_marks
 from benchmarks._apart import Group, Question, SkipGroup, require
 from benchmarks._harness import Case, Effort, Result, Sweep, measure
-from benchmarks._http_apps import BODY, ETAG, App, Behind, fastapi, raw, starlette
+from benchmarks._http_apps import BODY, ETAG, FIELDS, App, Behind, fastapi, raw, starlette
 from benchmarks._http_driver import BROWSER, driver_name
 from benchmarks._http_memory import fields_of, held_by
 from benchmarks._http_requests import nobody, receive, scope_of
@@ -35,6 +35,14 @@ IN_PROCESS: Final = "A response of 1 KB, in process"
 HIT: Final = "L1 hit"
 HIT_MANY: Final = f"L1 hit, {URLS} URLs"
 UNCHANGED: Final = "L1 hit, 304 for If-None-Match"
+UNCHANGED_SINCE: Final = "L1 hit, 304 for If-Modified-Since"
+CHANGED: Final = "L1 hit, whole for If-None-Match with another tag"
+CONDITIONS: Final = {
+    UNCHANGED: ((b"if-none-match", ETAG), 304),
+    UNCHANGED_SINCE: ((b"if-modified-since", dict(FIELDS)[b"date"]), 304),
+    CHANGED: ((b"if-none-match", b'"5bf444d2"'), 200),
+}
+"""By what is asked, the field that asks it, and the status that answers it."""
 FROM_L1: Final = "from L1"
 FROM_L1_304: Final = "from L1, 304 for If-None-Match"
 OVER_SOCKETS: Final = "A response of 1 KB, over sockets"
@@ -72,7 +80,6 @@ async def cases(effort: Effort) -> AsyncGenerator[list[Case]]:
     async with TierCache(namespace="bench", policy=POLICY) as cache:
         cached = ResponseCache(behind.app, cache=cache)
         scopes = [scope_of(number) for number in range(URLS)]
-        asking = [scope_of(number, (b"if-none-match", ETAG)) for number in range(URLS)]
         for scope in scopes:
             await cached(scope, receive, nobody)
         await settled(cache)
@@ -80,18 +87,22 @@ async def cases(effort: Effort) -> AsyncGenerator[list[Case]]:
         assert (status, body) == (200, BODY)
         assert fields.keys() >= {b"age", b"cache-status", b"vary", b"etag"}
         assert b"hit" in fields[b"cache-status"]
-        status, _, body = await answer(cached, asking[0])
-        assert (status, body) == (304, b"")
+        asking: dict[str, tuple[App, list[dict[str, Any]], list[int]]] = {}
+        requests = int(20_000 * effort.scale)
+        one, many = [7] * requests, [number % URLS for number in range(requests)]
+        for name, (field, meant) in CONDITIONS.items():
+            asked = [scope_of(number, field) for number in range(URLS)]
+            status, _, body = await answer(cached, asked[0])
+            assert (status, body) == (meant, BODY if meant == 200 else b"")
+            asking[name] = cached, asked, one
 
         def check() -> None:
             assert behind.made == URLS
 
-        requests = int(20_000 * effort.scale)
-        one, many = [7] * requests, [number % URLS for number in range(requests)]
         subjects: dict[str, tuple[App, list[dict[str, Any]], list[int]]] = {
             HIT: (cached, scopes, one),
             HIT_MANY: (cached, scopes, many),
-            UNCHANGED: (cached, asking, one),
+            **asking,
             "Starlette, uncached": (starlette(), scopes, one[: requests // 4]),
             "FastAPI, uncached": (fastapi(), scopes, one[: requests // 4]),
         }
@@ -136,7 +147,7 @@ def call_claims(timed: Mapping[str, Result]) -> list[Claim]:
             bar=5e-6,
             unit="seconds",
         )
-        for case in (HIT, HIT_MANY, UNCHANGED)
+        for case in (HIT, HIT_MANY, *CONDITIONS)
     ]
 
 

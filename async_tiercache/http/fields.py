@@ -22,6 +22,8 @@ QUOTED: Final = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
 _ELEMENT: Final = re.compile(rb'(?:[^",]|"(?:[^"\\]|\\.)*(?:"|\\?\Z))+', re.DOTALL)
 _ESCAPED: Final = re.compile(rb"\\(.)", re.DOTALL)
 
+_LONGEST_DATE: Final = len(b"Wednesday, 09-Nov-94 08:49:37 GMT")
+_DAY_SECONDS: Final = 86_400
 _MONTHS: Final = b"Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split()
 _DAY: Final = rb"(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)"
 _MONTH: Final = rb"(?P<month>" + b"|".join(_MONTHS) + rb")"
@@ -149,6 +151,12 @@ def date_of(text: bytes, *, now: float) -> float | None:
         >>> date_of(b"Sun, 06 Nov 1994 08:49:37 UTC", now=0.0) is None
         True
     """
+    return _date_of(text, int(now // _DAY_SECONDS)) if len(text) <= _LONGEST_DATE else None
+
+
+# Clients ask with the dates that they were told, again and again.
+@lru_cache(maxsize=1024)
+def _date_of(text: bytes, today: int) -> float | None:
     for pattern in _DATES:
         found = pattern.fullmatch(text)
         if found is not None:
@@ -158,7 +166,7 @@ def date_of(text: bytes, *, now: float) -> float | None:
     year, month = int(found["year"]), _MONTHS.index(found["month"].title()) + 1
     if len(found["year"]) == 2:
         # More than 50 years ahead is the century before.
-        present = datetime.fromtimestamp(now, UTC).year
+        present = datetime.fromtimestamp(today * _DAY_SECONDS, UTC).year
         year += present - present % 100
         year -= 100 * (year > present + 50)
     day, hour, minute, second = (int(found[part]) for part in ("day", "hour", "minute", "second"))

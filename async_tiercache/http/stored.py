@@ -175,6 +175,15 @@ class StoredResponse(_Answering):
             return False
         return beyond <= asked.max_stale and not lines_of(self.fields, b"set-cookie")
 
+    def is_unmodified(self, asked: Mapping[bytes, bytes], *, now: float) -> bool:
+        """Return whether the client has it, so that a 304 answers it (RFC 9110, 13.2.2).
+
+        Args:
+            asked: The request's conditions, or all of its fields.
+            now: The present.
+        """
+        return self.status in _CONDITIONAL and is_unmodified(asked, self.fields, now=now)
+
     def may_replace_error(self, *, now: float) -> bool:
         """Return whether it may be served stale in place of an error (RFC 5861, 4)."""
         return self.reuse(None, now=now) in {"stale-while-revalidate", "stale-if-error"}
@@ -262,7 +271,7 @@ def answer_of(
     age = _age_field(found.age(now))
     if method == "GET" and _SELECTING.isdisjoint(request):
         return found.status, [*found.fields, age], found.body
-    if found.status in _CONDITIONAL and is_unmodified(request, found.fields, now=now):
+    if found.is_unmodified(request, now=now):
         return 304, [*fields_of_304(found.fields), age], b""
     if method == "HEAD":
         return found.status, [*found.fields, age], b""

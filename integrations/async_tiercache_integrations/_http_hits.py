@@ -103,26 +103,18 @@ class Hits(ABC):
                 if ready is None or ready.by is not self or now < ready.since or now >= ready.until:
                     ready = held.readied(self._hit, by=self, now=now)
                 if ready is not None:
-                    if tag is None and date is None:
+                    if (tag is None and date is None) or (
+                        tag != ready.tag and not _is_unmodified(held, tag, date, now)
+                    ):
                         self._counts.whole += 1
                         status, told, body = held.status, ready.fields.copy(), held.body
-                    elif tag == ready.tag:
+                    else:
                         self._counts.not_modified += 1
                         status, told, body = 304, ready.fields_of_304.copy(), b""
-                    else:
-                        status, told, body = self._chosen(held, tag, date, now)
                     await send({"type": START, "status": status, "headers": told})
                     await send({"type": BODY, "body": body})
                     return
         await self._handle(Fill(self._origin, scope, receive, send))
-
-    def _chosen(
-        self, held: StoredResponse, tag: bytes | None, date: bytes | None, now: float
-    ) -> Answer:
-        """Return what answers a request with conditions, where that takes more than a look."""
-        conditions = ((_TAG, tag), (_DATE, date))
-        asked = {name: value for name, value in conditions if value is not None}
-        return self._told(held, asked, self._hit(int(held.fresh_until - now)), now=now)
 
     def _told(
         self,
@@ -158,3 +150,9 @@ def _telling_hits(name: str | None) -> Callable[[int], Fields]:
         return () if name is None else ((b"cache-status", CacheStatus(name, ttl=ttl).encode()),)
 
     return told
+
+
+def _is_unmodified(held: StoredResponse, tag: bytes | None, date: bytes | None, now: float) -> bool:
+    """Return whether a client has what is stored, where that takes more than a look."""
+    asked = {name: value for name, value in ((_TAG, tag), (_DATE, date)) if value is not None}
+    return held.is_unmodified(asked, now=now)
