@@ -28,10 +28,11 @@ class Names:
         'shop:{user:42}:r'
     """
 
-    __slots__ = ("_prefix", "bus", "last", "secret")
+    __slots__ = ("_of_tags", "_prefix", "bus", "last", "secret")
 
     def __init__(self, namespace: str) -> None:
         self._prefix = f"{namespace}:{{"
+        self._of_tags: tuple[tuple[str, ...], list[str]] = (), []
         self.bus = f"{namespace}:bus"
         self.last = f"{self._prefix}{_RESERVED}}}:last"
         self.secret = f"{self._prefix}{_RESERVED}}}:secret"
@@ -43,8 +44,14 @@ class Names:
     def all_of(self, keys: Iterable[str], tags: Iterable[str]) -> list[str]:
         """Return where keys and the states of tags are."""
         prefix = self._prefix
+        last, of_tags = self._of_tags
+        if tags is not last:
+            # Nearly all who ask ask about the same, which nobody can change.
+            tags = tuple(tags)
+            of_tags = [f"{prefix}{tag}}}:t" for tag in tags]
+            self._of_tags = tags, of_tags
         names = [f"{prefix}{key}}}" for key in keys]
-        names += [f"{prefix}{tag}}}:t" for tag in tags]
+        names += of_tags
         return names
 
     def mark(self, key: str) -> str:

@@ -173,9 +173,10 @@ class RedisRemote:
     ) -> bool:
         """Begin a read of one command to one server."""
         route = self._on_loop()
-        if not isinstance(route, Turns) or len(keys) + len(tags) > MAX_TOGETHER:
+        names = self._names.all_of(keys, tags)
+        if not isinstance(route, Turns) or len(names) > MAX_TOGETHER:
             return False
-        route.hasten(PromptRead(self._names.all_of(keys, tags), len(keys), heard))
+        route.hasten(PromptRead(names, len(keys), heard))
         return True
 
     async def _read_in_parts(self, route: Route, names: list[str]) -> list[Content]:

@@ -12,7 +12,8 @@ place, and nothing of the turn is believed before.
 import asyncio
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from types import NoneType
 from typing import Any, Final, TypeAlias, cast
 
 import hiredis
@@ -38,6 +39,8 @@ _END: Final = b"\r\n"
 _FIRST: Final = (1).to_bytes(8)
 _MORE: Final = object()
 _PUSH: Any = getattr(hiredis, "PushNotification", None)
+_VALUES: Final = frozenset({list, bytes, int, NoneType})
+"""Of these classes are nearly all replies; another may be an error, or no reply."""
 
 
 class Turn:
@@ -50,7 +53,7 @@ class Turn:
         large: Whether it takes long to be sent, so that others should not wait behind it.
         over: Whether it was answered or has failed.
         repeated: Whether it was sent to another connection before, which broke.
-        wire: Which one carries it.
+        wire: Which one carries it; `None` as long as it waits for one.
         moved: How many bytes that had moved when it was sent, or when somebody looked last.
         replies: Those that have come since it has begun, one for each ASKING and for the sentinel
             included.
@@ -187,34 +190,38 @@ class Wire(ABC):
             self.turns.clear()
             self._lost(self, turns, error)
 
-    def take(self, reply: Any) -> None:
-        """Take the next reply, and answer the turn that is complete with it."""
+    def take(self, replies: Iterable[Any]) -> None:
+        """Take the next replies, and answer the turns that are complete with them."""
+        turns = self.turns
+        for reply in replies:
+            if reply.__class__ not in _VALUES and self._is_seen_to(reply):
+                continue
+            try:
+                turn = turns[0]
+            except IndexError:
+                self.abort(InvalidResponse("a reply that nobody has asked for"))
+                return
+            taken = turn.replies
+            taken.append(reply)
+            if len(taken) == turn.expected:
+                if reply != turn.sentinel and turn.sentinel and not self.is_unchecked(reply):
+                    self._missed(turn, reply)
+                    continue
+                turns.popleft()
+                turn.end()
+                if self._retired and not turns:
+                    self.retire()
+
+    def _is_seen_to(self, reply: Any) -> bool:
+        """Return whether no turn has to see a reply, after doing what else it asks for."""
         if isinstance(reply, Exception):
             if is_demoted(reply):
                 self._demoted()
             elif isinstance(reply, RedisConnectionError):
                 self.abort(reply)
-                return
             elif is_cut_off(reply) and self.turns:
                 self._cut_off(reply)
-                return
-        turns = self.turns
-        try:
-            turn = turns[0]
-        except IndexError:
-            self.abort(InvalidResponse("a reply that nobody has asked for"))
-            return
-        replies = turn.replies
-        replies.append(reply)
-        if len(replies) == turn.expected:
-            sentinel = turn.sentinel
-            if sentinel and reply != sentinel and not self.is_unchecked(reply):
-                self._missed(turn, reply)
-                return
-            turns.popleft()
-            turn.end()
-            if self._retired and not turns:
-                self.retire()
+        return self.over or type(reply) is _PUSH
 
     def _cut_off(self, reply: Exception) -> None:
         """Refuse the turn that the server hangs up for, which it would do each time."""
@@ -286,14 +293,15 @@ class StreamWire(Wire, asyncio.Protocol):
             packed += (_PING, sentinel, _END)
         self.turns.append(turn)
         if turn.large:
-            self._moved += sum(map(len, packed))
+            size = sum(map(len, packed))
             transport.writelines(packed)
         else:
             # To copy what is small costs less than to write it in pieces.
             data = b"".join(packed)
-            self._moved += len(data)
+            size = len(data)
             transport.write(data)
-        turn.moved = self._moved - transport.get_write_buffer_size()
+        self._moved = moved = self._moved + size
+        turn.moved = moved - transport.get_write_buffer_size()
 
     def is_unchecked(self, reply: Any) -> bool:
         """Return whether this user may not PING, as the first turn has told."""
@@ -310,16 +318,14 @@ class StreamWire(Wire, asyncio.Protocol):
         self._moved += len(data)
         reader = self._reader
         reader.feed(data)
-        while not self.over:
-            try:
-                reply = reader.gets()
-            except Exception as error:  # noqa: BLE001 - also of an error reply in no known form
-                self.abort(InvalidResponse(str(error)))
-                return
-            if reply is _MORE:
-                return
-            if type(reply) is not _PUSH:
-                self.take(reply)
+        replies: list[Any] = []
+        try:
+            replies += iter(reader.gets, _MORE)
+        except Exception as error:  # noqa: BLE001 - also of an error reply in no known form
+            self.take(replies)
+            self.abort(InvalidResponse(str(error)))
+        else:
+            self.take(replies)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Let the turns that are on the wire be asked elsewhere."""
@@ -379,7 +385,7 @@ class PlainWire(Wire):
                         reply = await connection.read_response()
                     except ResponseError as error:
                         reply = error
-                    self.take(reply)
+                    self.take((reply,))
         except Exception as error:  # noqa: BLE001 - those that wait have to know
             self.abort(error)
         except asyncio.CancelledError:
