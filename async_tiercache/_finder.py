@@ -20,7 +20,8 @@ from async_tiercache._guard import Guard
 from async_tiercache._inside import inside
 from async_tiercache._judge import Frame, Judge
 from async_tiercache._ledger import Ledger
-from async_tiercache._look import Look, Survey
+from async_tiercache._look import Look, Question, Survey
+from async_tiercache._options import MISSING
 from async_tiercache._statistics import Counts
 from async_tiercache._tasks import Tasks
 from async_tiercache.abc import (
@@ -41,11 +42,10 @@ from async_tiercache.tags import pair_of
 _OF_ALL: Final = (NAMESPACE,)
 STATE_SECONDS: Final = 60.0
 """How long a tag's state is kept at least, in seconds."""
+_NAMED: Final = "tiercache-tags"
 
-
-A = TypeVar("A", bound=Ask)
 R = TypeVar("R")
-AtOnce: TypeAlias = Callable[[Sequence[A], Sequence[Content], States], Iterable[tuple[A, Content]]]
+AtOnce: TypeAlias = Callable[[Question, Sequence[Content], States], Sequence[tuple[Look, Content]]]
 SurveyAtOnce: TypeAlias = Callable[
     [Survey, Mapping[str, tuple[str, ...]], Sequence[Content], States],
     Iterable[tuple[Look, Content]],
@@ -101,7 +101,11 @@ class Finder:
             asked, tags = self._asked(asks)
             if asked:
                 reading = await self._read([ask.key for ask in asked], tuple(tags))
-                named, states = self._settle(asked, tags, reading)
+                if reading is None:
+                    _settle_unknown(asked)
+                    return
+                states = self._settled(tags, reading.states)
+                named = self._named(zip(asked, reading.contents, strict=True), states)
                 if named:
                     await self._ask_named(named, states)
         except Exception as error:  # noqa: BLE001 - each has to know, or it would wait for ever
@@ -123,67 +127,53 @@ class Finder:
                 reading = await self._read(list(keys), asked)
             if reading is not None:
                 states = self._settled(asked, reading.states)
-                taken_in = [
-                    self._taken_in(look, content, states)
-                    for look, content in at_once(survey, keys, reading.contents, states)
-                ]
-                named = [frame for frame in taken_in if frame is not None]
+                left = at_once(survey, keys, reading.contents, states)
+                named = self._named(left, states)
                 if named:
                     await self._ask_named(named, states)
-            for look in survey.left():
-                look.settle(UNKNOWN)
+            _settle_unknown(survey.left())
         except Exception as error:  # noqa: BLE001 - each has to know, or it would wait for ever
             _fail_open(survey.left(), error)
 
-    def begin(
-        self,
-        asks: Sequence[A],
-        tags: Iterable[str],
-        at_once: AtOnce[A],
-        ended: Callable[[], None],
-    ) -> None:
-        """Find the answers as `answer` does, without a task if the remote tier can.
+    def begin(self, question: Question, at_once: AtOnce, ended: Callable[[Question], None]) -> None:
+        """Find the answers of looks, without a task if the remote tier can.
 
         Args:
-            asks: The questions.
-            tags: Those whose states are asked for with them, the namespace's among them.
-            at_once: Is shown what L2 holds first; returns what this leaves.
+            question: What they ask.
+            at_once: Is shown what L2 holds first; returns the looks that this leaves, each with
+                that.
             ended: Is called when all answers are there.
         """
         try:
-            asked = asks
+            tags = question.ask()
             if not self._ledger.may_ask_all or self._in_quarantine():
-                asked, tags = self._asked(asks)
-            if asked:
-                heard = partial(self._heard, asked, tags, at_once, ended)
-                self._begin_read([ask.key for ask in asked], tuple(tags), heard)
+                self._leave_out(question)
+            keys, prompt = [*question.tags], self._prompt
+            if keys:
+                heard = partial(self._heard, question, tags, at_once, ended)
+                if prompt is None or not self._guard.up or not prompt.begin_read(keys, tags, heard):
+                    reading = self._tasks.start(self._read(keys, tags), name="tiercache-look")
+                    reading.add_done_callback(lambda _: heard(_ended(reading), whole=False))
                 return
+        except TierError:  # It was closed.
+            _settle_unknown(_unanswered(question))
         except Exception as error:  # noqa: BLE001 - each has to know, or it would wait for ever
-            _fail_open(asks, error)
-        ended()
+            _fail_open(_unanswered(question), error)
+        ended(question)
 
-    def _begin_read(
-        self,
-        keys: Sequence[str],
-        tags: Sequence[str],
-        heard: Callable[..., None],
-    ) -> None:
-        if self._prompt is not None and self._guard.up:
-            try:
-                if self._prompt.begin_read(keys, tags, heard):
-                    return
-            except TierError:
-                heard(None)
-                return
-        reading = self._tasks.start(self._read(keys, tags), name="tiercache-look")
-        reading.add_done_callback(lambda _: heard(_ended(reading), whole=False))
+    def _leave_out(self, question: Question) -> None:
+        """Ask nothing about keys of which L2 is not believed; that is unknown."""
+        ledger, believed = self._ledger, not self._in_quarantine()
+        for key, tags in [*question.tags.items()]:
+            if not believed or not ledger.may_ask(key, tags):
+                question.leave_out(key)
 
     def _heard(
         self,
-        asked: Sequence[A],
-        tags: Iterable[str],
-        at_once: AtOnce[A],
-        ended: Callable[[], None],
+        question: Question,
+        tags: Sequence[str],
+        at_once: AtOnce,
+        ended: Callable[[Question], None],
         reading: Reading | Exception | None,
         *,
         whole: bool = True,
@@ -191,34 +181,46 @@ class Finder:
         """Take in what was read.
 
         Args:
-            asked: The questions.
-            tags: Those whose states were asked for with them.
-            at_once: Is shown what L2 holds first; returns what this leaves.
-            ended: Is called when all answers are there.
+            question: What was asked.
+            tags: Those whose states were asked for with it.
+            at_once: As `begin` was given it.
+            ended: The same.
             reading: What L2 holds, why that is not known, or `None`.
             whole: Whether one server has all of it.
         """
         named: list[Frame] = []
-        if isinstance(reading, Exception):
-            if not isinstance(reading, TierError):
-                _fail_open(asked, reading)
-                ended()
-                return
-            self._guard.note(reading)
-            reading = None
         try:
-            named, states = self._settle(asked, tags, reading, at_once, whole=whole)
-            if named:
-                asking = self._tasks.start(self._ask_named(named, states), name="tiercache-tags")
-                asking.add_done_callback(lambda _: ended())
+            # The answer may have come with the news that the server is another one.
+            if not isinstance(reading, Reading) or self._in_quarantine():
+                self._heard_nothing(question, reading)
+            else:
+                states = self._settled(tags, reading.states)
+                # What is remembered of the namespace is asked for only where a part does not
+                # answer.
+                states.learned = whole
+                left = at_once(question, reading.contents, states)
+                named = self._named(left, states) if left else named
+                if named:
+                    asking = self._tasks.start(self._ask_named(named, states), name=_NAMED)
+                    # Nobody may hang, whatever becomes of the task.
+                    asking.add_done_callback(lambda _: _settle_unknown(_unanswered(question)))
+                    asking.add_done_callback(lambda _: ended(question))
         except Exception as error:  # noqa: BLE001 - each has to know, or it would wait for ever
-            _fail_open(asked, error)
+            _fail_open(_unanswered(question), error)
         if not named:
-            ended()
+            ended(question)
 
-    def _asked(self, asks: Sequence[A]) -> tuple[list[A], dict[str, None]]:
+    def _heard_nothing(self, question: Question, reading: Reading | Exception | None) -> None:
+        """Take in that nothing was read that is to be believed."""
+        if isinstance(reading, TierError):
+            self._guard.note(reading)
+        elif isinstance(reading, Exception):
+            _fail_open(_unanswered(question), reading)
+        _settle_unknown(_unanswered(question))
+
+    def _asked(self, asks: Sequence[Ask]) -> tuple[list[Ask], dict[str, None]]:
         """Return what is asked, with which tags; whatever may not be asked is unknown."""
-        asked: list[A] = []
+        asked: list[Ask] = []
         tags = {NAMESPACE: None}
         ledger, believed = self._ledger, not self._in_quarantine()
         whatever = ledger.may_ask_all
@@ -232,35 +234,10 @@ class Finder:
                 ask.settle(UNKNOWN)
         return asked, tags
 
-    def _settle(
-        self,
-        asked: Sequence[A],
-        tags: Iterable[str],
-        reading: Reading | None,
-        at_once: AtOnce[A] | None = None,
-        *,
-        whole: bool = False,
-    ) -> tuple[list[Frame], States]:
-        """Give the answers; return the frames that name tags nobody knows, and the states known."""
-        # The answer may have come with the news that the server is another one.
-        if reading is None or self._in_quarantine():
-            for ask in asked:
-                ask.settle(UNKNOWN)
-            return [], States()
-        states = self._settled(tags, reading.states)
-        # What is remembered of the namespace is asked for only where a part does not answer.
-        states.learned = whole
-        held: Iterable[tuple[A, Content]] = (
-            zip(asked, reading.contents, strict=True)
-            if at_once is None
-            else at_once(asked, reading.contents, states)
-        )
-        named: list[Frame] = []
-        for ask, content in held:
-            frame = self._taken_in(ask, content, states)
-            if frame is not None:
-                named.append(frame)
-        return named, states
+    def _named(self, held: Iterable[tuple[Ask, Content]], states: States) -> list[Frame]:
+        """Give answers from what L2 holds; return the frames that name tags nobody knows."""
+        taken_in = [self._taken_in(ask, content, states) for ask, content in held]
+        return [frame for frame in taken_in if frame is not None]
 
     async def take(self, basis: Basis, found: Found, family: Family) -> Fence | Found:
         """Take a lease in place of what was found; else return what the key holds by now."""
@@ -522,6 +499,17 @@ def _ended(reading: "asyncio.Task[Reading | None]") -> Reading | Exception | Non
         return None
     error = reading.exception()
     return error if isinstance(error, Exception) else reading.result()
+
+
+def _unanswered(question: Question) -> list[Look]:
+    """Return the looks that have no answer yet."""
+    looks = question.looks.values()
+    return [look for look in looks if look.value is MISSING and look.found is None]
+
+
+def _settle_unknown(asks: Iterable[Ask]) -> None:
+    for ask in asks:
+        ask.settle(UNKNOWN)
 
 
 def _fail_open(asks: Iterable[Ask], error: Exception) -> None:

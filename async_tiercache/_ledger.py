@@ -42,6 +42,7 @@ class Ledger:
             invalidation of its key was missed.
         quarantine_deadline: Until when L2 is not believed, monotonic.
         latest: The present `moment`, if there is one already.
+        floors: Of keys whose entry may be older than what this process has shown, when that was.
         bypassed: How often an entry of L1 was not served for want of a proof.
         overtaken: How many flights were left behind by an invalidation.
     """
@@ -52,8 +53,8 @@ class Ledger:
         "_blocked_keys",
         "_blocked_tags",
         "_blocks",
+        "_doubted",
         "_doubts",
-        "_floors",
         "_generations",
         "_known",
         "_lost_deadline",
@@ -67,6 +68,7 @@ class Ledger:
         "_turn",
         "bypassed",
         "epoch",
+        "floors",
         "join_seconds",
         "latest",
         "overtaken",
@@ -86,12 +88,13 @@ class Ledger:
         self._patterns: dict[Pattern, tuple[bytes, Callable[[str], bool]]] = {}
         self._owed: dict[Pattern, None] = {}
         self._blocks: dict[bytes, tuple[frozenset[str], frozenset[str]]] = {}
+        self._doubted = self._pending, self._tags, self._patterns, self._blocks
         # How many blocks there are of each key and tag: each read asks for its own.
         self._blocked_keys, self._blocked_tags = Counter[str](), Counter[str]()
         # Its oldest are taken out again and again, which a plain dict searches for each time.
         self._recent = OrderedDict[bytes, tuple[float, Invalidation]]()
         self._lost_deadline = -inf
-        self._floors: dict[str, float] = {}
+        self.floors: dict[str, float] = {}
         self._known: dict[str, tuple[int, bytes]] = {}
         self.epoch = Epoch(inf)
         self.join_seconds = inf
@@ -232,10 +235,10 @@ class Ledger:
         Returns:
             The floor before.
         """
-        before = self._floors.pop(key, -inf)
-        if len(self._floors) >= MAX_FLOORS:
-            del self._floors[next(iter(self._floors))]
-        self._floors[key] = shown_at
+        before = self.floors.pop(key, -inf)
+        if len(self.floors) >= MAX_FLOORS:
+            del self.floors[next(iter(self.floors))]
+        self.floors[key] = shown_at
         return before
 
     def lower_floor(self, key: str, shown_at: float, before: float) -> None:
@@ -246,19 +249,14 @@ class Ledger:
             shown_at: The floor.
             before: The one before it.
         """
-        if self._floors and self._floors.get(key) == shown_at:
-            self._floors[key] = before
+        if self.floors and self.floors.get(key) == shown_at:
+            self.floors[key] = before
             if before == -inf:
-                del self._floors[key]
-
-    @property
-    def floored(self) -> bool:
-        """Whether an entry of any key may be older than what this process has shown."""
-        return bool(self._floors)
+                del self.floors[key]
 
     def is_below_floor(self, key: str, created_at: float) -> bool:
         """Return whether an entry may be older than what this process has shown."""
-        return bool(self._floors) and created_at < self._floors.get(key, -inf)
+        return bool(self.floors) and created_at < self.floors.get(key, -inf)
 
     # What is known of tags.
 
@@ -310,7 +308,8 @@ class Ledger:
         self._soft.clear()
         self._patterns.clear()
         self._owed.clear()
-        self._tags = {NAMESPACE: record_id}
+        self._tags.clear()
+        self._tags[NAMESPACE] = record_id
 
     @property
     def names(self) -> int:
@@ -431,7 +430,7 @@ class Ledger:
     @property
     def may_ask_all(self) -> bool:
         """Whether what L2 holds may be believed whatever it is about."""
-        return not (self._pending or self._tags or self._patterns or self._blocks)
+        return not any(self._doubted)
 
     def may_ask(self, key: str, tags: Iterable[str] = ()) -> bool:
         """Return whether what L2 holds for a key under these tags may be believed."""

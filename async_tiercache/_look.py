@@ -2,8 +2,9 @@
 
 import asyncio
 from array import array
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextvars import Context, copy_context
+from copy import copy
 from itertools import chain
 from math import inf
 from typing import Any, Final, NamedTuple, TypeAlias
@@ -45,59 +46,106 @@ class Wanted:
         family: The key's family.
         tags: The tags that the value must stand under.
         opened: Whether the loader may name more.
+
+    Attributes:
+        asked: The tags whose states are asked for with keys of which the loader has named no
+            others, once somebody has asked.
     """
 
-    __slots__ = ("family", "opened", "tags")
+    __slots__ = ("asked", "family", "opened", "tags")
 
     def __init__(self, family: Family, tags: tuple[str, ...], opened: bool) -> None:
         self.family = family
         self.tags = tags
         self.opened = opened
+        self.asked: tuple[str, ...] = ()
 
 
-class Terms:
-    """What looks have in common that begin in one tick and want the same.
+class Question:
+    """The looks that begin in one tick and are asked together, and what they have in common.
 
     Args:
         home: Where they are.
-        wanted: What their readers want.
-        tags: The tags of that, and those that the loader has named before.
+        wanted: What the reader of the first of them wants.
         moment: When they began, as the ledger knows it.
         began: When the first of them began, monotonic.
         many: Whether a batch waits for them, which then calls `leave`.
+
+    Attributes:
+        family: That of all keys; `None` if they have several.
+        wanted: What all readers want; `None` if that is not the same.
+        looks: By key.
+        tags: Once it is asked: the keys, each with the tags that its value must stand under.
+        taken: Whether one of them is not the look of its key any more.
     """
 
-    __slots__ = ("began", "home", "many", "moment", "tags", "wanted")
+    __slots__ = ("began", "family", "home", "looks", "many", "moment", "tags", "taken", "wanted")
 
     def __init__(
-        self,
-        home: "Home",
-        wanted: Wanted,
-        tags: tuple[str, ...],
-        moment: Moment,
-        began: float,
-        *,
-        many: bool = False,
+        self, home: "Home", wanted: Wanted, moment: Moment, began: float, *, many: bool = False
     ) -> None:
         self.home = home
-        self.wanted = wanted
-        self.tags = tags
+        self.family: Family | None = wanted.family
+        self.wanted: Wanted | None = wanted
         self.moment = moment
         self.began = began
         self.many = many
+        self.taken = False
+        self.looks: dict[str, Look] = {}
+        self.tags: dict[str, tuple[str, ...]] = {}
+
+    def take(self, wanted: Wanted) -> None:
+        """Let looks of readers come in who want something else."""
+        if self.family is not wanted.family:
+            self.family = None
+        self.wanted = None
+
+    def ask(self) -> tuple[str, ...]:
+        """Return the tags whose states are asked for with the keys, of which there are no more."""
+        wanted = self.wanted
+        if wanted is not None and not wanted.family.named:
+            self.tags = dict.fromkeys(self.looks, wanted.tags)
+            if not wanted.asked:
+                wanted.asked = _asked(wanted.tags, opened=wanted.opened)
+            return wanted.asked
+        looks = self.looks.values()
+        self.tags = {look.key: look.tags for look in looks}
+        return _asked(_tags_of(self.tags), opened=any(look.wanted.opened for look in looks))
+
+    def owns(self, key: str) -> bool:
+        """Return whether its look is the look of a key still."""
+        return self.home.by_key.get(key) is self.looks[key]
+
+    def basis(self, key: str) -> Basis:
+        """Return what the value of a key rests on."""
+        return self.looks[key].basis
+
+    def part(self, keys: Iterable[str]) -> "Question":
+        """Return the question about some of the keys."""
+        part = copy(self)
+        part.looks = {key: self.looks[key] for key in keys}
+        part.tags = {key: self.tags[key] for key in keys}
+        return part
+
+    def leave_out(self, key: str) -> None:
+        """Ask nothing about a key."""
+        del self.tags[key]
+        self.looks.pop(key).settle(UNKNOWN)
 
 
 class Look(Ask):
     """What readers ask about one key.
 
     Args:
-        terms: What it has in common with others.
+        question: What it has in common with others.
+        wanted: What the reader wants.
         key: The key's text.
         alias: Where a compiled call path looks for the slot of this key.
         waiters: Those who wait already.
 
     Attributes:
-        terms: As given.
+        question: As given.
+        wanted: As given.
         alias: As given.
         value: The value, if there is a fresh one.
         waiters: Get the value. Else the first of them gets the look, and begins a flight, whose
@@ -112,18 +160,27 @@ class Look(Ask):
 
     # `_abandon` tells the flight that nobody waits any more; `_gone` counts those who do not.
     __slots__ = (
-        "_abandon", "_gone", "alias", "came", "epoch", "flight", "terms", "value", "waiters",
+        "_abandon", "_gone", "alias", "came", "epoch", "flight", "question", "value", "waiters",
+        "wanted",
     )  # fmt: skip
 
     epoch: object
 
-    def __init__(self, terms: Terms, key: str, alias: Alias | None, waiters: list[Waiter]) -> None:
+    def __init__(
+        self,
+        question: Question,
+        wanted: Wanted,
+        key: str,
+        alias: Alias | None,
+        waiters: list[Waiter],
+    ) -> None:
         # Not by the base class, which would cost each read a call more.
         self.found = None
         self.error = None
         self._basis = None
         self.key = key
-        self.terms = terms
+        self.question = question
+        self.wanted = wanted
         self.alias = alias
         self.value: Any = MISSING
         self.waiters = waiters
@@ -135,22 +192,28 @@ class Look(Ask):
     def at(cls, home: "Home", family: Family, basis: Basis, *, many: bool = False) -> "Look":
         """Return the look of a key that asks nothing, at what rests on a basis."""
         wanted = Wanted(family, basis.declared, False)
-        look = cls(Terms(home, wanted, (*basis.tags,), _NEVER, 0.0, many=many), basis.key, None, [])
+        look = cls(Question(home, wanted, _NEVER, 0.0, many=many), wanted, basis.key, None, [])
         look._basis = basis
         look.stand()
         return look
 
     def stand(self) -> None:
         """Be the look of the key."""
-        home = self.terms.home
+        home = self.question.home
+        home.take(self.key)
         home.by_key[self.key] = self
-        if home.surveys:
-            home.take(self.key)
 
     @property
     def family(self) -> Family:
         """The key's family."""
-        return self.terms.wanted.family
+        return self.wanted.family
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """Those of what the reader wants, and those that the loader has named before."""
+        wanted = self.wanted
+        named = wanted.family.named
+        return (*wanted.tags, *named.get(self.key, ())) if named else wanted.tags
 
     @property
     def basis(self) -> Basis:
@@ -158,9 +221,9 @@ class Look(Ask):
         basis = self._basis
         if basis is None:
             # Most looks are answered without.
-            terms = self.terms
-            declared, opened = terms.wanted.tags, terms.wanted.opened
-            basis = terms.moment.basis(self.key, declared, terms.tags, opened=opened)
+            question, declared = self.question, self.wanted.tags
+            tags, opened = question.tags.get(self.key, declared), self.wanted.opened
+            basis = question.moment.basis(self.key, declared, tags, opened=opened)
             self._basis = basis
         return basis
 
@@ -182,7 +245,7 @@ class Look(Ask):
     @property
     def current(self) -> bool:
         """Whether nobody else has asked L2 for the key since."""
-        return self.terms.home.by_key.get(self.key) is self
+        return self.question.home.by_key.get(self.key) is self
 
     def note_came(self, waiter: Waiter, since: float) -> None:
         """Note where a reader comes from, who is the one that runs now.
@@ -214,16 +277,16 @@ class Look(Ask):
     def leave(self) -> None:
         """Be the look of the key no more."""
         if self.current:
-            del self.terms.home.by_key[self.key]
+            del self.question.home.by_key[self.key]
 
     def settle(self, found: Found) -> None:
         """Leave the question to a flight, with what was found if that still counts."""
         self.found = found
         self.hide()
-        terms = self.terms
-        if not terms.many:
-            terms.home.settled.append(self)
-        if terms.wanted.family.bound or terms.many:
+        question = self.question
+        if not question.many:
+            question.home.settled.append(self)
+        if self.wanted.family.bound or question.many:
             # What a caller's own object loads is not for others to wait for.
             self.wake()
         else:
@@ -339,8 +402,7 @@ class Survey:
     @property
     def asked(self) -> tuple[str, ...]:
         """The tags whose states are asked for."""
-        always = (NAMESPACE, TAG_EPOCH) if self._opened else (NAMESPACE,)
-        return tuple(dict.fromkeys((*always, *_tags_of(self.tags))))
+        return _asked(_tags_of(self.tags), opened=self._opened)
 
     def owns(self, key: str) -> bool:
         """Return whether it is the look of a key, which has no value and no look of its own yet."""
@@ -359,9 +421,9 @@ class Survey:
         look = self.looks.get(key)
         if look is None and self.owns(key):
             wanted = Wanted(self.family, self._declared[key], self._opened)
-            tags, moment = self.tags[key], self.moment
-            terms = Terms(self.home, wanted, tags, moment, self._began, many=True)
-            look = self.looks[key] = Look(terms, key, None, [])
+            question = Question(self.home, wanted, self.moment, self._began, many=True)
+            look = self.looks[key] = question.looks[key] = Look(question, wanted, key, None, [])
+            question.tags[key] = self.tags[key]
             look.stand()
         return look
 
@@ -399,16 +461,22 @@ class Home:
         self._leaving: list[Look] = []
 
     def forget(self) -> None:
-        """Let compiled call paths find none of them any more."""
+        """Let none of them be the look of its key any more."""
         for look in self.by_key.values():
+            look.question.taken = True
             look.hide()
+        self.by_key.clear()
 
     def surveyed(self, key: str) -> Look | None:
         """Return a look of its own at a key that a survey looks at, if one does."""
         return next((each.look(key) for each in self.surveys if each.owns(key)), None)
 
     def take(self, key: str) -> None:
-        """Let no survey be the look of a key any more."""
+        """Let nothing be the look of a key any more."""
+        look = self.by_key.pop(key, None)
+        if look is not None:
+            look.question.taken = True
+            look.hide()
         for survey in self.surveys:
             if key in survey.tags:
                 survey.taken.add(key)
@@ -427,6 +495,12 @@ class Home:
     def quiet(self) -> bool:
         """Whether no reader may be about to go on with what a look has found."""
         return not (self.settled or self._leaving)
+
+
+def _asked(tags: Iterable[str], *, opened: bool) -> tuple[str, ...]:
+    """Return the tags whose states are asked for with keys that stand under some."""
+    always = (NAMESPACE, TAG_EPOCH) if opened else (NAMESPACE,)
+    return tuple(dict.fromkeys((*always, *tags)))
 
 
 def _tags_of(keys: Mapping[str, tuple[str, ...]]) -> dict[str, None]:

@@ -15,7 +15,6 @@ from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from math import inf
-from typing import Any
 
 from async_tiercache._ask import UNKNOWN, States
 from async_tiercache._basis import Basis
@@ -26,12 +25,12 @@ from async_tiercache._flights import Flights
 from async_tiercache._followers import Followers
 from async_tiercache._inside import RUNNING, inside
 from async_tiercache._ledger import Ledger
-from async_tiercache._look import Home, Look, Survey, Terms, Waiter, Wanted
+from async_tiercache._look import Home, Look, Question, Survey, Waiter, Wanted
 from async_tiercache._options import MISSING
 from async_tiercache._plain import Plain, PlainFrames, entry_of
 from async_tiercache._read_log import ReadLog
 from async_tiercache._tiers import Tiers
-from async_tiercache.abc import NAMESPACE, TAG_EPOCH, Clock, Content
+from async_tiercache.abc import Clock, Content
 
 
 class Looks:
@@ -79,10 +78,7 @@ class Looks:
         self._monotonic = clock.monotonic
         self._plain = PlainFrames(namespace, clock.random)
         self._home = Home()
-        self._terms: Terms | None = None
-        self._kinds = 0
-        self._gathered: list[Look] = []
-        self._tags: dict[str, None] = {NAMESPACE: None}
+        self._question: Question | None = None
         self._scheduled = False
         self._alone = False
         self._under_way = 0
@@ -111,37 +107,44 @@ class Looks:
             return self._followers.begin(wanted, key, alias)
         if wanted.family.misses_in_a_row >= MANY_MISSES or key in self._releasing:
             return None
-        home, terms = self._home, self._terms
+        home = self._home
         waiter: Waiter = Future()
         if key in home.by_key or home.surveys:
             look = self._joined(wanted, key, alias, waiter)
             if look is not None:
                 return look, waiter
-            home.take(key)
-        if terms is None or terms.wanted is not wanted or terms.moment is not self._ledger.latest:
-            terms = self._terms_of(wanted, key)
-        look = home.by_key[key] = Look(terms, key, alias, [waiter])
+            self.detach(key)
+        question = self._question
+        if (
+            question is None
+            or question.wanted is not wanted
+            or question.moment is not self._ledger.latest
+        ):
+            question = self._question_of(wanted)
+        look = Look(question, wanted, key, alias, [waiter])
+        home.by_key[key] = question.looks[key] = look
         if alias is not None:
             aliases, arguments = alias
             aliases.slots[arguments] = look
-        self._gathered.append(look)
         if self._listened:
             look.note_came(waiter, self._monotonic())
         if not self._scheduled:
             self._ask()
         return look, waiter
 
-    def _terms_of(self, wanted: Wanted, key: str) -> Terms:
-        """Return the terms of a look that begins now, which others may have, too."""
-        named = wanted.family.named
-        tags = (*wanted.tags, *named.get(key, ())) if named else wanted.tags
-        terms = Terms(self._home, wanted, tags, self._ledger.moment, self._monotonic())
-        if tags or wanted.opened:
-            self._tags.update(dict.fromkeys((TAG_EPOCH, *tags) if wanted.opened else tags))
-        self._kinds += 1
-        if not named:
-            self._terms = terms
-        return terms
+    def _question_of(self, wanted: Wanted) -> Question:
+        """Return the question into which a look goes that begins now."""
+        question, moment = self._question, self._ledger.moment
+        if question is not None and question.moment is not moment:
+            # What those have found counts under other conditions.
+            self._ask_gathered()
+            question = None
+        if question is None:
+            question = Question(self._home, wanted, moment, self._monotonic())
+            self._question = question
+        elif question.wanted is not wanted:
+            question.take(wanted)
+        return question
 
     def _joined(self, wanted: Wanted, key: str, alias: Alias | None, waiter: Waiter) -> Look | None:
         """Return the look of a key that a reader has joined, if it may have what that will find."""
@@ -150,7 +153,7 @@ class Looks:
         # One that was overtaken brings nothing.
         if look is None or look.found is not None:
             return None
-        theirs, began = look.terms.wanted, look.terms.began
+        theirs, began = look.wanted, look.question.began
         if theirs.family is not wanted.family or theirs.tags != wanted.tags:
             return None
         if not (now < ledger.proof_deadline or now - began < ledger.join_seconds):
@@ -183,7 +186,7 @@ class Looks:
                 try:
                     await self._finder.survey(survey, self._surveyed)
                 finally:
-                    self._rest(home)
+                    self._rest(survey)
             yield survey
         finally:
             survey.leave()
@@ -199,21 +202,20 @@ class Looks:
 
     def detach(self, key: str) -> None:
         """Let the readers of a look ask again: somebody else asks L2 for its key."""
-        home = self._home
-        if home.surveys:
-            home.take(key)
-        look = home.by_key.pop(key, None)
-        if look is not None:
-            look.hide()
+        question = self._question
+        if question is not None and key in question.looks:
+            # A question has one look at a key, and whoever comes from here on has another.
+            self._ask_gathered()
+        self._home.take(key)
 
     def forget(self) -> None:
         """Drop looks that belong to a loop that is gone."""
         self._home.forget()
         self._home = Home()
         self._followers.forget()
-        self._gathered, self._terms, self._tags = [], None, {NAMESPACE: None}
+        self._question = None
         self._scheduled = self._alone = False
-        self._under_way = self._kinds = 0
+        self._under_way = 0
         self._rests = []
 
     @property
@@ -257,31 +259,18 @@ class Looks:
 
     def _ask_gathered(self) -> None:
         self._scheduled = False
-        looks, self._gathered, self._terms = self._gathered, [], None
-        terms = looks[0].terms if self._kinds == 1 else None
-        self._kinds = 0
-        tags = self._tags
-        if len(tags) > 1:
-            self._tags = {NAMESPACE: None}
-        self._home.leave_settled()
-        self._alone = len(looks) == 1 and not self._under_way
-        self._under_way += 1
-        answered, ended = partial(self._answered, terms), partial(self._end, self._home, looks)
-        self._finder.begin(looks, tags, answered, ended)
+        question, self._question = self._question, None
+        if question is not None:
+            self._home.leave_settled()
+            self._alone = len(question.looks) == 1 and not self._under_way
+            self._under_way += 1
+            self._finder.begin(question, self._answered, self._rest)
 
-    def _end(self, home: Home, looks: Sequence[Look]) -> None:
-        if home is self._home:
-            # Nobody may hang, whatever has become of the question.
-            for look in looks:
-                if look.value is MISSING and look.found is None:
-                    look.settle(UNKNOWN)
-        self._rest(home)
-
-    def _rest(self, home: Home) -> None:
+    def _rest(self, asked: Question | Survey) -> None:
         """Note that a question has ended, unless it was asked on a loop that is gone."""
-        if home is self._home:
+        if asked.home is self._home:
             self._under_way -= 1
-            if not self.asking:
+            if self._rests and not self.asking:
                 rests, self._rests = self._rests, []
                 for rest in rests:
                     if not rest.done():
@@ -303,7 +292,7 @@ class Looks:
             states: The states of their tags.
         """
         ledger, keeps = self._ledger, self._tiers.store is not None
-        whole = keeps or ledger.floored
+        whole = keeps or bool(ledger.floors)
         rows = zip(keys, keys.values(), contents, strict=True)
         opened, passed_over = self._plain.open(survey.family, rows, states, whole=whole)
         self._finder.learn(survey.basis_of(keys), states)
@@ -315,7 +304,7 @@ class Looks:
             for key, _ in left:
                 del found[key]
         # Not before all are decoded: the code of a user's class may do anything.
-        if ledger.moment is not survey.moment or ledger.floored or survey.taken:
+        if ledger.latest is not survey.moment or ledger.floors or survey.taken:
             held = dict(zip(keys, contents, strict=True))
             for key in [*found]:
                 created_at = found[key][3][1] if whole else -inf
@@ -327,18 +316,18 @@ class Looks:
             self._keep_all(survey, found, states)
         return self._looked(survey, left, states) if left else []
 
-    def _counts(self, survey: Survey, key: str, created_at: float) -> bool:
-        """Return whether what a survey has found for one key is still to be believed.
+    def _counts(self, asked: Question | Survey, key: str, created_at: float) -> bool:
+        """Return whether what was found for one key is still to be believed.
 
         Args:
-            survey: The survey.
+            asked: What has asked.
             key: The key's text.
             created_at: When the load of that began; long ago, if it is not known any more.
         """
         ledger = self._ledger
         return (
-            survey.owns(key)
-            and (ledger.moment is survey.moment or ledger.holds(survey.basis(key)))
+            asked.owns(key)
+            and (ledger.moment is asked.moment or ledger.holds(asked.basis(key)))
             and not ledger.is_below_floor(key, created_at)
         )
 
@@ -363,85 +352,75 @@ class Looks:
             look = survey.look(key)
             if look is None:
                 continue
-            if look.waiting and not self._answered(look.terms, [look], [content], states):
+            if look.waiting and not self._answered(look.question, [content], states):
                 survey.values[key] = look.value
             else:
                 looks.append((look, content))
         return looks
 
     def _answered(
-        self,
-        terms: Terms | None,
-        looks: Sequence[Look],
-        contents: Sequence[Content],
-        states: States,
+        self, question: Question, contents: Sequence[Content], states: States
     ) -> list[tuple[Look, Content]]:
         """Answer looks for which L2 holds a plain frame of a fresh value, as it does for most.
 
         Args:
-            terms: Those of all, if they have the same.
-            looks: The looks.
-            contents: What L2 holds for each.
+            question: That of the looks.
+            contents: What L2 holds for each of them.
             states: The states of their tags.
 
         Returns:
             Those that this leaves, each with what L2 holds.
         """
-        if terms is not None:
-            tags = [terms.tags] * len(looks)
-            return self._answered_alike(terms.wanted.family, looks, tags, contents, states)
-        rows: dict[Family, list[tuple[Look, tuple[str, ...], Content]]] = {}
-        for look, content in zip(looks, contents, strict=True):
-            rows.setdefault(look.family, []).append((look, look.terms.tags, content))
+        family = question.family
+        if family is not None:
+            return self._answered_alike(question, family, contents, states)
+        rows: dict[Family, dict[str, Content]] = {}
+        for look, content in zip(question.looks.values(), contents, strict=True):
+            rows.setdefault(look.family, {})[look.key] = content
         left: list[tuple[Look, Content]] = []
-        for family, mine in rows.items():
-            some, tags, held = map(list, zip(*mine, strict=True))
-            left += self._answered_alike(family, some, tags, held, states)
+        for family, held in rows.items():
+            part = question.part(held)
+            left += self._answered_alike(part, family, [*held.values()], states)
         return left
 
     def _answered_alike(
         self,
+        question: Question,
         family: Family,
-        looks: Sequence[Look],
-        tags: Sequence[tuple[str, ...]],
         contents: Sequence[Content],
         states: States,
     ) -> list[tuple[Look, Content]]:
-        """Answer looks of one family; return those that this leaves."""
-        by_key, ledger, keeps = self._home.by_key, self._ledger, self._tiers.store is not None
-        copies = family.limits.isolation == "copy"
-        whole = keeps or copies or ledger.floored
-        keys = [look.key for look in looks]
-        rows = zip(keys, tags, contents, strict=True)
+        """Answer looks at keys of one family; return those that this leaves."""
+        ledger, singly = self._ledger, self._listened or family.limits.isolation == "copy"
+        whole = doubtful = singly
+        if self._tiers.store is not None or len(states) > 1 or not states.learned or ledger.floors:
+            whole = True
+        keys = question.tags
+        rows = zip(keys, keys.values(), contents, strict=True)
         opened, _ = self._plain.open(family, rows, states, whole=whole)
-        # Not before all are decoded: the code of a user's class may do anything.
-        floored, taken_in = ledger.floored, keeps or not states.learned
-        given = 0
+        # Not before all are decoded: the code of a user's class may do anything. To give each its
+        # own runs such code, too.
+        if ledger.latest is not question.moment or ledger.floors or question.taken:
+            doubtful = True
+        by_key, given = question.home.by_key, 0
         # To call `list[...]` would raise an error inside, and take as long as decoding the value.
         left: list[tuple[Look, Content]] = []
-        for key, look, content, plain in zip(keys, looks, contents, opened, strict=True):
-            terms = look.terms
-            if (
-                plain is MISSING
-                or by_key.get(key) is not look
-                or not (terms.moment is ledger.latest or ledger.holds(look.basis))
-                or (floored and ledger.is_below_floor(key, plain[3][1] if whole else -inf))
+        for look, plain, content in zip(question.looks.values(), opened, contents, strict=True):
+            if plain is MISSING or (
+                doubtful and not self._counts(question, look.key, plain[3][1] if whole else -inf)
             ):
                 left.append((look, content))
                 continue
-            del by_key[key]
+            del by_key[look.key]
             if look.alias is not None:
-                # As `hide` does, which would be a call for each.
+                # Nothing else stands there while this is the look of the key.
                 aliases, arguments = look.alias
-                slots = aliases.slots
-                if slots.get(arguments) is look:
-                    del slots[arguments]
-            if taken_in or terms.tags:
+                aliases.slots.pop(arguments, None)
+            value = plain
+            if whole:
+                value = plain[0]
                 self._take_in(look, plain, states)
-            if copies or look.came is not None:
-                self._give(look, plain if whole else (plain,))
-                continue
-            look.value = value = plain[0] if whole else plain
+            look.value = value
             waiters = look.waiters
             given += len(waiters)
             for waiter in waiters:
@@ -453,29 +432,29 @@ class Looks:
             self._log.note_hits(family, keys, given)
         return left
 
-    def _take_in(self, look: Look, plain: Any, states: States) -> None:
-        """Let the ledger know the states of tags, and L1 a value that was found under them."""
-        basis, family, tiers = look.basis, look.family, self._tiers
-        if basis.tags or not states.learned:
-            self._finder.learn(basis, states)
+    def _take_in(self, look: Look, plain: Plain, states: States) -> None:
+        """Let the ledger know the states of tags, and L1 a value that was found under them.
+
+        And give each who waits for it a value of its own, if it is to have one.
+        """
+        family, tiers = look.family, self._tiers
+        if not states.learned or look.question.tags[look.key]:
+            self._finder.learn(look.basis, states)
         if tiers.store is not None:
             entry, l1_ttl = entry_of(family, plain, states), family.limits.l1_ttl
-            tiers.keep(basis, family, entry, l1_ttl=l1_ttl, early=plain[1])
-            tiers.link(family, look.key, look.alias, look.terms.wanted.tags)
+            tiers.keep(look.basis, family, entry, l1_ttl=l1_ttl, early=plain[1])
+            tiers.link(family, look.key, look.alias, look.wanted.tags)
+        if self._listened or family.limits.isolation == "copy":
+            self._give(look, plain)
 
-    def _give(self, look: Look, plain: Sequence[Any]) -> None:
-        """Give a value to all who wait for it, each its own or in its own context.
-
-        Args:
-            look: What they wait for.
-            plain: What was found; its value at least, where they may share that.
-        """
+    def _give(self, look: Look, plain: Plain) -> None:
+        """Give a value to all who wait for it, each its own or in its own context."""
         family, came, given = look.family, look.came, 0
         look.value = value = plain[0]
         for waiter in look.waiters:
             if waiter.done():
                 continue
-            joined = look.terms.many or given > 0
+            joined = look.question.many or given > 0
             if joined and family.limits.isolation == "copy":
                 value = family.codec.decode(plain[3][5])
             waiter.set_result(value)
@@ -486,3 +465,4 @@ class Looks:
                 context.run(note, family, look.key)
         if given and came is None:
             self._log.note_hits(family, (look.key,), given)
+        look.forget()

@@ -84,14 +84,14 @@ class ReadLog:
         """
         self.count(family, outcome)
         answered: Answered = outcome.tier, outcome.state
-        self._remember(key, answered)
+        self._remember((key,), answered)
         if self._notify is not None:
             self._tell(family, key, answered, joined=joined, started=started)
 
     def note_all(self, family: Family, key: str, outcome: Outcome, readers: int) -> None:
         """Do so for several readers of one answer, while nobody is told."""
         self.count(family, outcome, readers)
-        self._remember(key, (outcome.tier, outcome.state))
+        self._remember((key,), (outcome.tier, outcome.state))
 
     def note_hit(self, family: Family, key: str, *, joined: bool, started: float) -> None:
         """Do so for a fresh value of L2."""
@@ -109,8 +109,7 @@ class ReadLog:
         """Do so for all readers of several keys, while nobody is told; the keys must stay."""
         family.counts.l2_hits += readers
         if len(keys) < _FEW:
-            for key in keys:
-                self._remember(key, _L2_HIT)
+            self._remember(keys, _L2_HIT)
             return
         if self._last:
             self._put_behind(_Batch(self._last, self._last))
@@ -124,10 +123,10 @@ class ReadLog:
         while self._known > MAX_READS and len(before) > 1:
             self._known -= len(before.popleft().keys)
 
-    def _remember(self, key: str, answered: Answered) -> None:
+    def _remember(self, keys: Collection[str], answered: Answered) -> None:
         last = self._last
-        last[key] = answered
-        if len(last) > MAX_READS:
+        last.update(dict.fromkeys(keys, answered))
+        while len(last) > MAX_READS:
             last.popitem(last=False)
 
     def count(self, family: Family, outcome: Outcome, readers: int = 1) -> None:

@@ -131,7 +131,7 @@ PlainForm: TypeAlias = tuple[bytes, int, bytes, int, slice]
 they begin, and the checksum of that, on which that of the rest goes on; the tags as they stand
 after the header; where the payload begins, and where it is in what the rest's checksum is of."""
 
-_UNTAGGED: Final[PlainForm] = (
+UNTAGGED: Final[PlainForm] = (
     *_PLAIN_HEADS[0], b"", HEADER_BYTES, slice(HEADER_BYTES - _BOUND, None),
 )  # fmt: skip
 NO_FORM: Final[PlainForm] = b"", 0, b"", 0, slice(0)
@@ -299,7 +299,7 @@ def plain_form(tags: tuple[tuple[str, bytes], ...] | None) -> PlainForm:
     if tags is None:
         return NO_FORM
     if not tags:
-        return _UNTAGGED
+        return UNTAGGED
     packed, (head, checksum) = pack_tags(tags), _PLAIN_HEADS[len(tags)]
     start = HEADER_BYTES + len(packed)
     return head, checksum, packed, start, slice(start - _BOUND, None)

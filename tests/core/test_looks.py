@@ -257,6 +257,53 @@ async def test_what_happens_while_values_are_decoded_counts(
     assert set(decoded[len(stored) + 3 :]) == {0}
 
 
+async def test_what_happens_while_copies_are_decoded_counts(
+    make_cache: MakeCache, other: TierCache
+) -> None:
+    """Those that come after them in the tick are not given what was overtaken meanwhile."""
+    cache = await make_cache(l1=None)
+    decoded: list[int] = []
+
+    class Row(msgspec.Struct):
+        number: int
+
+        def __post_init__(self) -> None:
+            decoded.append(self.number)
+            if decoded == [0, 1, 0, 1, 0]:
+                cache._core.ledger.overtake("row:1")
+
+    readers: list[Any] = []
+    for each in (other, cache):
+
+        async def row(key: int) -> Row:
+            return Row(key)
+
+        readers.append(each.cached("row:{key}", isolation="copy")(row))
+    await soon(asyncio.gather(*map(readers[0], (0, 1))))
+    await settled(other)
+    assert decoded == [0, 1]
+
+    values = await soon(asyncio.gather(*map(readers[1], (0, 0, 1))))
+
+    assert list(values) == [Row(0), Row(0), Row(1)]
+    assert decoded[:6] == [0, 1, 0, 1, 0, 1]
+
+
+async def test_who_comes_when_a_look_was_overtaken_in_its_tick_has_another(
+    cache: TierCache,
+) -> None:
+    """Those who have come before are answered all the same."""
+    row, loop = reader_of(cache), asyncio.get_running_loop()
+    before = [asyncio.ensure_future(row(key)) for key in (1, 2)]
+    loop.call_soon(cache._core.looks.detach, "row:1")
+    after = [asyncio.ensure_future(row(key)) for key in (1, 2)]
+
+    values = await soon(asyncio.gather(*before, *after))
+
+    assert list(values) == ["row 1", "row 2"] * 2
+    assert not cache._core.looks.asking
+
+
 @pytest.mark.parametrize(
     "record",
     [Invalidation(bytes(16), ("tagged:1",)), Invalidation(bytes(16), tags=("t",))],

@@ -48,8 +48,8 @@ EVIDENCE: Final = (
         safeguard="When too much is pending, the whole namespace is.",
         guards="G2",
         file=_LEDGER,
-        before="        self._tags = {NAMESPACE: record_id}",
-        after="        self._tags = {}",
+        before="        self._tags[NAMESPACE] = record_id\n",
+        after="",
         named=(
             "tests/core/test_coherence_proof.py::test_more_pending_invalidations_than_are_remembered_become_one_of_all",
             "tests/core/test_tags_late.py::test_pending_tags_are_bounded",

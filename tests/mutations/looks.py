@@ -4,6 +4,7 @@ from typing import Final
 
 from tests.mutations.mutation import Mutation
 
+_LOOK: Final = "async_tiercache/_look.py"
 _LOOKS: Final = "async_tiercache/_looks.py"
 _FOLLOWING: Final = "async_tiercache/_followers.py"
 _TESTS: Final = "tests/core/test_looks.py::"
@@ -17,8 +18,8 @@ LOOKS: Final = (
         safeguard="A look that something has happened to answers nobody.",
         guards="G2, G3",
         file=_LOOKS,
-        before="terms.moment is ledger.latest or ledger.holds(look.basis)",
-        after="True",
+        before="if ledger.latest is not question.moment or ledger.floors or question.taken:",
+        after="if ledger.floors or question.taken:",
         named=(
             "tests/core/test_coherence_schedules.py::test_a_read_of_l2_that_was_followed_by_an_invalidation_elsewhere_is_not_believed",
             "tests/core/test_invalidation.py::test_a_read_of_l2_that_began_before_the_delete_is_not_believed",
@@ -28,9 +29,9 @@ LOOKS: Final = (
         name="look-current",
         safeguard="Nor does one whose key somebody else has asked L2 for since.",
         guards="G4",
-        file=_LOOKS,
-        before="by_key.get(key) is not look",
-        after="by_key.setdefault(key, look) is None",
+        file=_LOOK,
+        before="return self.home.by_key.get(key) is self.looks[key]",
+        after="return bool(self.home.by_key.setdefault(key, self.looks[key]))",
         named=(
             f"{_OVERTAKEN}test_a_batch_overtakes_a_look",
             f"{_OVERTAKEN}test_a_get_overtakes_a_look",
@@ -43,7 +44,7 @@ LOOKS: Final = (
         safeguard="A key of a batch that something has happened to is asked for again.",
         guards="G2, G3",
         file=_LOOKS,
-        before="(ledger.moment is survey.moment or ledger.holds(survey.basis(key)))",
+        before="(ledger.moment is asked.moment or ledger.holds(asked.basis(key)))",
         after="True",
         named=(
             f"{_SURVEYS}test_a_key_that_is_invalidated_meanwhile_is_asked_for_again",
@@ -57,7 +58,7 @@ LOOKS: Final = (
         safeguard="So is one that somebody else has asked L2 for since.",
         guards="G4",
         file=_LOOKS,
-        before="            survey.owns(key)\n            and ",
+        before="            asked.owns(key)\n            and ",
         after="            ",
         named=(f"{_SURVEYS}test_whoever_asks_later_overtakes_a_key_of_a_batch",),
     ),
@@ -75,8 +76,8 @@ LOOKS: Final = (
         safeguard="All of that is decided when the values of a batch are decoded, not before.",
         guards="G2, G3",
         file=_LOOKS,
-        before="if ledger.moment is not survey.moment or ledger.floored or survey.taken:",
-        after="if ledger.floored or survey.taken:",
+        before="if ledger.latest is not survey.moment or ledger.floors or survey.taken:",
+        after="if ledger.floors or survey.taken:",
         named=(
             f"{_SURVEYS}test_a_key_that_is_invalidated_meanwhile_is_asked_for_again",
             f"{_SURVEYS}test_what_is_invalidated_while_a_batch_is_decoded_is_asked_for_again",
@@ -124,8 +125,8 @@ LOOKS: Final = (
         safeguard="Nor is it answered with what may be older than what was shown and kept nowhere.",
         guards="G4",
         file=_LOOKS,
-        before="(floored and ledger.is_below_floor(key, plain[3][1] if whole else -inf))",
-        after="False",
+        before="if ledger.latest is not question.moment or ledger.floors or question.taken:",
+        after="if ledger.latest is not question.moment or question.taken:",
         named=(
             f"{_TESTS}test_what_happens_while_values_are_decoded_counts[shown]",
             "tests/core/test_overtaken.py::test_what_another_process_has_loaded_before_is_older_though_this_one_is_behind",
