@@ -120,9 +120,10 @@ class Question:
         """Return what the value of a key rests on."""
         return self.looks[key].basis
 
-    def part(self, keys: Iterable[str]) -> "Question":
-        """Return the question about some of the keys."""
+    def part(self, family: Family, keys: Iterable[str]) -> "Question":
+        """Return the question about those of the keys that are of one family."""
         part = copy(self)
+        part.family = family
         part.looks = {key: self.looks[key] for key in keys}
         part.tags = {key: self.tags[key] for key in keys}
         return part

@@ -372,25 +372,8 @@ class Looks:
             Those that this leaves, each with what L2 holds.
         """
         family = question.family
-        if family is not None:
-            return self._answered_alike(question, family, contents, states)
-        rows: dict[Family, dict[str, Content]] = {}
-        for look, content in zip(question.looks.values(), contents, strict=True):
-            rows.setdefault(look.family, {})[look.key] = content
-        left: list[tuple[Look, Content]] = []
-        for family, held in rows.items():
-            part = question.part(held)
-            left += self._answered_alike(part, family, [*held.values()], states)
-        return left
-
-    def _answered_alike(
-        self,
-        question: Question,
-        family: Family,
-        contents: Sequence[Content],
-        states: States,
-    ) -> list[tuple[Look, Content]]:
-        """Answer looks at keys of one family; return those that this leaves."""
+        if family is None:
+            return self._answered_apart(question, contents, states)
         ledger, singly = self._ledger, self._listened or family.limits.isolation == "copy"
         whole = doubtful = singly
         if self._tiers.store is not None or len(states) > 1 or not states.learned or ledger.floors:
@@ -428,8 +411,19 @@ class Looks:
                     waiter.set_result(value)
                 except InvalidStateError:  # Cancelled: to ask each costs more.
                     given -= 1
-        if given:
-            self._log.note_hits(family, keys, given)
+        self._log.note_hits(family, keys, given)
+        return left
+
+    def _answered_apart(
+        self, question: Question, contents: Sequence[Content], states: States
+    ) -> list[tuple[Look, Content]]:
+        """Answer looks at keys of several families, as if each of these had asked by itself."""
+        rows: dict[Family, dict[str, Content]] = {}
+        for look, content in zip(question.looks.values(), contents, strict=True):
+            rows.setdefault(look.family, {})[look.key] = content
+        left: list[tuple[Look, Content]] = []
+        for family, held in rows.items():
+            left += self._answered(question.part(family, held), [*held.values()], states)
         return left
 
     def _take_in(self, look: Look, plain: Plain, states: States) -> None:

@@ -107,6 +107,8 @@ class ReadLog:
 
     def note_hits(self, family: Family, keys: Collection[str], readers: int) -> None:
         """Do so for all readers of several keys, while nobody is told; the keys must stay."""
+        if not readers:
+            return
         family.counts.l2_hits += readers
         if len(keys) < _FEW:
             self._remember(keys, _L2_HIT)

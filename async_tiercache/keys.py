@@ -349,8 +349,9 @@ class KeyMaker:
             UsageError: Instances of two classes would share the key.
         """
         try:
-            if self._only is not None:
-                value = args[self._only]
+            only = self._only
+            if only is not None:
+                value = args[only]
                 try:
                     text = self._format % (value if type(value) is int else canonical(value))
                 except ValueError:  # An int of too many digits: that says so.
