@@ -84,14 +84,14 @@ class ReadLog:
         """
         self.count(family, outcome)
         answered: Answered = outcome.tier, outcome.state
-        self._remember((key,), answered)
+        self._remember(key, answered)
         if self._notify is not None:
             self._tell(family, key, answered, joined=joined, started=started)
 
     def note_all(self, family: Family, key: str, outcome: Outcome, readers: int) -> None:
         """Do so for several readers of one answer, while nobody is told."""
         self.count(family, outcome, readers)
-        self._remember((key,), (outcome.tier, outcome.state))
+        self._remember(key, (outcome.tier, outcome.state))
 
     def note_hit(self, family: Family, key: str, *, joined: bool, started: float) -> None:
         """Do so for a fresh value of L2."""
@@ -111,7 +111,8 @@ class ReadLog:
             return
         family.counts.l2_hits += readers
         if len(keys) < _FEW:
-            self._remember(keys, _L2_HIT)
+            for key in keys:
+                self._remember(key, _L2_HIT)
             return
         if self._last:
             self._put_behind(_Batch(self._last, self._last))
@@ -125,10 +126,10 @@ class ReadLog:
         while self._known > MAX_READS and len(before) > 1:
             self._known -= len(before.popleft().keys)
 
-    def _remember(self, keys: Collection[str], answered: Answered) -> None:
+    def _remember(self, key: str, answered: Answered) -> None:
         last = self._last
-        last.update(dict.fromkeys(keys, answered))
-        while len(last) > MAX_READS:
+        last[key] = answered
+        if len(last) > MAX_READS:
             last.popitem(last=False)
 
     def count(self, family: Family, outcome: Outcome, readers: int = 1) -> None:

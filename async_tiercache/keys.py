@@ -349,9 +349,8 @@ class KeyMaker:
             UsageError: Instances of two classes would share the key.
         """
         try:
-            only = self._only
-            if only is not None:
-                value = args[only]
+            if self._only is not None:
+                value = args[self._only]
                 try:
                     text = self._format % (value if type(value) is int else canonical(value))
                 except ValueError:  # An int of too many digits: that says so.

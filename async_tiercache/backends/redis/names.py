@@ -45,7 +45,7 @@ class Names:
         """Return where keys and the states of tags are."""
         prefix = self._prefix
         last, of_tags = self._of_tags
-        if tags is not last:
+        if tags != last:
             # Nearly all who ask ask about the same, which nobody can change.
             tags = tuple(tags)
             of_tags = [f"{prefix}{tag}}}:t" for tag in tags]
