@@ -196,6 +196,7 @@ class Looks:
 
         It is `current` until somebody else asks; then what was found may be older than theirs.
         """
+        self.detach(basis.key)
         look = Look.at(self._home, family, basis, many=True)
         look.found = UNKNOWN
         return look

@@ -289,19 +289,28 @@ async def test_what_happens_while_copies_are_decoded_counts(
     assert decoded[:6] == [0, 1, 0, 1, 0, 1]
 
 
+@pytest.mark.parametrize("overtakes", ["a flight", "a get that ends at once"])
 async def test_who_comes_when_a_look_was_overtaken_in_its_tick_has_another(
-    cache: TierCache,
+    cache: TierCache, overtakes: str
 ) -> None:
     """Those who have come before are answered all the same."""
-    row, loop = reader_of(cache), asyncio.get_running_loop()
+    row, looks = reader_of(cache), cache._core.looks
+
+    def overtake() -> None:
+        if overtakes == "a flight":
+            looks.detach("row:1")
+        else:
+            family = looks._home.by_key["row:1"].family
+            looks.claim(family, cache._core.ledger.basis("row:1")).leave()
+
     before = [asyncio.ensure_future(row(key)) for key in (1, 2)]
-    loop.call_soon(cache._core.looks.detach, "row:1")
+    asyncio.get_running_loop().call_soon(overtake)
     after = [asyncio.ensure_future(row(key)) for key in (1, 2)]
 
     values = await soon(asyncio.gather(*before, *after))
 
     assert list(values) == ["row 1", "row 2"] * 2
-    assert not cache._core.looks.asking
+    assert not looks.asking
 
 
 @pytest.mark.parametrize(

@@ -107,8 +107,9 @@ LOOKS: Final = (
         safeguard="So does a call by key.",
         guards="G4",
         file=_LOOKS,
-        before="look = Look.at(self._home, family, basis, many=True)",
-        after="look = Look.at(Home(), family, basis, many=True)",
+        before="        self.detach(basis.key)\n"
+        "        look = Look.at(self._home, family, basis, many=True)",
+        after="        look = Look.at(Home(), family, basis, many=True)",
         named=(f"{_OVERTAKEN}test_a_get_overtakes_a_look",),
     ),
     Mutation(
