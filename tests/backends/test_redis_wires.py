@@ -283,6 +283,19 @@ async def test_a_wire_that_says_what_it_must_not_is_closed(
     await server.closed(0)
 
 
+async def test_what_comes_with_what_it_must_not_say_is_an_answer(
+    wires: Wires, server: Answerer
+) -> None:
+    """It was complete before that."""
+    await ask(wires)
+    server.pong = lambda link, pong: pong + b"?\r\n" * (link.number == 0)
+
+    assert await ask(wires) == [0]
+
+    await server.closed(0)
+    assert await ask(wires) == [1]
+
+
 @pytest.mark.parametrize("error", [b"-READONLY r", b"-MASTERDOWN m"])
 async def test_a_wire_to_a_replica_is_not_used_again(
     wires: Wires, server: Answerer, error: bytes
