@@ -451,15 +451,17 @@ class Home:
         by_key: The look of each key, until it was answered or a flight has taken it over.
         surveys: Those of many keys at once.
         settled: Looks that were left to flights.
+        leaving: Those of them that end with the next question. While there are any of both,
+            readers may be about to go on with what a look has found.
     """
 
-    __slots__ = ("_leaving", "by_key", "settled", "surveys")
+    __slots__ = ("by_key", "leaving", "settled", "surveys")
 
     def __init__(self) -> None:
         self.by_key: dict[str, Look] = {}
         self.surveys: list[Survey] = []
         self.settled: list[Look] = []
-        self._leaving: list[Look] = []
+        self.leaving: list[Look] = []
 
     def forget(self) -> None:
         """Let none of them be the look of its key any more."""
@@ -488,14 +490,9 @@ class Home:
         By then their readers have gone on, or were cancelled. A reply may come between a question's
         tick and the question, and the reader that it wakes goes on after that.
         """
-        leaving, self._leaving, self.settled = self._leaving, self.settled, []
+        leaving, self.leaving, self.settled = self.leaving, self.settled, []
         for look in leaving:
             look.leave()
-
-    @property
-    def quiet(self) -> bool:
-        """Whether no reader may be about to go on with what a look has found."""
-        return not (self.settled or self._leaving)
 
 
 def _asked(tags: Iterable[str], *, opened: bool) -> tuple[str, ...]:

@@ -252,7 +252,8 @@ class Looks:
 
         Or at once, as long as nobody else has come: then to wait is two ticks for nothing.
         """
-        if self._alone and not self._under_way and self._home.quiet:
+        home = self._home
+        if self._alone and not self._under_way and not home.settled and not home.leaving:
             self._ask_gathered()
         else:
             self._scheduled = True
@@ -262,7 +263,8 @@ class Looks:
         self._scheduled = False
         question, self._question = self._question, None
         if question is not None:
-            self._home.leave_settled()
+            if self._home.settled or self._home.leaving:
+                self._home.leave_settled()
             self._alone = len(question.looks) == 1 and not self._under_way
             self._under_way += 1
             self._finder.begin(question, self._answered, self._rest)

@@ -411,11 +411,12 @@ def test_what_was_found_outlasts_the_question_that_comes_just_then() -> None:
 
     home.leave_settled()
     assert look.current
-    assert not home.quiet
+    assert home.leaving == [look]
 
     home.leave_settled()
     assert not look.current
-    assert home.quiet
+    assert not home.settled
+    assert not home.leaving
 
 
 async def test_a_lone_reader_waits_for_nobody_else(cache: TierCache, wire: Wire) -> None:
