@@ -33,6 +33,9 @@ Plain: TypeAlias = tuple[
 when it was created, until when it is fresh and stale, the load seconds, and the payload."""
 Row: TypeAlias = tuple[str, Collection[str], Any]
 """A key, the tags that its value must stand under, and what L2 holds for it, a `Content`."""
+Terms: TypeAlias = tuple[bytes, bytes, Callable[[bytes | memoryview], Any], float, float]
+"""The fingerprint of the schema, the ids of the namespace, what decodes, and until when a frame is
+fresh that is surely not due, beside so many times what its load has taken."""
 
 _LITTLE: Final = 4096  # bytes
 
@@ -63,27 +66,14 @@ class PlainFrames:
             whole: Whether a `Plain` of each is returned, and not only its value, so that no more
                 is kept of so many; for other rows it is `MISSING`.
         """
-        # Without the ids of the namespace no frame is plain: what binds one is longer.
-        digests, limits, now, namespace = (
-            self._digests,
-            family.limits,
-            states.read_at,
-            states.namespace or b"",
-        )
-        decode = family.codec.decode
-        # Whatever is fresh for longer than this is not due, however the draw is, but for so many
-        # times what its load has taken.
-        horizon, share = now + limits.l1_ttl, MAX_DRAW * limits.early
+        fingerprint, namespace, decode, horizon, share = _terms(family, states)
+        digests, limits, now = self._digests, family.limits, states.read_at
         known: Collection[str] = ()
         pairs: Pairs | None = ()
         # With their types in the call they would take longer than a frame.
         left: list[int] = []
         opened: list[Any] = []
         head, head_checksum, packed, start, paid = UNTAGGED
-        try:
-            fingerprint = family.codec.fingerprint
-        except Exception:  # noqa: BLE001 - of a user's annotation; the finder tells what it is
-            fingerprint = b""
         for key, tags, frame in rows:
             try:
                 if tags is not known:
@@ -105,12 +95,8 @@ class PlainFrames:
                         and crc32(rest, head_checksum) == checksum
                         and (not packed or frame.startswith(packed, HEADER_BYTES))
                         # Floats, for an int compares more slowly.
-                        and created >= 0.0
-                        and created <= fresh
-                        and fresh <= stale
-                        and stale <= LATEST
-                        and load >= 0.0
-                        and load <= LONGEST_LOAD
+                        and 0.0 <= created <= fresh <= stale <= LATEST
+                        and 0.0 <= load <= LONGEST_LOAD
                     ):
                         early = fresh
                         if horizon + share * load >= fresh:
@@ -139,6 +125,21 @@ class PlainFrames:
             beta=limits.early,
             u=self._random(),
         )
+
+
+def _terms(family: Family, states: States) -> Terms:
+    """Return on what terms the frames of a family are plain.
+
+    Without a fingerprint, or the ids of the namespace, none is: what binds one is longer.
+    """
+    limits = family.limits
+    # Whatever is fresh for longer than this is not due, however the draw is.
+    horizon, share = states.read_at + limits.l1_ttl, MAX_DRAW * limits.early
+    try:
+        fingerprint = family.codec.fingerprint
+    except Exception:  # noqa: BLE001 - of a user's annotation; the finder tells what it is
+        fingerprint = b""
+    return fingerprint, states.namespace or b"", family.codec.decode, horizon, share
 
 
 def entry_of(family: Family, plain: Plain, states: States) -> Entry:
