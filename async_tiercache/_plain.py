@@ -135,11 +135,14 @@ def _terms(family: Family, states: States) -> Terms:
     limits = family.limits
     # Whatever is fresh for longer than this is not due, however the draw is.
     horizon, share = states.read_at + limits.l1_ttl, MAX_DRAW * limits.early
+    codec = family.codec
+    fingerprint, decode = b"", codec.decode
     try:
-        fingerprint = family.codec.fingerprint
-    except Exception:  # noqa: BLE001 - of a user's annotation; the finder tells what it is
-        fingerprint = b""
-    return fingerprint, states.namespace or b"", family.codec.decode, horizon, share
+        fingerprint = codec.fingerprint
+        decode = getattr(codec, "quick", decode)
+    except Exception:  # noqa: BLE001, S110 - of a user's annotation; the finder tells what it is
+        pass
+    return fingerprint, states.namespace or b"", decode, horizon, share
 
 
 def entry_of(family: Family, plain: Plain, states: States) -> Entry:

@@ -16,6 +16,7 @@ from typing import Any, Final, TypeVar, cast
 from weakref import WeakKeyDictionary
 
 from async_tiercache._signature import annotations_of
+from async_tiercache.codecs.msgpack import Unpack
 from async_tiercache.codecs.typed import TypedCodec, codec_for
 from async_tiercache.errors import ConfigurationError
 
@@ -179,6 +180,11 @@ class DeferredCodec:
     def decode(self, payload: bytes | memoryview, /) -> Any:
         """Return the value."""
         return self._resolved().decode(payload)
+
+    @property
+    def quick(self) -> Unpack:
+        """What decodes in fewer calls; where it raises anything, `decode` has the last word."""
+        return self._resolved().quick
 
     def _resolved(self) -> TypedCodec:
         if self._codec is None:

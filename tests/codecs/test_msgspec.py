@@ -71,6 +71,17 @@ def test_lists_deeper_than_msgspec_reads_come_back() -> None:
     assert found == value
 
 
+def test_only_plain_data_is_decoded_in_fewer_calls() -> None:
+    """What is annotated is still checked to be that."""
+    dynamic, typed = codec_for(Any), codec_for(dict[str, int])
+    payload = typed.encode({"a": 1})
+
+    assert dynamic.quick is quick_unpack()
+    assert dynamic.quick(payload) == typed.quick(payload) == {"a": 1}
+    with pytest.raises(DecodeError):
+        typed.quick(pack(["a", 1]))
+
+
 def test_nothing_needs_msgspec() -> None:
     """Without it all is as before."""
     codec = codec_for(dict[str, tuple[int, ...]])
