@@ -126,6 +126,8 @@ class Question:
         part.family = family
         part.looks = {key: self.looks[key] for key in keys}
         part.tags = {key: self.tags[key] for key in keys}
+        for look in part.looks.values():
+            look.question = part  # Who takes it tells that.
         return part
 
     def leave_out(self, key: str) -> None:

@@ -289,6 +289,39 @@ async def test_what_happens_while_copies_are_decoded_counts(
     assert decoded[:6] == [0, 1, 0, 1, 0, 1]
 
 
+async def test_what_overtakes_a_look_while_its_family_is_decoded_counts(
+    make_cache: MakeCache, other: TierCache
+) -> None:
+    """Where looks of several families were asked together, too."""
+    cache, decoded = await make_cache(l1=None), list[int]()
+
+    class Row(msgspec.Struct):
+        number: int
+
+        def __post_init__(self) -> None:
+            decoded.append(self.number)
+            if decoded == [0, 1, 0, 1]:
+                cache._core.looks.detach("row:0")
+
+    readers: list[Any] = []
+    for each in (other, cache):
+
+        async def row(key: int) -> Row:
+            return Row(key)
+
+        async def text(key: int) -> str:
+            return f"text {key}"
+
+        readers.append((each.cached("row:{key}")(row), each.cached("text:{key}")(text)))
+    for row_of, text_of in readers:
+        found = await soon(asyncio.gather(text_of(0), row_of(0), row_of(1)))
+        await settled(other)
+
+    assert [type(each) for each in found] == [str, Row, Row]
+    # Only the one that was overtaken is read once more.
+    assert decoded.count(1) == 2
+
+
 @pytest.mark.parametrize("overtakes", ["a flight", "a get that ends at once"])
 async def test_who_comes_when_a_look_was_overtaken_in_its_tick_has_another(
     cache: TierCache, overtakes: str
