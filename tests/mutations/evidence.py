@@ -24,8 +24,8 @@ EVIDENCE: Final = (
         safeguard="L2 is not believed about a declared tag that it has yet to invalidate.",
         guards="G2",
         file=_FINDER,
-        before="if believed and (whatever or ledger.may_ask(basis.key, basis.tags)):",
-        after="if believed and (whatever or ledger.may_ask(basis.key)):",
+        before="if not believed or not ledger.may_ask(key, tags):",
+        after="if not believed or not ledger.may_ask(key):",
         named=(
             "tests/core/test_safeguards.py::test_l2_is_read_around_under_a_tag_that_it_has_yet_to_invalidate",
         ),
