@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from typing import Any, Final, Generic, TypeVar
 
 _SMALL_SHARE: Final = 10  # the small queue holds one node in so many at first,
-_LEAST_SHARE: Final = 100  # one in so many at least,
+_LEAST_SHARE: Final = 300  # one in so many at least,
 _MOST_SHARE: Final = 2  # and one in so many at most
 _GROWTH: Final = 16  # a key that was dropped too early outweighs so many that never came back
 _CHANCES: Final = 64  # visited nodes passed over for one victim, so that no insert sweeps a queue

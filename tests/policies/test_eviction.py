@@ -89,17 +89,17 @@ def test_a_key_evicted_long_ago_comes_back_as_new() -> None:
 
 
 def test_keys_that_come_back_soon_make_the_small_queue_larger() -> None:
-    """And those that never do let it shrink again, to a hundredth of all."""
-    queues, _ = filled(names(0, 400))
+    """And those that never do let it shrink again, to a three-hundredth of all."""
+    queues, _ = filled(names(0, 1_200))
     fresh = (f"n{i}" for i in itertools.count())
     sizes = []
     for back in (False, True, False):
-        for _ in range(600):
+        for _ in range(1_200):
             gone = queues.pop()[1]
             queues.push(Item(gone if back else next(fresh)), reused=False)
         sizes.append(queues._room)
 
-    assert sizes[0] == 400 // 100 - 1
+    assert sizes[0] == 1_200 // 300 - 1
     assert sizes[1] > 20 * sizes[0]
     assert sizes[2] == sizes[0]
 
